@@ -1,0 +1,55 @@
+# Every habit of this project; `make help` lists them.
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PYTHON ?= python3
+export DAGSTER_DISABLE_TELEMETRY := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Setting up $(VENV) from requirements.lock (about a minute, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: help setup demo test test-all check docs bench dagster lock clean
+
+help:             ## this list
+	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1|\2/p' Makefile | column -t -s'|'
+
+setup: $(READY)   ## the virtual environment in .venv, from the lock file
+
+demo: $(READY)    ## simulator, two nightly runs, and what the archive then answers; needs no account
+	@$(BIN)/task-archive demo
+
+test: $(READY)    ## the tests
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY) ## the tests and the slow proofs
+	@$(BIN)/python -m pytest
+
+check: $(READY)   ## lint, format, types, lock and generated docs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+docs: $(READY)    ## write the generated documents again
+	@$(BIN)/python -m pipelines.warehouse.dictionary docs/data_dictionary.md
+
+bench: $(READY)   ## ratios against a plain script on the same pages
+	@$(BIN)/python tests/bench.py
+
+dagster: $(READY) ## Dagster's web page on the archive's instance
+	@$(BIN)/task-archive ui
+
+lock: $(READY)    ## resolve requirements.lock again (needs uv: pip install uv)
+	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+	    --no-annotate --no-emit-index-url --custom-compile-command "make lock" --upgrade --quiet -o requirements.lock
+
+clean:            ## remove the virtual environment, caches and the demo's archive
+	@rm -rf $(VENV) demo-archive dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,355 @@
+"""Running a lane: fetch by a walk that loses nothing, land what is new, prove what is there.
+
+`sweep` reads the whole account by id and then what changed meanwhile; `changes` what was updated since the last proven
+point, minus an overlap; `backfill` what was created in a window; `refresh` single tasks. All land the same way.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines import __version__
+from pipelines.errors import SettingsError
+from pipelines.landing.load import LoadWriter
+from pipelines.landing.manifest import Lane, Manifest, Missing, Window
+from pipelines.landing.zone import Zone
+from pipelines.livepeer import walks
+from pipelines.livepeer.client import Client, Politeness
+from pipelines.livepeer.redact import Redactor
+from pipelines.livepeer.rows import read_row
+from pipelines.settings import Settings
+
+# Where an account's key was moved to another project everything vanishes at once: look up so many, and say so.
+MOST_LOOKUPS = 1000
+CATCH_UP_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a lane has come, after each page; expected_tasks is None where the server does not count."""
+
+    account: str
+    lane: Lane
+    rows_read: int
+    rows_landed: int
+    expected_tasks: int | None
+    elapsed_seconds: float
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who wants to know: of progress after each page, and of what is worth a line."""
+
+    progress: Callable[[Progress], None] = lambda progress: None
+    say: Callable[[str], None] = lambda line: None
+
+
+class Extraction:
+    """Everything a lane needs for one account."""
+
+    def __init__(self, settings: Settings, account: str, run_id: str, listener: Listener | None = None) -> None:
+        settings.check_origin()
+        self.settings = settings
+        self.account = account
+        self.run_id = run_id
+        self.zone = Zone(settings.landing)
+        self.listener = listener or Listener()
+        keys = [key.get_secret_value() for key in settings.api_keys.values()]
+        self.redactor = Redactor(settings.fingerprint_key_bytes(), keys)
+        self.client = Client(
+            settings.api_url,
+            settings.accounts(account)[account].get_secret_value(),
+            self.redactor.scrub,
+            Politeness(
+                timeout_seconds=settings.request_timeout_seconds,
+                attempts=settings.attempts,
+                retry_wait_seconds=settings.retry_wait_seconds,
+                requests_per_second=settings.requests_per_second,
+                on_retry=self.listener.say,
+            ),
+        )
+
+    def sync(self, lane: Literal["auto", "changes", "sweep"] = "auto") -> Manifest:
+        """The nightly lane. `auto` sweeps an account that was never swept whole, and fetches changes otherwise."""
+        proven_ms = proven_until_ms(self.zone.manifests(self.account))
+        if lane == "auto":
+            lane = "changes" if proven_ms is not None else "sweep"
+        if lane == "changes" and proven_ms is None:
+            raise SettingsError(
+                f"nothing of account {self.account} is archived yet: run `task-archive sync` without --lane"
+            )
+        if lane == "changes" and proven_ms is not None:
+            return self._run("changes", Window(updated_from_ms=proven_ms - self.settings.overlap_seconds * 1000))
+        return self._run("sweep", Window())
+
+    def backfill(self, created_from_ms: int, created_to_ms: int) -> Manifest:
+        """Tasks created in [created_from_ms, created_to_ms)."""
+        return self._run("backfill", Window(created_from_ms=created_from_ms, created_to_ms=created_to_ms))
+
+    def refresh(self, task_ids: Iterable[str]) -> Manifest:
+        """Single tasks, each by its id."""
+        with self.client:
+            load = _Load(self, "refresh", Window())
+            load.look_up(task_ids)
+            return load.complete()
+
+    def _run(self, lane: Lane, window: Window) -> Manifest:
+        with self.client:
+            load = _Load(self, lane, window)
+            load.fetch()
+            return load.complete()
+
+
+class _Load:
+    """One load from its first request to its proof."""
+
+    def __init__(self, extraction: Extraction, lane: Lane, window: Window) -> None:
+        self.settings = extraction.settings
+        self.client = extraction.client
+        self.listener = extraction.listener
+        self.began = time.monotonic()
+        manifest = _resume_or_begin(extraction, lane, window)
+        self.writer = LoadWriter(extraction.zone, manifest, extraction.redactor.redact)
+        self.manifest = manifest
+        self.seen: set[str] = set()  # tasks met by walks other than the one by id, whose rows are distinct as they come
+        self.vanished: set[str] = set(manifest.vanished)
+
+    def fetch(self) -> None:
+        note = self.manifest
+        abilities, first = walks.probe(self.client)
+        if note.abilities is None:
+            note.abilities, note.server_started_at_ms = abilities, _server_clock_ms(first.server_at_ms)
+        if not (abilities.id_keyset and (abilities.filters or note.lane == "sweep")):
+            self._fetch_by_documented_paging()
+            return
+        filters = self._filters()
+        if abilities.count and note.server_count_before is None:
+            note.server_count_before = walks.count(self.client, filters)
+        if note.lane == "changes":
+            self._take(walks.by_update(self.client, self.settings.page_size, _needed(note.window.updated_from_ms)))
+            note.tasks_seen = len(self.seen)
+        else:
+            self._fetch_by_id(filters)
+            self._catch_up()
+        self._prove()
+
+    def look_up(self, task_ids: Iterable[str]) -> None:
+        """Asks for single tasks; lands what is new of them and which are deleted."""
+        note = self.manifest
+        for task_id in task_ids:
+            answer = self.client.get_task(task_id)
+            if answer.payload is not None:
+                row = read_row(answer.payload)
+                self.seen |= self.writer.add_page([row], answer.fetched_at_ms)
+                if row.is_deleted:
+                    note.deleted = [*note.deleted, task_id]
+            elif answer.status == 404:
+                if self.writer.known.has(task_id):
+                    self.writer.add_gone(task_id, answer.fetched_at_ms)
+                    note.deleted = [*note.deleted, task_id]
+                else:
+                    note.unreadable = [*note.unreadable, Missing(task_id, "the API knows no task of this id (404)")]
+            else:
+                why = "belongs to another account (403)" if answer.status == 403 else "the server cannot serve it (500)"
+                note.unreadable = [*note.unreadable, Missing(task_id, why)]
+            self._report()
+        if note.lane == "refresh":
+            note.tasks_seen = len(self.seen)
+
+    def complete(self) -> Manifest:
+        note, traffic = self.manifest, self.client.traffic
+        note.requests += traffic.requests
+        note.attempts_repeated += traffic.attempts_repeated
+        note.bytes_received += traffic.bytes_received
+        note.clock_skew_seconds = traffic.clock_skew_seconds
+        note.finished_at_ms = time.time_ns() // 1_000_000
+        note.vanished = sorted(self.vanished)
+        if note.unreadable:
+            note.reasons = [
+                *note.reasons,
+                f"{len(note.unreadable)} tasks could not be had, first {note.unreadable[0].task_id}",
+            ]
+        if note.verdict is None:
+            note.verdict = "limited" if note.reasons else "whole"
+        if note.verdict != "broken" and note.lane in ("sweep", "changes"):
+            note.proven_until_ms = note.server_started_at_ms
+        note.stage, note.cursor = "done", None
+        return self.writer.complete()
+
+    def _filters(self) -> walks.Filters | None:
+        window = self.manifest.window
+        if window.updated_from_ms is not None:
+            return walks.updated_since(window.updated_from_ms)
+        if window.created_from_ms is not None and window.created_to_ms is not None:
+            return walks.created_between(window.created_from_ms, window.created_to_ms)
+        return None
+
+    def _fetch_by_id(self, filters: walks.Filters | None) -> None:
+        """The walk by id, from where an interrupted one got to; notes known tasks that it does not meet."""
+        note = self.manifest
+        if note.stage not in ("start", "by id"):
+            return
+        after = note.cursor
+        for step in walks.by_id(self.client, self.settings.page_size, filters, after):
+            if isinstance(step, walks.Unreadable):
+                self._note_unreadable(step)
+                continue
+            keys = self.writer.add_page(step.rows, step.fetched_at_ms)
+            self.vanished |= set(self.writer.known.expected_between(after, step.cursor, note.window)) - keys
+            note.tasks_seen += len(keys)
+            after = step.cursor
+            self._checkpoint("by id", after)
+        self.vanished |= set(self.writer.known.expected_between(after, None, note.window))
+        self._checkpoint("caught up", None)
+
+    def _catch_up(self) -> None:
+        """Reads what was inserted or updated behind the walk by id, until nothing is missing against the count."""
+        note = self.manifest
+        if note.lane != "sweep" or note.abilities is None or not note.abilities.filters:
+            return
+        self._take(walks.by_update(self.client, self.settings.page_size, _needed(note.server_started_at_ms) - 1000))
+
+    def _take(self, steps: Iterator[walks.Rows | walks.Unreadable]) -> None:
+        note = self.manifest
+        for step in steps:
+            if isinstance(step, walks.Unreadable):
+                self._note_unreadable(step)
+                continue
+            appeared = note.appeared
+            keys = self.writer.add_page(step.rows, step.fetched_at_ms)
+            self.seen |= keys
+            if note.lane == "sweep":  # the walk by id has counted all but the new ones and those that came back
+                note.tasks_seen += note.appeared - appeared + len(self.vanished & keys)
+            self.vanished -= keys
+            self._checkpoint(note.stage, note.cursor)
+
+    def _fetch_by_documented_paging(self) -> None:
+        note = self.manifest
+        note.reasons = [
+            *note.reasons,
+            "the server has no paging by key: its documented paging was walked until nothing new came, which cannot prove "
+            "that no row was missed",
+        ]
+        self._take(walks.by_documented_paging(self.client, self.settings.page_size))
+        note.tasks_seen = len(self.seen)
+        self.vanished = set(self.writer.known.expected_between(None, None, note.window)) - self.seen
+
+    def _prove(self) -> None:
+        """Compares the tasks met with the server's count afterwards, and looks up those that it lists no more.
+
+        A task deleted after it was read makes the count smaller than what was met, which is explained; a count larger
+        than what was met is first taken for tasks that appeared since, then for a gap.
+        """
+        note = self.manifest
+        self._look_up_vanished()
+        if note.abilities is None or not note.abilities.count:
+            note.reasons = [
+                *note.reasons,
+                "the server does not count its rows, so that nothing confirms the number met",
+            ]
+            return
+        for _ in range(CATCH_UP_ROUNDS):
+            note.server_count_after = walks.count(self.client, self._filters())
+            if note.tasks_seen + len(note.unreadable) >= _needed(note.server_count_after):
+                return
+            if note.lane == "changes":
+                self._take(walks.by_update(self.client, self.settings.page_size, _needed(note.window.updated_from_ms)))
+                note.tasks_seen = len(self.seen)
+            else:
+                self._catch_up()
+        note.verdict = "broken"
+        short = _needed(note.server_count_after) - note.tasks_seen - len(note.unreadable)
+        note.reasons = [*note.reasons, f"the server counts {note.server_count_after} tasks, {short} more than were met"]
+
+    def _look_up_vanished(self) -> None:
+        note = self.manifest
+        self.look_up(sorted(self.vanished)[:MOST_LOOKUPS])
+        if len(self.vanished) > MOST_LOOKUPS:
+            note.reasons = [
+                *note.reasons,
+                f"{len(self.vanished)} archived tasks are listed no more, of which {MOST_LOOKUPS} were looked up: "
+                "was the key moved to another project?",
+            ]
+
+    def _note_unreadable(self, step: walks.Unreadable) -> None:
+        note = self.manifest
+        if step.task_id not in {missing.task_id for missing in note.unreadable}:
+            note.unreadable = [*note.unreadable, Missing(step.task_id, step.reason)]
+        self.listener.say(f"task {step.task_id} cannot be had: {step.reason}")
+
+    def _checkpoint(self, stage: str, cursor: str | None) -> None:
+        self.manifest.vanished = sorted(self.vanished)
+        self.writer.checkpoint(stage, cursor)
+        self._report()
+
+    def _report(self) -> None:
+        note = self.manifest
+        self.listener.progress(
+            Progress(
+                account=note.account,
+                lane=note.lane,
+                rows_read=note.rows_read,
+                rows_landed=note.rows_landed,
+                expected_tasks=note.server_count_before,
+                elapsed_seconds=time.monotonic() - self.began,
+            )
+        )
+
+
+def proven_until_ms(manifests: Iterable[Manifest]) -> int | None:
+    """The server's clock up to which every change has landed; None before the first proven sweep."""
+    proven: int | None = None
+    for manifest in manifests:
+        if manifest.proven_until_ms is not None and (manifest.lane == "sweep" or proven is not None):
+            proven = max(proven or 0, manifest.proven_until_ms)
+    return proven
+
+
+def _resume_or_begin(extraction: Extraction, lane: Lane, window: Window) -> Manifest:
+    """The manifest to write on: of an interrupted walk by id of the same window, else a fresh one.
+
+    Other interrupted loads are closed as broken with what they had landed, so that nothing fetched is lost.
+    """
+    zone, account = extraction.zone, extraction.account
+    resumed: Manifest | None = None
+    for manifest in zone.open_loads(account):
+        if (
+            resumed is None
+            and manifest.lane == lane
+            and manifest.lane in ("sweep", "backfill")
+            and manifest.window == window
+        ):
+            resumed = manifest
+            continue
+        manifest.verdict, manifest.reasons = (
+            "broken",
+            ["interrupted; what had landed is kept, a later load fetches the rest"],
+        )
+        manifest.finished_at_ms = manifest.finished_at_ms or time.time_ns() // 1_000_000
+        LoadWriter(zone, manifest, extraction.redactor.redact).complete()
+    if resumed is not None:
+        extraction.listener.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
+        return resumed
+    now_ms = time.time_ns() // 1_000_000
+    return Manifest(
+        load_id=zone.new_load_id(lane, now_ms),
+        account=account,
+        lane=lane,
+        window=window,
+        api_url=extraction.settings.api_url,
+        code_version=__version__,
+        run_id=extraction.run_id,
+        started_at_ms=now_ms,
+    )
+
+
+def _server_clock_ms(date_ms: int | None) -> int:
+    """The server's time at the first answer; our own, a minute back, where it sends no Date."""
+    return date_ms if date_ms is not None else time.time_ns() // 1_000_000 - 60_000
+
+
+def _needed(value: int | None) -> int:
+    if value is None:
+        raise ValueError("a value that the lane's steps have set before is missing")
+    return value

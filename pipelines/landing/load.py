@@ -1,0 +1,119 @@
+"""Writing one load: pages become Parquet parts as they come, and the load can go on after a kill at any moment."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.landing.known import Known, key_of
+from pipelines.landing.manifest import Manifest, Part
+from pipelines.landing.zone import OBSERVATION, Zone, sync_folder, write_manifest, write_note
+from pipelines.livepeer.rows import Row
+
+PAGES_PER_PART = 10
+
+
+class LoadWriter:
+    """Redacts, recognises what has landed before, and writes the rest."""
+
+    def __init__(self, zone: Zone, manifest: Manifest, redact: Callable[[bytes], bytes]) -> None:
+        self.manifest = manifest
+        self.folder = zone.folder(manifest.account, manifest.load_id)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _remove_unnoted(self.folder, manifest)
+        self.known = Known(zone, manifest.account, also=manifest)
+        self._redact = redact
+        self._columns: list[list[Any]] = [[] for _ in OBSERVATION]
+        self._pages = 0
+
+    def add_page(self, rows: list[Row], fetched_at_ms: int) -> set[str]:
+        """Takes a page in; returns the keys of its tasks."""
+        note, keys = self.manifest, set()
+        for position, row in enumerate(rows):
+            payload = self._redact(row.payload)
+            sha256 = hashlib.sha256(payload).hexdigest()
+            key = key_of(row, sha256)
+            keys.add(key)
+            if self.known.is_unchanged(key, sha256):
+                note.unchanged += 1
+                continue
+            if self.known.has(key):
+                note.changed += 1
+            else:
+                note.appeared += 1
+            if not row.is_deleted:
+                self.known.add(key, sha256)
+            # Bytes that are no UTF-8 become \udcXX escapes: readable by every engine, and nothing is lost.
+            text = payload.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace").decode()
+            self._land(position, fetched_at_ms, row, text, sha256)
+        note.pages += 1
+        note.rows_read += len(rows)
+        self._pages += 1
+        return keys
+
+    def add_gone(self, task_id: str, fetched_at_ms: int) -> None:
+        """Takes in that the API knows a task no more."""
+        self._land(0, fetched_at_ms, Row(b"", task_id, None, None, True), None, None)
+        self.manifest.pages += 1
+
+    def checkpoint(self, stage: str, cursor: str | None) -> None:
+        """Call between pages with the place to go on from; writes a part when enough has come in."""
+        self.manifest.stage, self.manifest.cursor = stage, cursor
+        if self._pages >= PAGES_PER_PART:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is held, then notes it: a part that is not noted does not exist."""
+        if self._columns[0]:
+            self.manifest.parts = [*self.manifest.parts, self._write_part()]
+            self._columns = [[] for _ in OBSERVATION]
+        self._pages = 0
+        write_note(self.folder, self.manifest)
+
+    def complete(self) -> Manifest:
+        """Closes the load for ever."""
+        self.flush()
+        write_manifest(self.folder, self.manifest)
+        return self.manifest
+
+    def _land(self, position: int, fetched_at_ms: int, row: Row, text: str | None, sha256: str | None) -> None:
+        note = self.manifest
+        values = (
+            note.account,
+            note.lane,
+            note.load_id,
+            note.pages,
+            position,
+            fetched_at_ms,
+            row.task_id,
+            row.created_at_ms,
+            row.updated_at_ms,
+            row.is_deleted,
+            text,
+            sha256,
+        )
+        for column, value in zip(self._columns, values, strict=True):
+            column.append(value)
+        note.rows_landed += 1
+
+    def _write_part(self) -> Part:
+        arrays = [pa.array(column, field.type) for column, field in zip(self._columns, OBSERVATION, strict=True)]
+        path = self.folder / f"part-{len(self.manifest.parts):05d}.parquet"
+        pq.write_table(pa.table(arrays, schema=OBSERVATION), path, compression="zstd")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        sync_folder(self.folder)
+        return Part(path.name, len(self._columns[0]), path.stat().st_size, digest)
+
+
+def _remove_unnoted(folder: Path, manifest: Manifest) -> None:
+    """Clears what a kill left between writing a part and noting it."""
+    noted = {part.file for part in manifest.parts}
+    for path in folder.glob("part-*.parquet"):
+        if path.name not in noted:
+            path.unlink()

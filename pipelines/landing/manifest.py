@@ -1,0 +1,87 @@
+"""The record of one load: what was asked, what came, and the proof that nothing is missing."""
+
+from typing import Literal
+
+import msgspec
+
+from pipelines.livepeer.walks import Abilities
+
+Lane = Literal["sweep", "changes", "backfill", "refresh"]
+Verdict = Literal["whole", "limited", "broken"]
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One Parquet file of a load, `rows` observations, `bytes` long."""
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Window(msgspec.Struct, frozen=True):
+    """What a load was to fetch, epoch ms, upper bounds exclusive; all None: everything the list shows."""
+
+    updated_from_ms: int | None = None
+    created_from_ms: int | None = None
+    created_to_ms: int | None = None
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """A task that could not be had, and why."""
+
+    task_id: str
+    reason: str
+
+
+class Manifest(msgspec.Struct):
+    """Written as `progress.json` while the load is open and as `manifest.json` once it is complete.
+
+    tasks_seen: distinct tasks met; appeared, changed, unchanged: how they compare with what had landed before;
+    proven_until_ms: the server's clock when the walk began, up to which the archive holds every change after this load.
+    """
+
+    load_id: str
+    account: str
+    lane: Lane
+    window: Window
+    api_url: str
+    code_version: str
+    run_id: str
+    started_at_ms: int
+    format: int = 1
+    finished_at_ms: int | None = None
+    server_started_at_ms: int | None = None
+    proven_until_ms: int | None = None
+    clock_skew_seconds: float | None = None
+    abilities: Abilities | None = None
+    requests: int = 0
+    attempts_repeated: int = 0
+    bytes_received: int = 0
+    pages: int = 0
+    rows_read: int = 0
+    rows_landed: int = 0
+    tasks_seen: int = 0
+    appeared: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    vanished: list[str] = []
+    deleted: list[str] = []
+    unreadable: list[Missing] = []
+    server_count_before: int | None = None
+    server_count_after: int | None = None
+    verdict: Verdict | None = None
+    reasons: list[str] = []
+    parts: list[Part] = []
+    stage: str = "start"
+    cursor: str | None = None
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Readable JSON."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+
+
+def decode(data: bytes) -> Manifest:
+    """Raises msgspec.DecodeError where the file is cut or is no manifest."""
+    return msgspec.json.decode(data, type=Manifest)

@@ -1,0 +1,293 @@
+"""One HTTP client for one account: a page or a task at a time, with retries and typed failures."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs, quote, urlsplit
+
+import httpx
+import msgspec
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
+
+from pipelines import __version__
+from pipelines.livepeer import failures
+from pipelines.livepeer.jsontext import NotAnArray, split_array
+
+LONGEST_WAIT_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer of the task list.
+
+    rows: each element's own bytes; total_count: X-Total-Count where asked for and given; next_cursor: the `cursor`
+    of the Link header, the only part of it that is safe to follow; server_at_ms: the answer's Date, epoch ms.
+    """
+
+    rows: list[bytes]
+    total_count: int | None
+    next_cursor: str | None
+    server_at_ms: int | None
+    fetched_at_ms: int
+
+
+@dataclass(frozen=True)
+class TaskAnswer:
+    """What `GET /task/{id}` said: status 200 with a payload, or 403, 404, 500 without."""
+
+    status: int
+    payload: bytes | None
+    fetched_at_ms: int
+
+
+@dataclass
+class Traffic:
+    """What a client has used so far."""
+
+    requests: int = 0
+    attempts_repeated: int = 0
+    bytes_received: int = 0
+    clock_skew_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Politeness:
+    """How hard to press: see the settings of the same names."""
+
+    timeout_seconds: float = 120
+    attempts: int = 6
+    retry_wait_seconds: float = 1
+    requests_per_second: float = 0
+    on_retry: Callable[[str], None] = field(default=lambda message: None)
+
+
+class Client:
+    """Talks to one origin with one key; never follows a link or a redirect to another."""
+
+    def __init__(self, api_url: str, api_key: str, scrub: Callable[[str], str], politeness: Politeness) -> None:
+        self.api_url = api_url
+        self.host = urlsplit(api_url).netloc
+        self.traffic = Traffic()
+        self._scrub = scrub
+        self._politeness = politeness
+        self._next_request_at = 0.0
+        self._http = httpx.Client(
+            headers={
+                "Authorization": f"Bearer {api_key}",
+                "Accept": "application/json",
+                "User-Agent": f"livepeer-task-archive/{__version__}",
+            },
+            timeout=httpx.Timeout(politeness.timeout_seconds, connect=min(20.0, politeness.timeout_seconds)),
+            # Below the 5 s after which the server closes an idle connection: reusing a closed one costs an attempt.
+            limits=httpx.Limits(max_connections=2, keepalive_expiry=4.0),
+            follow_redirects=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def list_tasks(
+        self,
+        *,
+        limit: int,
+        order: str | None = None,
+        filters: list[dict[str, Any]] | None = None,
+        cursor: str | None = None,
+        count: bool = False,
+        expect_row_fault: bool = False,
+    ) -> Page:
+        """A page of the list. Raises a failure of pipelines.livepeer.failures; with expect_row_fault a 500 at once."""
+        params: dict[str, str] = {"limit": str(limit)}
+        if order:
+            params["order"] = order
+        if filters:
+            params["filters"] = msgspec.json.encode(filters).decode()
+        if count:
+            params["count"] = "true"
+        if cursor is not None:
+            params["cursor"] = cursor
+        response = self._get("/task", params, expect_row_fault)
+        try:
+            rows = split_array(response.content)
+        except NotAnArray as error:
+            raise failures.BadRequest(f"{self.host} answered the task list with {error}, not a list of tasks") from None
+        count_text = response.headers.get("X-Total-Count", "")
+        return Page(
+            rows=rows,
+            total_count=int(count_text) if count_text.isdecimal() else None,
+            next_cursor=_next_cursor(response.headers.get("Link", "")),
+            server_at_ms=_server_at_ms(response),
+            fetched_at_ms=time.time_ns() // 1_000_000,
+        )
+
+    def get_task(self, task_id: str) -> TaskAnswer:
+        """One task by its id, with the outcomes that say something about the task itself as values, not failures."""
+        try:
+            response = self._get(f"/task/{quote(task_id, safe='')}", {})
+            status, payload = response.status_code, response.content
+        except failures.NotFound:
+            status, payload = 404, None
+        except failures.Forbidden:
+            status, payload = 403, None
+        except failures.RowFault:
+            status, payload = 500, None
+        return TaskAnswer(status, payload, time.time_ns() // 1_000_000)
+
+    def _get(self, path: str, params: dict[str, str], expect_row_fault: bool = False) -> httpx.Response:
+        def stop(state: RetryCallState) -> bool:
+            error = state.outcome.exception() if state.outcome else None
+            if expect_row_fault and isinstance(error, failures.RowFault):
+                return True
+            most = error.most_attempts if isinstance(error, failures.TransientError) else None
+            return state.attempt_number >= min(self._politeness.attempts, most or self._politeness.attempts)
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(failures.TransientError),
+            stop=stop,
+            wait=self._wait_seconds,
+            before_sleep=self._say_retry,
+            reraise=True,
+        )
+        return retrying(self._attempt, path, params)
+
+    def _attempt(self, path: str, params: dict[str, str]) -> httpx.Response:
+        self._pace()
+        self.traffic.requests += 1
+        try:
+            response = self._http.get(self.api_url + path, params=params)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise failures.Unreachable(f"cannot reach {self.host}: {self._one_line(str(error))}") from None
+        except httpx.TimeoutException:
+            raise failures.Interrupted(
+                f"{self.host} did not answer within {self._politeness.timeout_seconds:g} s "
+                "(TASK_ARCHIVE_REQUEST_TIMEOUT_SECONDS)"
+            ) from None
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise failures.Interrupted(f"the answer of {self.host} broke off: {self._one_line(str(error))}") from None
+        self.traffic.bytes_received += len(response.content)
+        self._raise_for_failure(response)
+        server_at_ms = _server_at_ms(response)
+        if server_at_ms is not None:
+            self.traffic.clock_skew_seconds = round(time.time() - server_at_ms / 1000, 1)
+        return response
+
+    def _raise_for_failure(self, response: httpx.Response) -> None:
+        status = response.status_code
+        said = self._what_it_says(response)
+        is_json = "json" in response.headers.get("Content-Type", "")
+        if status == 200 and is_json and response.content:
+            return
+        if status == 200:
+            raise failures.NotJson(
+                f"{self.host} answered with {said or 'an empty body'} instead of JSON: "
+                "is LIVEPEER_API_URL right, or is a proxy in the way?"
+            )
+        if status == 429:
+            raise failures.RateLimited(f"{self.host} limits the rate of requests (429)", _retry_after(response))
+        if status == 500:
+            raise failures.RowFault(f"{self.host} failed with 500: {said}", _retry_after(response))
+        if status > 500:
+            raise failures.ServerFault(f"{self.host} failed with {status}: {said}", _retry_after(response))
+        if status == 401:
+            raise failures.WrongKey(
+                f"{self.host} does not accept the API key (401): check LIVEPEER_API_KEY. It says: {said}"
+            )
+        if status == 403:
+            raise failures.Forbidden(
+                f"{self.host} refuses this request (403): {said}. A key restricted by CORS rules cannot list tasks"
+            )
+        if status == 404:
+            raise failures.NotFound(f"{self.host} knows no {response.url.path} (404): is LIVEPEER_API_URL right?")
+        if 300 <= status < 400:
+            target = urlsplit(response.headers.get("Location", ""))
+            raise failures.Redirected(
+                f"{self.host} redirects to {target.scheme}://{target.hostname}: not followed, the key goes to the configured "
+                "host only. If that is the right one, set LIVEPEER_API_URL to it"
+            )
+        raise failures.BadRequest(f"{self.host} refuses the request ({status}): {said}")
+
+    def _what_it_says(self, response: httpx.Response) -> str:
+        """The error text of either envelope, `{"errors": [..]}` or `{"message": ".."}`, scrubbed; error bodies echo keys."""
+        if "html" in response.headers.get("Content-Type", ""):
+            return "an HTML page"
+        if response.status_code == 200:
+            return (
+                f"{response.headers.get('Content-Type') or 'something without a content type'}"
+                if response.content
+                else ""
+            )
+        text = response.text
+        try:
+            body = msgspec.json.decode(response.content)
+            if isinstance(body, dict):
+                errors = body.get("errors") or [body.get("message") or text]
+                text = "; ".join(str(error) for error in errors) if isinstance(errors, list) else str(errors)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+        return self._one_line(text)
+
+    def _one_line(self, text: str) -> str:
+        line = " ".join(self._scrub(text).split())
+        return line if len(line) <= 200 else line[:199] + "…"
+
+    def _pace(self) -> None:
+        if self._politeness.requests_per_second:
+            time.sleep(max(0.0, self._next_request_at - time.monotonic()))
+            self._next_request_at = time.monotonic() + 1 / self._politeness.requests_per_second
+
+    def _wait_seconds(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        base = self._politeness.retry_wait_seconds
+        backoff: float = wait_exponential_jitter(initial=base, max=LONGEST_WAIT_SECONDS, jitter=base)(state)
+        asked = error.retry_after_seconds if isinstance(error, failures.TransientError) else None
+        return backoff if asked is None else min(max(asked, 0.0), LONGEST_WAIT_SECONDS)
+
+    def _say_retry(self, state: RetryCallState) -> None:
+        self.traffic.attempts_repeated += 1
+        error = state.outcome.exception() if state.outcome else None
+        wait = state.next_action.sleep if state.next_action else 0
+        self._politeness.on_retry(f"{error}; attempt {state.attempt_number + 1} in {wait:.1f} s")
+
+
+def _next_cursor(link: str) -> str | None:
+    """`cursor` of the `rel="next"` link; its host and scheme are not to be trusted (always http://)."""
+    for part in link.split(","):
+        target, _, parameters = part.partition(";")
+        if 'rel="next"' in parameters:
+            values = parse_qs(urlsplit(target.strip().strip("<>")).query).get("cursor")
+            return values[0] if values else None
+    return None
+
+
+def _server_at_ms(response: httpx.Response) -> int | None:
+    moment = _http_date(response.headers.get("Date", ""))
+    return None if moment is None else int(moment.timestamp() * 1000)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Retry-After in both its forms, seconds and an HTTP date (RFC 9110, 10.2.3), as seconds from now."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isdecimal():
+        return float(text)
+    until = _http_date(text)
+    if until is None:
+        return None
+    now = _http_date(response.headers.get("Date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

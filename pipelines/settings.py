@@ -1,0 +1,220 @@
+"""Every setting, its environment variable and its default: the one place.
+
+Values come from the environment, then from a `.env` file in the working directory. `LIVEPEER_API_KEY` is the key of
+the account `default`; `LIVEPEER_API_KEY__<ACCOUNT>` adds further accounts or projects under a name of their own.
+"""
+
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipelines.errors import SettingsError
+
+ENV_FILE = ".env"
+KEY_VARIABLE = "LIVEPEER_API_KEY"
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http(s) URL such as https://livepeer.studio/api")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must hold no user, password, query or fragment: the key goes into LIVEPEER_API_KEY")
+    return text.rstrip("/")
+
+
+def _time_zone(text: str) -> str:
+    import zoneinfo
+
+    if text not in zoneinfo.available_timezones():
+        raise ValueError("must be a time zone of the tz database, such as UTC or Europe/Berlin")
+    return text
+
+
+def _cron(text: str) -> str:
+    from dagster._utils.schedules import is_valid_cron_string
+
+    if not is_valid_cron_string(text):
+        raise ValueError("must be a cron line of five fields, such as 15 2 * * *")
+    return text
+
+
+class Settings(BaseSettings):
+    """The settings of one archive. Units are in the names."""
+
+    model_config = SettingsConfigDict(env_file=ENV_FILE, extra="ignore", populate_by_name=True)
+
+    api_url: Annotated[str, AfterValidator(_url)] = Field(
+        "https://livepeer.studio/api", validation_alias="LIVEPEER_API_URL", description="the API's base URL"
+    )
+    home: Path = Field(
+        Path("archive"), validation_alias="TASK_ARCHIVE_HOME", description="folder of the archive, made when missing"
+    )
+    page_size: int = Field(
+        1000, ge=1, le=1000, validation_alias="TASK_ARCHIVE_PAGE_SIZE", description="tasks asked for in one request"
+    )
+    overlap_seconds: int = Field(
+        900,
+        ge=0,
+        validation_alias="TASK_ARCHIVE_OVERLAP_SECONDS",
+        description="how far before the last proven point a change window starts, for rows that become visible late",
+    )
+    request_timeout_seconds: float = Field(
+        120, gt=0, validation_alias="TASK_ARCHIVE_REQUEST_TIMEOUT_SECONDS", description="longest wait for one answer"
+    )
+    attempts: int = Field(
+        6, ge=1, validation_alias="TASK_ARCHIVE_ATTEMPTS", description="attempts at a request that fails transiently"
+    )
+    retry_wait_seconds: float = Field(
+        1,
+        ge=0,
+        validation_alias="TASK_ARCHIVE_RETRY_WAIT_SECONDS",
+        description="wait before the second attempt; doubles with jitter, a Retry-After counts more",
+    )
+    requests_per_second: float = Field(
+        0,
+        ge=0,
+        validation_alias="TASK_ARCHIVE_REQUESTS_PER_SECOND",
+        description="most requests sent in a second; 0 sends the next when the last is answered",
+    )
+    allow_http: bool = Field(
+        False,
+        validation_alias="TASK_ARCHIVE_ALLOW_HTTP",
+        description="allow plain http to a host that is not loopback: the key would travel in clear",
+    )
+    schedule: Annotated[str, AfterValidator(_cron)] = Field(
+        "15 2 * * *", validation_alias="TASK_ARCHIVE_SCHEDULE", description="cron line of the nightly job"
+    )
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        "UTC", validation_alias="TASK_ARCHIVE_TIME_ZONE", description="time zone of the schedule"
+    )
+    stuck_running_seconds: int = Field(
+        300,
+        ge=1,
+        validation_alias="TASK_ARCHIVE_STUCK_RUNNING_SECONDS",
+        description="a running task silent for longer is stuck (the server's own limit for lost tasks)",
+    )
+    stuck_waiting_seconds: int = Field(
+        21600,
+        ge=1,
+        validation_alias="TASK_ARCHIVE_STUCK_WAITING_SECONDS",
+        description="a waiting task silent for longer is stuck (the server's own limit for lost tasks)",
+    )
+    abandoned_seconds: int = Field(
+        86400,
+        ge=1,
+        validation_alias="TASK_ARCHIVE_ABANDONED_SECONDS",
+        description="a pending task never scheduled and older than this is an abandoned upload",
+    )
+    keep_versions: int = Field(
+        3, ge=1, validation_alias="TASK_ARCHIVE_KEEP_VERSIONS", description="published versions kept for open readers"
+    )
+    failure_webhook_url: SecretStr | None = Field(
+        None,
+        validation_alias="TASK_ARCHIVE_FAILURE_WEBHOOK_URL",
+        description="called with a JSON message when a run fails; often a secret itself",
+    )
+    fingerprint_key: SecretStr | None = Field(
+        None,
+        validation_alias="TASK_ARCHIVE_FINGERPRINT_KEY",
+        description="key of the fingerprints that stand for redacted secrets; default: made once, kept in the home",
+    )
+    api_keys: dict[str, SecretStr] = Field(default_factory=dict, exclude=True, description="API key by account")
+
+    @property
+    def landing(self) -> Path:
+        """Immutable raw files: the truth of the archive."""
+        return self.home / "landing"
+
+    @property
+    def warehouse(self) -> Path:
+        """Parsed observations and the version being built: derived, can be deleted."""
+        return self.home / "warehouse"
+
+    @property
+    def published(self) -> Path:
+        """What readers open."""
+        return self.home / "published"
+
+    @property
+    def dagster(self) -> Path:
+        """The Dagster instance: runs, events, schedules."""
+        return self.home / "dagster"
+
+    def accounts(self, wanted: str | None = None) -> dict[str, SecretStr]:
+        """The accounts to work on with their keys; raises SettingsError when there is none or `wanted` is unknown."""
+        if not self.api_keys:
+            raise SettingsError(
+                f"{KEY_VARIABLE} is not set: put an API key of Livepeer Studio into the environment or into {ENV_FILE}"
+            )
+        if wanted is None:
+            return self.api_keys
+        if wanted not in self.api_keys:
+            raise SettingsError(
+                f"no key for account {wanted!r}: set {KEY_VARIABLE}__{wanted.upper()}; known: "
+                + ", ".join(self.api_keys)
+            )
+        return {wanted: self.api_keys[wanted]}
+
+    def check_origin(self) -> None:
+        """Raises SettingsError where the API key would travel in clear."""
+        parts = urlsplit(self.api_url)
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK and not self.allow_http:
+            raise SettingsError(
+                f"LIVEPEER_API_URL is plain http to {parts.hostname}: the key would travel in clear. "
+                "Use https, or set TASK_ARCHIVE_ALLOW_HTTP=true if that is meant"
+            )
+
+    def fingerprint_key_bytes(self) -> bytes:
+        """The key of redaction's fingerprints, made at the first use (`home/fingerprint.key`, readable by the owner)."""
+        if self.fingerprint_key is not None:
+            return self.fingerprint_key.get_secret_value().encode()
+        path = self.home / "fingerprint.key"
+        if not path.exists():
+            self.home.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+        return path.read_bytes()
+
+
+def environment_variable(field: str) -> str:
+    """The environment variable of a field of Settings."""
+    return str(Settings.model_fields[field].validation_alias)
+
+
+def _api_keys(environment: dict[str, str | None]) -> dict[str, SecretStr]:
+    keys: dict[str, SecretStr] = {}
+    for name, value in environment.items():
+        found = re.fullmatch(rf"{KEY_VARIABLE}(?:__(\w+))?", name)
+        if found is None or not (value or "").strip():
+            continue
+        account = (found[1] or "default").lower()
+        if re.search(r"\s", str(value).strip()) or not str(value).isprintable() or not str(value).isascii():
+            raise SettingsError(f"{name} holds blanks or characters that no API key has: copy the key again")
+        keys[account] = SecretStr(str(value).strip())
+    return dict(sorted(keys.items()))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process; `overrides` are field names. Raises SettingsError with one line for each fault."""
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        faults = [
+            f"{fault['loc'][0]}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_input=False)
+        ]
+        raise SettingsError("; ".join(faults)) from None
+    settings.home = settings.home.expanduser().resolve()
+    if not settings.api_keys:
+        settings.api_keys = _api_keys({**dotenv_values(ENV_FILE), **os.environ})
+    return settings

@@ -1,0 +1,440 @@
+"""What the tasks contain: params, source media and outputs of each type, odd shapes and secrets included.
+
+Keys are written in the order of PostgreSQL's jsonb (by length, then by text), which is the order the API shows.
+Every key, password and token in here is made up; some are used by many tasks, as an account's own would be.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, NamedTuple, TypeVar
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+NAMES = (
+    "IMG_0042.MOV",
+    "demo.mp4",
+    'raw "cut" v2.mkv',
+    "Livestream highlights.mp4",
+    "épisode 12 — finale.mov",
+    "clip 🎬.mp4",
+    "会議の録画 2024-03-01.mp4",
+    "c:\\export\\final.mp4",
+    "talk (1080p)\tcopy.webm",
+    "O'Brien & sons.mp4",
+)
+CREATORS: tuple[Any, ...] = (
+    "0xabc",
+    {"type": "unverified", "value": "u1"},
+    {"type": "unverified", "value": "user-ß-42"},
+    "0x4739a9745adc22b13309503e00a89633F3eb6e28",
+)
+# height: (width, typical bits per second, seconds of work for a second of media)
+LADDER = {
+    360: (640, 900_000, 0.03),
+    480: (854, 1_600_000, 0.05),
+    720: (1280, 3_000_000, 0.09),
+    1080: (1920, 6_000_000, 0.17),
+    1920: (1080, 6_000_000, 0.17),
+    2160: (3840, 18_000_000, 0.45),
+}
+HEIGHTS = (360, 480, 720, 720, 720, 1080, 1080, 1080, 1080, 1920, 2160)
+PROFILES: tuple[Json, ...] = (
+    {"fps": 0, "name": "480p0", "width": 854, "height": 480, "bitrate": 1_600_000},
+    {
+        "fps": 30,
+        "gop": "2.0",
+        "name": "720p0",
+        "width": 1280,
+        "height": 720,
+        "bitrate": 3_000_000,
+        "profile": "H264ConstrainedHigh",
+    },
+    {
+        "fps": 0,
+        "gop": "intra",
+        "name": "1080p0",
+        "width": 1920,
+        "height": 1080,
+        "fpsDen": 1,
+        "bitrate": 6_500_000,
+        "encoder": "H.264",
+        "profile": "H264High",
+        "quality": 23,
+    },
+    {"name": "360p0", "width": 640, "height": 360, "bitrate": 900_000},
+)
+ACCOUNT_BEARERS = ("export-secret-token", "export-secret-token-2", "EXPORTSECRETaca4b135")
+ACCOUNT_PINATA: tuple[Json, ...] = (
+    {"jwt": "eyJhbGciOiJIUzI1NiJ9.PINATA.JWTSECRET"},
+    {"apiKey": "pinata-api-key", "apiSecret": "pinata-api-secret"},
+)
+ACCOUNT_PROOF = "EaJlcm9vdHOAZ3ZlcnNpb24BmgIBcRIg"
+GATEWAY = "https://ipfs.livepeer.studio/ipfs/"
+ODD_SHARE = 0.004  # share of tasks with each of the rarer odd shapes
+
+
+class Media(NamedTuple):
+    """The source: `seconds` long, `size` in bytes. Height 0: audio only."""
+
+    seconds: float
+    height: int
+    size: int
+
+
+class Work(NamedTuple):
+    """What a task is asked to do. `links`: top-level fields that name its assets and requester."""
+
+    type: str
+    params: Json | None
+    links: dict[str, str]
+    media: Media
+    is_direct_upload: bool = False
+
+
+def uuid4(random: Random) -> str:
+    digits = f"{random.getrandbits(128):032x}"
+    return (
+        f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[int(digits[16], 16) % 4]}{digits[17:20]}-{digits[20:]}"
+    )
+
+
+def pick(random: Random, options: Sequence[T]) -> T:
+    """random.choice, three times as fast."""
+    return options[int(random.random() * len(options))]
+
+
+def hexadecimal(random: Random, digits: int) -> str:
+    return f"{random.getrandbits(4 * digits):0{digits}x}"
+
+
+def js_number(value: float, digits: int = 3) -> float:
+    """A rounded number; whole ones as int, since JavaScript writes 30, not 30.0."""
+    rounded = round(value, digits)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------
+
+
+def upload(random: Random, task_id: str) -> Work:
+    source = random.random()
+    if source < 0.30:
+        url = f"https://storage.example.com/vod/directUpload/{_playback_id(random)}"
+    elif source < 0.55:
+        url = (
+            f"https://bucket.s3.amazonaws.com/{task_id}?X-Amz-Credential=AKIAEXAMPLE"
+            f"&X-Amz-Signature={hexadecimal(random, 16)}"
+        )
+    elif source < 0.85:
+        url = f"https://cdn.example.com/in/{task_id}.mp4"
+    elif source < 0.92:
+        url = f"ipfs://{_cid(random, 'bafybei')}"
+    elif source < 0.96:
+        url = f"https://user:pa55{hexadecimal(random, 4)}@origin.example.com/in/{task_id}.mp4"
+    else:
+        url = f"https://cdn.example.com/in/{task_id}.mp4?token={hexadecimal(random, 12)}"
+    params: Json = {"url": url}
+    if random.random() < 0.2:
+        params["c2pa"] = random.random() < 0.8
+    profiles = _profiles(random)
+    if profiles is not None:
+        params["profiles"] = profiles
+    if random.random() < 0.05:
+        params["encryption"] = {"key": "***"}
+    params["thumbnails"] = True
+    if random.random() < 0.15:
+        params["targetSegmentSizeSecs"] = 6
+    links = {"outputAssetId": uuid4(random)}
+    return Work("upload", {"upload": params}, links, _media(random), is_direct_upload=source < 0.30)
+
+
+def transcode_file(random: Random, task_id: str) -> Work:
+    source = pick(
+        random,
+        (
+            f"https://cdn.example.com/{task_id}.mp4",
+            f"s3+https://***:***@s3.us-east-1.amazonaws.com/in/a/{task_id}.mp4",
+            f"s3://AKIAEXAMPLE:{hexadecimal(random, 10)}@host/in/{task_id}.mp4",
+        ),
+    )
+    storage = pick(
+        random,
+        (
+            "s3+https://***:***@s3.us-east-1.amazonaws.com/out",
+            "s3+https://***:***@s3.us-east-1.amazonaws.com/out",
+            f"w3s://{ACCOUNT_PROOF}@/",
+            f"w3s://PROOF{hexadecimal(random, 16)}@/",
+            f"gs://user:{hexadecimal(random, 10)}@bucket/out",
+        ),
+    )
+    params: Json = {"input": {"url": source}, "outputs": {"hls": {"path": "/v/hls"}}, "storage": {"url": storage}}
+    if random.random() < 0.6:
+        params["outputs"]["mp4"] = {"path": "/v/mp4"}
+    profiles = _profiles(random)
+    if profiles is not None:
+        params["profiles"] = profiles
+    if random.random() < 0.7:
+        params["creatorId"] = pick(random, CREATORS)
+    params["targetSegmentSizeSecs"] = 10
+    return Work("transcode-file", {"transcode-file": params}, {}, _media(random))
+
+
+def export(random: Random, task_id: str) -> Work:
+    kind = random.random()
+    params: Json
+    if kind < 0.5:
+        custom: Json = {
+            "url": f"https://bucket.s3.amazonaws.com/{task_id}.mp4?X-Amz-Algorithm=AWS4-HMAC-SHA256"
+            f"&X-Amz-Credential=LLMMB&X-Amz-Signature={hexadecimal(random, 16)}"
+        }
+        if kind < 0.35:
+            custom["method"] = "PUT"
+            custom["headers"] = {"x-amz-acl": "private", "Authorization": f"Bearer {pick(random, ACCOUNT_BEARERS)}"}
+        params = {"custom": custom}
+    else:
+        params = {"ipfs": _ipfs_export(random)}
+    return Work("export", {"export": params}, {"inputAssetId": uuid4(random)}, _media(random))
+
+
+def export_data(random: Random, task_id: str) -> Work:
+    if random.random() < 0.2:
+        content: Json = {"data": "Hello, Wörld!", "n": [1, 2.5, None, {"deep": {"er": True}}]}
+    else:
+        content = {
+            "domain": {"name": "Verifiable Video", "version": "1"},
+            "message": {
+                "video": f"ipfs://{_cid(random, 'bafybei')}",
+                "signer": f"0x{hexadecimal(random, 40)}",
+                "attestations": [{"role": "creator", "address": f"0x{hexadecimal(random, 40)}"}],
+            },
+            "signature": f"0x{hexadecimal(random, 130)}",
+            "primaryType": "VideoAttestation",
+            "signatureType": "eip712",
+        }
+    params = {
+        "id": f"0x{hexadecimal(random, 64)}",
+        "ipfs": {"pinata": pick(random, ACCOUNT_PINATA)} if random.random() < 0.3 else {},
+        "type": "attestation",
+        "content": content,
+    }
+    return Work("export-data", {"exportData": params}, {}, Media(0, 0, 0))
+
+
+def clip(random: Random, task_id: str) -> Work:
+    playback_id, session_id = _playback_id(random), uuid4(random)
+    seconds = js_number(math.exp(random.gauss(3.4, 0.8)))
+    start = 1_700_000_000_000 + int(random.random() * 9e10)
+    params = {
+        "url": f"https://storage.example.com/rec/{playback_id}/{session_id}/output.m3u8",
+        "inputId": uuid4(random),
+        "sessionId": session_id,
+        "clipStrategy": {"endTime": start + int(seconds * 1000), "startTime": start, "playbackId": playback_id},
+        "sourceObjectStoreId": uuid4(random),
+    }
+    requester = f"UNKNOWN-{playback_id}" if random.random() < 0.1 else hexadecimal(random, 64)
+    media = Media(seconds, 720, int(seconds * 300_000))
+    return Work("clip", {"clip": params}, {"requesterId": requester, "outputAssetId": uuid4(random)}, media)
+
+
+def legacy_import(random: Random, task_id: str) -> Work:
+    params: Json = {"url": f"https://user:pa55@origin.example.com/old/{task_id}.mp4"}
+    if random.random() < 0.1:
+        params["encryption"] = {"encryptedKey": f"IMPORTKEY{hexadecimal(random, 8)}"}
+    return Work("import", {"import": params}, {"outputAssetId": uuid4(random)}, _media(random))
+
+
+def legacy_transcode(random: Random, task_id: str) -> Work:
+    params = {"profile": PROFILES[0]}
+    links = {"inputAssetId": uuid4(random), "outputAssetId": uuid4(random)}
+    return Work("transcode", {"transcode": params}, links, _media(random))
+
+
+def unknown(random: Random, task_id: str) -> Work:
+    """A type that no schema names, its params null."""
+    return Work("delete", None, {"inputAssetId": uuid4(random)}, Media(0, 0, 0))
+
+
+def _profiles(random: Random) -> list[Json] | None:
+    """None: the server's default ladder."""
+    drawn = random.random()
+    return None if drawn < 0.5 else [] if drawn < 0.5 + ODD_SHARE else list(PROFILES[: 1 + int(drawn * 11) % 4])
+
+
+def _ipfs_export(random: Random) -> Json:
+    drawn = random.random()
+    if drawn < 0.35:
+        return {}
+    if drawn < 0.6:
+        return {"pinata": pick(random, ACCOUNT_PINATA)}
+    if drawn < 0.8:
+        return {"nftMetadataTemplate": "file"}
+    return {
+        "nftMetadata": {"name": "N", "attributes": [{"value": 1.5, "trait_type": "x"}]},
+        "nftMetadataTemplate": "player",
+    }
+
+
+def _media(random: Random) -> Media:
+    """Durations have a long tail: half are below three minutes, one in a thousand lasts for hours."""
+    seconds = js_number(min(math.exp(random.gauss(5.2, 1.5)), 6 * 3600))
+    if random.random() < 0.02:
+        return Media(seconds, 0, int(seconds * 16_000))
+    height = pick(random, HEIGHTS)
+    return Media(seconds, height, int(seconds * LADDER[height][1] / 8 * (0.6 + 0.8 * random.random())))
+
+
+def _playback_id(random: Random) -> str:
+    return f"{hexadecimal(random, 4)}{pick(random, ('jm', 'qz', 'xk', 'tg'))}{hexadecimal(random, 10)}"
+
+
+def _cid(random: Random, prefix: str) -> str:
+    bits = random.getrandbits(260)
+    return prefix + "".join(["abcdefghijklmnopqrstuvwxyz234567"[bits >> shift & 31] for shift in range(0, 260, 5)])
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------
+
+
+def output(random: Random, work: Work) -> Json | None:
+    """The output of a completed task."""
+    return OUTPUTS[work.type](random, work) if work.type in OUTPUTS else None
+
+
+def _upload_output(random: Random, work: Work) -> Json:
+    return {"upload": {"assetSpec": _asset(random, work.media)}}
+
+
+def _clip_output(random: Random, work: Work) -> Json:
+    files = [
+        {"path": "index.m3u8", "spec": {}, "type": "catalyst_hls_manifest"},
+        {"path": "video", "spec": {}, "type": "source_file"},
+        {"path": "thumbnails/thumbnails.vtt", "spec": {}, "type": "thumbnails_vtt"},
+    ]
+    asset = _asset(random, work.media)
+    video_spec = asset.pop("videoSpec")
+    asset.pop("storage", None)
+    asset.pop("playbackPolicy", None)
+    asset |= {"files": files[: 2 + (random.random() < 0.5)], "videoSpec": video_spec}
+    return {"clip": {"assetSpec": asset, "videoFilePath": "", "metadataFilePath": ""}}
+
+
+def _transcode_file_output(random: Random, work: Work) -> Json:
+    video: Json = {"size": work.media.size, "duration": work.media.seconds}
+    if random.random() < ODD_SHARE:
+        video = {"size": 9007199254740992, "duration": 1e21}  # numbers have been through JavaScript doubles
+    return {
+        "transcodeFile": {
+            "hls": {"path": "/v/hls/index.m3u8"},
+            "mp4": [{"path": "/v/mp4/static720p.mp4"}],
+            "request_id": hexadecimal(random, 10),
+            "input_video": video,
+        }
+    }
+
+
+def _export_output(random: Random, work: Work) -> Json:
+    params = (work.params or {})["export"]
+    if "custom" in params:
+        return {"export": {"ipfs": {"videoFileCid": ""}}}
+    cid = _cid(random, "bafybei")
+    ipfs = {"videoFileCid": cid}
+    if "pinata" in params["ipfs"]:
+        return {"export": {"ipfs": ipfs | {"videoFileUrl": f"ipfs://{cid}", "videoFileGatewayUrl": GATEWAY + cid}}}
+    metadata = _cid(random, "bafkrei")
+    ipfs |= {"nftMetadataCid": metadata, "videoFileUrl": f"ipfs://{cid}", "videoFileGatewayUrl": GATEWAY + cid}
+    ipfs |= {"nftMetadataUrl": f"ipfs://{metadata}", "nftMetadataGatewayUrl": GATEWAY + metadata}
+    return {"export": {"ipfs": ipfs}}  # the URLs are added on the way out, hence not in jsonb's order
+
+
+def _export_data_output(random: Random, work: Work) -> Json:
+    return {"exportData": {"ipfs": {"cid": _cid(random, "bafkrei")}}}
+
+
+def _import_output(random: Random, work: Work) -> Json:
+    asset = _asset(random, work.media)
+    asset["hash"] = [
+        {"hash": hexadecimal(random, 32), "algorithm": "md5"},
+        {"hash": hexadecimal(random, 64), "algorithm": "sha256"},
+    ]
+    path = f"https://storage.googleapis.com/bucket/{_playback_id(random)}/video"
+    return {"import": {"assetSpec": asset, "videoFilePath": path, "metadataFilePath": f"{path}.json"}}
+
+
+def _transcode_output(random: Random, work: Work) -> Json:
+    return {"transcode": {"asset": {"assetSpec": _asset(random, work.media), "videoFilePath": "video"}}}
+
+
+OUTPUTS: dict[str, Callable[[Random, Work], Json]] = {
+    "upload": _upload_output,
+    "clip": _clip_output,
+    "transcode-file": _transcode_file_output,
+    "export": _export_output,
+    "export-data": _export_data_output,
+    "import": _import_output,
+    "transcode": _transcode_output,
+}
+
+
+def _asset(random: Random, media: Media) -> Json:
+    asset: Json = {
+        "hash": None,
+        "name": pick(random, NAMES),
+        "size": media.size,
+        "type": "video" if media.height else "audio",
+    }
+    if random.random() < 0.06:
+        asset["storage"] = {
+            "ipfs": {
+                "cid": _cid(random, "bafybei"),
+                "spec": {"nftMetadata": {"name": "n"}, "nftMetadataTemplate": "player"},
+                "nftMetadata": {"cid": _cid(random, "bafkrei")},
+            },
+            "status": {"phase": "waiting", "tasks": {}},
+        }
+    asset["videoSpec"] = _video_spec(random, media)
+    if random.random() < 0.02:
+        asset["playbackPolicy"] = {
+            "type": "webhook",
+            "webhookId": _playback_id(random),
+            "webhookContext": {"streamerId": "my-custom-id", "accessToken": f"ctx-{hexadecimal(random, 12)}"},
+            "refreshInterval": 600,
+        }
+    return asset
+
+
+def _video_spec(random: Random, media: Media) -> Json:
+    tracks: list[Json] = []
+    bitrate = 0
+    if media.height:
+        bitrate = int(media.size * 8 / max(media.seconds, 0.001))
+        video: Json = {
+            "fps": pick(random, (30, 30, 29.97, 25, 23.976, 60)),
+            "type": "video",
+            "codec": pick(random, ("h264", "h264", "h264", "hevc", "vp9")),
+            "width": LADDER[media.height][0],
+            "height": media.height,
+            "bitrate": bitrate,
+            "duration": media.seconds,
+            "pixelFormat": "yuv420p",
+        }
+        tracks.append(video)
+    if not media.height or random.random() < 0.9:
+        audio: Json = {
+            "type": "audio",
+            "codec": pick(random, ("aac", "aac", "aac", "opus", "mp3")),
+            "bitrate": 128_000,
+            "channels": pick(random, (1, 2, 2, 6)),
+            "duration": media.seconds,
+        }
+        if random.random() < 0.5:
+            audio["startTime"] = 0.021
+        audio["sampleRate"] = pick(random, (44_100, 48_000))
+        tracks.append(audio)
+        bitrate += 128_000
+    spec: Json = {"format": pick(random, ("mp4", "mp4", "mkv", "hls", "webm")), "tracks": tracks}
+    if random.random() > ODD_SHARE:
+        spec["bitrate"] = bitrate
+    spec["duration"] = media.seconds
+    return spec

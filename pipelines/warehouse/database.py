@@ -1,0 +1,44 @@
+"""DuckDB connections as this project opens them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from pipelines.errors import WarehouseError
+
+# DuckDB 1.4, 1.5 and 2 all open this; BI servers are slow to follow.
+STORAGE_VERSION = "v1.4.0"
+
+# Spark SQL's functions that the tables use and DuckDB lacks, so that the same files run in both.
+SPARK_MACROS = """
+create or replace temp macro unix_millis(moment) as epoch_ms(moment);
+create or replace temp macro posexplode(list) as table
+    select generate_subscripts(list, 1) - 1 as position, unnest(list) as item;
+"""
+
+
+@contextmanager
+def connect(path: Path | None = None, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in UTC that is closed in any case; no path: in memory. Raises WarehouseError where it cannot open."""
+    try:
+        connection = duckdb.connect(
+            str(path or ":memory:"),
+            read_only=read_only,
+            config={"storage_compatibility_version": STORAGE_VERSION, "preserve_insertion_order": True},
+        )
+    except duckdb.Error as error:
+        raise WarehouseError(f"cannot open {path}: {str(error).splitlines()[0]}") from None
+    try:
+        connection.execute("set TimeZone = 'UTC'")
+        if not read_only:
+            connection.execute(SPARK_MACROS)
+        yield connection
+    finally:
+        connection.close()
+
+
+def quoted(text: str) -> str:
+    """A SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"

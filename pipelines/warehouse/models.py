@@ -1,0 +1,180 @@
+"""The reader of .sql files: everything about a table stands in its one file.
+
+A file opens with comment lines: what the table is, then directives, `-- key: a, b` (unique, never NULL), `-- parent: tasks`
+(each task_id is in that table), `-- check: condition` (holds for every row, or the build stops), `-- warn: condition`
+(reported). Then one SELECT, each column with a trailing comment. What a table reads is read from its SQL.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import sqlglot
+from sqlglot import exp
+
+from pipelines.errors import WarehouseError
+
+# Internal layers feed the others and are not published.
+LAYERS = ("landing", "core", "marts")
+PUBLISHED_LAYERS = ("core", "marts")
+
+Severity = Literal["error", "warn"]
+
+
+def sql_folder() -> Path:
+    """The .sql files: beside the package in a checkout, inside it in an installed wheel."""
+    inside = Path(__file__).parent.parent / "sql"
+    return inside if inside.is_dir() else Path(__file__).parent.parent.parent / "sql"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A condition on a table. `failing` is a query of the rows that break it."""
+
+    name: str
+    description: str
+    severity: Severity
+    failing: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """One table: its layer, name, meaning, columns with their meaning, key, checks, SELECT, and the tables it reads."""
+
+    layer: str
+    name: str
+    description: str
+    columns: dict[str, str]
+    key: tuple[str, ...]
+    checks: tuple[Check, ...]
+    reads: frozenset[str]
+    parents: tuple[str, ...]
+    sql: str
+
+    @property
+    def summary(self) -> str:
+        """The description's first sentence."""
+        return re.split(r"(?<=[.])\s", self.description, maxsplit=1)[0]
+
+
+@cache
+def load_models() -> dict[str, Model]:
+    """Every table by name, in an order in which they can be built. Raises WarehouseError on a file that breaks the rules."""
+    models = {}
+    for layer in LAYERS:
+        for path in sorted((sql_folder() / layer).glob("*.sql")):
+            models[path.stem] = parse_model(layer, path.stem, path.read_text())
+    return _in_build_order(models)
+
+
+def published_models() -> list[Model]:
+    """The tables that readers see, in build order."""
+    return [model for model in load_models().values() if model.layer in PUBLISHED_LAYERS]
+
+
+def parse_model(layer: str, name: str, text: str) -> Model:
+    """One .sql file. Raises WarehouseError where a column has no meaning or a directive is unknown."""
+    place = f"sql/{layer}/{name}.sql"
+    header, directives = _header(text, place)
+    if not header:
+        raise WarehouseError(f"{place}: say in the first comment lines what the table is")
+    try:
+        tree = sqlglot.parse_one(text, read="duckdb")
+    except sqlglot.ParseError as error:
+        raise WarehouseError(f"{place}: {str(error).splitlines()[0]}") from None
+    if not isinstance(tree, exp.Select):
+        raise WarehouseError(f"{place}: must hold one SELECT")
+    inner = {cte.alias for cte in tree.ctes}
+    columns = {} if layer == "landing" else _columns(tree, place)
+    key = tuple(part.strip() for value in directives.get("key", []) for part in value.split(","))
+    if layer != "landing" and not key:
+        raise WarehouseError(f"{place}: name its key in a line `-- key: ...`")
+    return Model(
+        layer=layer,
+        name=name,
+        description=header,
+        columns=columns,
+        key=key,
+        checks=tuple(_checks(name, key, directives)),
+        reads=frozenset(table.name for table in tree.find_all(exp.Table) if table.name and table.name not in inner),
+        parents=tuple(directives.get("parent", [])),
+        sql=text.strip(),
+    )
+
+
+def _header(text: str, place: str) -> tuple[str, dict[str, list[str]]]:
+    words, directives = [], {}
+    for line in text.lstrip().splitlines():
+        if not line.startswith("--"):
+            break
+        content = line[2:].strip()
+        found = re.match(r"([a-z]+): (.+)", content)
+        if found is None:
+            words.append(content)
+        elif found[1] in ("key", "parent", "check", "warn"):
+            directives.setdefault(found[1], []).append(found[2].strip())
+        else:
+            raise WarehouseError(f"{place}: unknown directive `{found[1]}:`; known are key, parent, check, warn")
+    return " ".join(words), directives
+
+
+def _columns(tree: exp.Select, place: str) -> dict[str, str]:
+    columns = {}
+    for column in tree.selects:
+        name = column.alias_or_name
+        meaning = " ".join(comment.strip() for comment in (column.comments or []))
+        if not name or name == "*":
+            raise WarehouseError(f"{place}: every column needs a name: {column.sql()[:60]}")
+        if not meaning:
+            raise WarehouseError(f"{place}: column {name} needs a comment behind it that says what it means")
+        columns[name] = meaning
+    return columns
+
+
+def _checks(table: str, key: tuple[str, ...], directives: dict[str, list[str]]) -> list[Check]:
+    checks = []
+    if key:
+        listed = ", ".join(key)
+        missing = " or ".join(f"{column} is null" for column in key)
+        checks += [
+            Check(
+                "key_is_unique",
+                f"({listed}) is unique",
+                "error",
+                f"select {listed}, count(*) as rows from {table} group by {listed} having count(*) > 1",
+            ),
+            Check("key_is_not_null", f"({listed}) is never null", "error", f"select * from {table} where {missing}"),
+        ]
+    for parent in directives.get("parent", []):
+        checks.append(
+            Check(
+                f"has_{parent}",
+                f"every task_id is in {parent}",
+                "error",
+                f"select * from {table} where task_id not in (select task_id from {parent})",
+            )
+        )
+    severities: tuple[tuple[str, Severity], ...] = (("check", "error"), ("warn", "warn"))
+    for directive, severity in severities:
+        for condition in directives.get(directive, []):
+            name = re.sub(r"\W+", "_", condition.lower()).strip("_")[:60].rstrip("_")
+            checks.append(Check(name, condition, severity, f"select * from {table} where not ({condition})"))
+    return checks
+
+
+def _in_build_order(models: dict[str, Model]) -> dict[str, Model]:
+    ordered: dict[str, Model] = {}
+
+    def place(name: str, asked_by: tuple[str, ...]) -> None:
+        if name in asked_by:
+            raise WarehouseError(f"tables read each other in a circle: {' -> '.join((*asked_by, name))}")
+        if name in models and name not in ordered:
+            for other in sorted({*models[name].reads, *models[name].parents}):
+                place(other, (*asked_by, name))
+            ordered[name] = models[name]
+
+    for name in models:
+        place(name, ())
+    return ordered

@@ -1,0 +1,93 @@
+"""Publishing: a complete version replaces the one before at once; a reader that is open stays on its own.
+
+`published/versions/<version>/` holds a version's DuckDB file and Parquet; `published/current` points at the newest, and
+`published/task_archive.duckdb` and `published/parquet` lead through it. Moving that one link is the publication.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipelines import __version__
+from pipelines.errors import WarehouseError
+from pipelines.landing.zone import sync_folder, write_durably
+from pipelines.settings import Settings
+from pipelines.warehouse.build import building_path
+from pipelines.warehouse.database import connect, quoted
+from pipelines.warehouse.models import published_models
+
+DATABASE = "task_archive.duckdb"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published version: its name, DuckDB file, Parquet folder, rows by table and size."""
+
+    version: str
+    database: Path
+    parquet: Path
+    rows: dict[str, int]
+    bytes: int
+
+
+def publish(settings: Settings) -> Published:
+    """Publishes the version that was built. Raises WarehouseError where there is none."""
+    built = building_path(settings)
+    if not built.exists():
+        raise WarehouseError("no version was built: run the tables first")
+    root = settings.published
+    versions = root / "versions"
+    versions.mkdir(parents=True, exist_ok=True)
+    for leftover in versions.glob(".*"):  # of a run that was killed
+        shutil.rmtree(leftover)
+    version = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    folder = versions / f".{version}"
+    folder.mkdir()
+    rows = _export_parquet(built, folder / "parquet")
+    shutil.move(built, folder / DATABASE)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    about = {"version": version, "code_version": __version__, "rows": rows, "bytes": size}
+    write_durably(folder / "version.json", json.dumps(about, indent=1).encode())
+    folder.rename(versions / version)
+    sync_folder(versions)
+    _point(root / "current", Path("versions") / version)
+    _point(root / DATABASE, Path("current") / DATABASE)
+    _point(root / "parquet", Path("current") / "parquet")
+    for old in sorted(path for path in versions.iterdir() if path.is_dir())[: -settings.keep_versions]:
+        shutil.rmtree(old)
+    return Published(version, root / DATABASE, root / "parquet", rows, size)
+
+
+def _export_parquet(built: Path, folder: Path) -> dict[str, int]:
+    rows = {}
+    with connect(built) as connection:
+        for model in published_models():
+            target = folder / model.name
+            target.mkdir(parents=True)
+            file = target / f"{model.name}.parquet"
+            connection.execute(f"copy {model.name} to {quoted(str(file))} (format parquet, compression zstd)")
+            rows[model.name] = connection.execute(f"select count(*) from {model.name}").fetchall()[0][0]
+        connection.execute("checkpoint")
+    return rows
+
+
+def _point(link: Path, target: Path) -> None:
+    """Makes `link` lead to `target` in one step."""
+    if link.is_symlink() and link.readlink() == target:
+        return
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    os.symlink(target, fresh)
+    fresh.replace(link)
+    sync_folder(link.parent)
+
+
+def current_database(settings: Settings) -> Path:
+    """The published DuckDB file. Raises WarehouseError before the first publication."""
+    path = settings.published / DATABASE
+    if not path.exists():
+        raise WarehouseError(f"nothing is published under {settings.published} yet: run `task-archive sync` first")
+    return path.resolve()

@@ -1,0 +1,66 @@
+-- Every load with its proof: what was asked, what came, and whether anything is missing.
+-- key: load_id, account
+-- check: verdict in ('whole', 'limited', 'broken')
+
+with parsed as (
+    select
+        from_json(
+            manifest,
+            '{
+                "load_id": "VARCHAR", "account": "VARCHAR", "lane": "VARCHAR", "api_url": "VARCHAR",
+                "code_version": "VARCHAR", "run_id": "VARCHAR",
+                "window": {
+                    "updated_from_ms": "BIGINT", "created_from_ms": "BIGINT", "created_to_ms": "BIGINT"
+                },
+                "started_at_ms": "BIGINT", "finished_at_ms": "BIGINT", "proven_until_ms": "BIGINT",
+                "clock_skew_seconds": "DOUBLE", "requests": "BIGINT", "attempts_repeated": "BIGINT",
+                "bytes_received": "BIGINT", "pages": "BIGINT", "rows_read": "BIGINT", "rows_landed": "BIGINT",
+                "tasks_seen": "BIGINT", "appeared": "BIGINT", "changed": "BIGINT", "unchanged": "BIGINT",
+                "vanished": ["VARCHAR"], "deleted": ["VARCHAR"],
+                "unreadable": [{"task_id": "VARCHAR", "reason": "VARCHAR"}],
+                "server_count_before": "BIGINT", "server_count_after": "BIGINT",
+                "verdict": "VARCHAR", "reasons": ["VARCHAR"],
+                "abilities": {"id_keyset": "BOOLEAN", "filters": "BOOLEAN", "count": "BOOLEAN"},
+                "parts": [{"bytes": "BIGINT"}]
+            }'
+        ) as load
+    from manifests
+)
+
+select
+    load.load_id as load_id,                                                  -- the load; ids sort in the order of loads
+    load.account as account,                                                  -- account it fetched
+    load.lane as lane,                                                        -- sweep, changes, backfill or refresh
+    make_timestamptz(load.started_at_ms * 1000) as started_at,                -- when it began, UTC
+    make_timestamptz(load.finished_at_ms * 1000) as finished_at,              -- when it was complete, UTC
+    make_timestamptz(load.proven_until_ms * 1000) as proven_until_at,         -- the archive holds every change up to here, UTC, by the server's clock
+    make_timestamptz(load."window".updated_from_ms * 1000) as updated_from_at, -- changes asked for from here on, UTC
+    make_timestamptz(load."window".created_from_ms * 1000) as created_from_at, -- tasks created from here on, UTC
+    make_timestamptz(load."window".created_to_ms * 1000) as created_to_at,    -- and before, UTC
+    load.verdict as verdict,                                                  -- whole, limited (whole but for the reasons) or broken
+    load.reasons as reasons,                                                  -- what the proof lacks
+    load.requests as requests,                                                -- requests sent, repeated attempts included
+    load.attempts_repeated as attempts_repeated,                              -- attempts that failed and were repeated
+    load.bytes_received as received_bytes,                                    -- size of the answers, bytes
+    load.pages as pages,                                                      -- pages read
+    load.rows_read as rows_read,                                              -- rows on them, re-read ones included
+    load.rows_landed as rows_landed,                                          -- rows that were new or changed, and landed
+    list_sum(list_transform(load.parts, lambda part: part.bytes))::bigint as landed_bytes, -- size of the landed files, bytes
+    load.tasks_seen as tasks_seen,                                            -- distinct tasks met
+    load.appeared as tasks_appeared,                                          -- of which the archive had not known
+    load.changed as tasks_changed,                                            -- states that differ from the newest known
+    load.unchanged as rows_unchanged,                                         -- rows found equal to what had landed
+    load.vanished as vanished_task_ids,                                       -- archived tasks that the list shows no more
+    load.deleted as deleted_task_ids,                                         -- of which the API says that they are deleted
+    load.unreadable as missing_tasks,                                         -- tasks that could not be had, with the reason
+    load.server_count_before as server_count_before,                          -- tasks in the window in the server's count, before
+    load.server_count_after as server_count_after,                            -- and afterwards
+    load.clock_skew_seconds as clock_skew_seconds,                            -- our clock minus the server's, seconds
+    load.abilities.id_keyset as has_id_keyset,                                -- whether the server pages by id
+    load.abilities.filters as has_filters,                                    -- whether the server filters by time
+    load.abilities.count as has_count,                                        -- whether the server counts
+    load.api_url as api_url,                                                  -- base URL of the API
+    load.code_version as code_version,                                        -- version of this program
+    load.run_id as run_id                                                     -- Dagster run
+from parsed
+order by load_id, account

@@ -1,0 +1,16 @@
+-- What did not fit: values of newest states that are NULL in their column, and payloads that are no task at all.
+-- key: load_id, account, page, row_position, number
+
+select
+    account,                                            -- account of the load
+    task_id,                                            -- the task; null where the payload has no id
+    path,                                               -- where in the payload, as a JSON path
+    value,                                              -- the value, shortened to 200 characters
+    reason,                                             -- why it does not fit
+    fetched_at,                                         -- when it was fetched, UTC
+    load_id,                                            -- load that brought it
+    page,                                               -- page of the load
+    row_position,                                       -- row on the page
+    number                                              -- place among the row's values, from 0
+from problems
+order by load_id, account, page, row_position, number
