@@ -114,6 +114,12 @@ class Settings(BaseSettings):
         validation_alias="TASK_ARCHIVE_ABANDONED_SECONDS",
         description="a pending task never scheduled and older than this is an abandoned upload",
     )
+    lock_wait_seconds: float = Field(
+        600,
+        ge=0,
+        validation_alias="TASK_ARCHIVE_LOCK_WAIT_SECONDS",
+        description="how long a run waits for another one on the same home before it gives up",
+    )
     keep_versions: int = Field(
         3, ge=1, validation_alias="TASK_ARCHIVE_KEEP_VERSIONS", description="published versions kept for open readers"
     )
@@ -174,7 +180,7 @@ class Settings(BaseSettings):
             )
 
     def fingerprint_key_bytes(self) -> bytes:
-        """The key of redaction's fingerprints, made at the first use (`home/fingerprint.key`, readable by the owner)."""
+        """The key of redaction's fingerprints, made at the first use: `home/fingerprint.key`, for its owner only."""
         if self.fingerprint_key is not None:
             return self.fingerprint_key.get_secret_value().encode()
         path = self.home / "fingerprint.key"

@@ -10,12 +10,13 @@ from pipelines.landing.manifest import Manifest, Window
 from pipelines.landing.zone import Zone
 from pipelines.livepeer.rows import Row
 
-# The newest state of a task is the one with the latest updatedAt, then the latest fetched; whether it is deleted, the
+# The newest state of a task is that with the latest updatedAt, then the latest fetched; whether it is deleted, the
 # latest fetched alone tells, since a deleted task has no new updatedAt.
 _NEWEST = """
 select
     coalesce(task_id, payload_sha256) as key,
-    max_by(payload_sha256, row(coalesce(updated_at_ms, -1), load_id, page, position)) filter (payload_sha256 is not null),
+    max_by(payload_sha256, row(coalesce(updated_at_ms, -1), load_id, page, position))
+        filter (payload_sha256 is not null),
     max_by(is_deleted, row(load_id, page, position)),
     any_value(created_at_ms),
 from read_parquet(?)

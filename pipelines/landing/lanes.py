@@ -16,6 +16,7 @@ from pipelines.landing.manifest import Lane, Manifest, Missing, Window
 from pipelines.landing.zone import Zone
 from pipelines.livepeer import walks
 from pipelines.livepeer.client import Client, Politeness
+from pipelines.livepeer.failures import ApiError
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.rows import read_row
 from pipelines.settings import Settings
@@ -97,7 +98,11 @@ class Extraction:
     def _run(self, lane: Lane, window: Window) -> Manifest:
         with self.client:
             load = _Load(self, lane, window)
-            load.fetch()
+            try:
+                load.fetch()
+            except ApiError:
+                load.writer.flush()  # the next run goes on from here
+                raise
             return load.complete()
 
 
@@ -110,7 +115,7 @@ class _Load:
         self.listener = extraction.listener
         self.began = time.monotonic()
         manifest = _resume_or_begin(extraction, lane, window)
-        self.writer = LoadWriter(extraction.zone, manifest, extraction.redactor.redact)
+        self.writer = LoadWriter(extraction.zone, manifest, extraction.redactor)
         self.manifest = manifest
         self.seen: set[str] = set()  # tasks met by walks other than the one by id, whose rows are distinct as they come
         self.vanished: set[str] = set(manifest.vanished)
@@ -120,13 +125,13 @@ class _Load:
         abilities, first = walks.probe(self.client)
         if note.abilities is None:
             note.abilities, note.server_started_at_ms = abilities, _server_clock_ms(first.server_at_ms)
-        if not (abilities.id_keyset and (abilities.filters or note.lane == "sweep")):
+        if not abilities.id_keyset:
             self._fetch_by_documented_paging()
             return
         filters = self._filters()
         if abilities.count and note.server_count_before is None:
             note.server_count_before = walks.count(self.client, filters)
-        if note.lane == "changes":
+        if note.lane == "changes" and abilities.filters:
             self._take(walks.by_update(self.client, self.settings.page_size, _needed(note.window.updated_from_ms)))
             note.tasks_seen = len(self.seen)
         else:
@@ -178,7 +183,10 @@ class _Load:
         return self.writer.complete()
 
     def _filters(self) -> walks.Filters | None:
+        """The window in the server's words; a server without filters has the whole list read."""
         window = self.manifest.window
+        if self.manifest.abilities is None or not self.manifest.abilities.filters:
+            return None
         if window.updated_from_ms is not None:
             return walks.updated_since(window.updated_from_ms)
         if window.created_from_ms is not None and window.created_to_ms is not None:
@@ -208,7 +216,8 @@ class _Load:
         note = self.manifest
         if note.lane != "sweep" or note.abilities is None or not note.abilities.filters:
             return
-        self._take(walks.by_update(self.client, self.settings.page_size, _needed(note.server_started_at_ms) - 1000))
+        since_ms = _needed(note.server_started_at_ms) - self.settings.overlap_seconds * 1000
+        self._take(walks.by_update(self.client, self.settings.page_size, since_ms))
 
     def _take(self, steps: Iterator[walks.Rows | walks.Unreadable]) -> None:
         note = self.manifest
@@ -228,8 +237,8 @@ class _Load:
         note = self.manifest
         note.reasons = [
             *note.reasons,
-            "the server has no paging by key: its documented paging was walked until nothing new came, which cannot prove "
-            "that no row was missed",
+            "the server has no paging by key: its documented paging was walked until nothing new came, which cannot "
+            "prove that no row was missed",
         ]
         self._take(walks.by_documented_paging(self.client, self.settings.page_size))
         note.tasks_seen = len(self.seen)
@@ -253,7 +262,7 @@ class _Load:
             note.server_count_after = walks.count(self.client, self._filters())
             if note.tasks_seen + len(note.unreadable) >= _needed(note.server_count_after):
                 return
-            if note.lane == "changes":
+            if note.lane == "changes" and note.abilities.filters:
                 self._take(walks.by_update(self.client, self.settings.page_size, _needed(note.window.updated_from_ms)))
                 note.tasks_seen = len(self.seen)
             else:
@@ -327,7 +336,7 @@ def _resume_or_begin(extraction: Extraction, lane: Lane, window: Window) -> Mani
             ["interrupted; what had landed is kept, a later load fetches the rest"],
         )
         manifest.finished_at_ms = manifest.finished_at_ms or time.time_ns() // 1_000_000
-        LoadWriter(zone, manifest, extraction.redactor.redact).complete()
+        LoadWriter(zone, manifest, extraction.redactor).complete()
     if resumed is not None:
         extraction.listener.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
         return resumed

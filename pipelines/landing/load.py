@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from pipelines.landing.known import Known, key_of
 from pipelines.landing.manifest import Manifest, Part
 from pipelines.landing.zone import OBSERVATION, Zone, sync_folder, write_manifest, write_note
+from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.rows import Row
 
 PAGES_PER_PART = 10
@@ -20,21 +20,21 @@ PAGES_PER_PART = 10
 class LoadWriter:
     """Redacts, recognises what has landed before, and writes the rest."""
 
-    def __init__(self, zone: Zone, manifest: Manifest, redact: Callable[[bytes], bytes]) -> None:
+    def __init__(self, zone: Zone, manifest: Manifest, redactor: Redactor) -> None:
         self.manifest = manifest
         self.folder = zone.folder(manifest.account, manifest.load_id)
         self.folder.mkdir(parents=True, exist_ok=True)
         _remove_unnoted(self.folder, manifest)
         self.known = Known(zone, manifest.account, also=manifest)
-        self._redact = redact
+        self._redactor = redactor
         self._columns: list[list[Any]] = [[] for _ in OBSERVATION]
         self._pages = 0
 
     def add_page(self, rows: list[Row], fetched_at_ms: int) -> set[str]:
         """Takes a page in; returns the keys of its tasks."""
         note, keys = self.manifest, set()
-        for position, row in enumerate(rows):
-            payload = self._redact(row.payload)
+        payloads = self._redactor.redact_all([row.payload for row in rows])
+        for position, (row, payload) in enumerate(zip(rows, payloads, strict=True)):
             sha256 = hashlib.sha256(payload).hexdigest()
             key = key_of(row, sha256)
             keys.add(key)

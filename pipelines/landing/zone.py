@@ -47,7 +47,7 @@ class Zone:
         return self.root / account / load_id
 
     def manifests(self, account: str | None = None) -> list[Manifest]:
-        """Complete loads in the order in which they were made. Raises LandingError on a manifest that cannot be read."""
+        """Complete loads in the order they were made. Raises LandingError on a manifest that cannot be read."""
         found = [_read(path) for path in self.root.glob(f"{account or '*'}/*/{MANIFEST}")]
         return sorted(found, key=lambda manifest: manifest.load_id)
 

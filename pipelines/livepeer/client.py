@@ -210,13 +210,13 @@ class Client:
         if 300 <= status < 400:
             target = urlsplit(response.headers.get("Location", ""))
             raise failures.Redirected(
-                f"{self.host} redirects to {target.scheme}://{target.hostname}: not followed, the key goes to the configured "
-                "host only. If that is the right one, set LIVEPEER_API_URL to it"
+                f"{self.host} redirects to {target.scheme}://{target.hostname}: not followed, the key goes to the "
+                "configured host only. If that is the right one, set LIVEPEER_API_URL to it"
             )
         raise failures.BadRequest(f"{self.host} refuses the request ({status}): {said}")
 
     def _what_it_says(self, response: httpx.Response) -> str:
-        """The error text of either envelope, `{"errors": [..]}` or `{"message": ".."}`, scrubbed; error bodies echo keys."""
+        """The error text of `{"errors": [..]}` or `{"message": ".."}`, scrubbed, since error bodies echo keys."""
         if "html" in response.headers.get("Content-Type", ""):
             return "an HTML page"
         if response.status_code == 200:

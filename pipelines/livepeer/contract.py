@@ -1,12 +1,12 @@
 """What the API may send of a task: written here once, for every type of task that it has or had.
 
-From this come the type gate, DuckDB's types, and what counts as drift. A name's kind says what may stand there; `null` and
-absence are always allowed. JSON stays as it is: free-form content, and fields that are sometimes text, sometimes an
-object. A list holds any number of what it shows once.
+From this come the type gate and DuckDB's types. A name's kind says what may stand there; `null` and absence are always
+allowed. JSON stays as it is: free-form content, and fields that are sometimes text, sometimes an object. A list holds
+any number of what it shows once.
 """
 
 from enum import Enum
-from typing import Union
+from typing import TypeAlias
 
 
 class Kind(Enum):
@@ -20,7 +20,7 @@ class Kind(Enum):
     JSON = "JSON"
 
 
-Shape = Union[Kind, list["Shape"], dict[str, "Shape"]]
+Shape: TypeAlias = "Kind | list[Shape] | dict[str, Shape]"
 
 TEXT, INTEGER, NUMBER, BOOLEAN, MILLIS, JSON = Kind
 

@@ -11,7 +11,6 @@ Most tasks hold no secret. So the bytes are searched for MARKERS first: no rule 
 """
 
 import base64
-import binascii
 import hmac
 import json
 import re
@@ -64,6 +63,7 @@ def names_secret(name: str) -> bool:
 
 #: A name in running text: the secret words, and what may follow within the name (`secret_id`, `tokenValue`, `keys`).
 _NAME = "|".join(re.escape(word).replace(r"\ ", "[-_. ]?") for word in SECRET_WORDS)
+_INITIAL = "".join(sorted({word[0] for word in SECRET_WORDS}))  # looked at first: most letters begin no name
 _NAME_END = r"(?:s|id|[-_.][\w\-.]{0,30}|(?-i:[A-Z])\w{0,30})?"
 _ASSIGN = r"""["'\\]{0,6}\s{0,8}(?:[:=>]|%(?:25)*+3[ad]|\\u003[ad]){1,3}\s{0,8}"""
 _QUOTED = r"""\\+"([^"\\]+)|"([^"\\]*+(?:\\.[^"\\]*+)*+)|\\?'([^'\\]+)"""
@@ -74,7 +74,7 @@ def _is_basic(value: str) -> bool:
     digits = value.rstrip("=")
     try:
         return b":" in base64.urlsafe_b64decode(digits.replace("+", "-").replace("/", "_") + "=" * (-len(digits) % 4))
-    except binascii.Error:
+    except ValueError:
         return False
 
 
@@ -110,7 +110,7 @@ SHAPES = (
         rf"(?i)(?:authorization|cookie){_ASSIGN}(?:{_QUOTED}|([^\s\"'<>][^\r\n\"'<>]*))",
     ),
     _shape("bearer", r"(?i)bearer(?:\s|%20|\+){1,8}(?!(?:auth\w*|tokens?|is|not|of|the|scheme)\b)([\w\-.~+/=%*]+)"),
-    _shape("basic", r"(?i)basic(?:\s|%20|\+){1,8}([\w\-+/]{4,}={0,2})", judge=_is_basic),
+    _shape("basic", r"(?ai)basic(?:\s|%20|\+){1,8}([\w\-+/]{4,}={0,2})", judge=_is_basic),
     _shape("eyj", r"(eyJ[\w\-]{9,}+\.[\w\-=+/.]++)|eyJ[\w\-]*+"),
     _shape("akia|asia|aroa", r"((?:AKIA|ASIA|AROA)[A-Z0-9]{12,})"),
     _shape("ghp_|gho_|ghu_|ghs_|ghr_", r"(gh[pousr]_[A-Za-z0-9]{16,})"),
@@ -128,7 +128,7 @@ SHAPES = (
     _shape("sig", rf"(?i)(?<![a-z])(?:sig|signature|signatureprovided){_ASSIGN}(?:{_QUOTED}|([^\s\"'<>&,]+))"),
     _shape(
         "key|pass|secret|token|auth|cookie|bearer|credential|jwt|pwd|signature|mnemonic|phrase",
-        rf"(?i)(?:{_NAME}|(?<![a-z])(?:pass|auth)(?![a-z])){_NAME_END}{_ASSIGN}(?:{_QUOTED}|([^\s\"'<>&]+))",
+        rf"(?i)(?=[{_INITIAL}])(?:{_NAME}|(?<![a-z])(?:pass|auth)(?![a-z])){_NAME_END}{_ASSIGN}(?:{_QUOTED}|([^\s\"'<>&]+))",
     ),
 )
 
@@ -173,7 +173,7 @@ def _grammar(char: Callable[[str], str]) -> _Grammar:
 
     slash, question, fragment, ampersand, equals = map(char, "/?#&=")
     return _Grammar(
-        authority_end=compiled(rf"{slash}|{question}|{fragment}|\\"),
+        authority_end=compiled(rf"\\?{slash}|{question}|{fragment}"),
         query=compiled(rf"{question}|{fragment}"),
         pair=compiled(rf"{question}|{fragment}|{ampersand}"),
         equals=compiled(equals),
@@ -183,13 +183,18 @@ def _grammar(char: Callable[[str], str]) -> _Grammar:
 _PLAIN, _ENCODED = _grammar(re.escape), _grammar(_char)
 _SCHEME_END = re.compile(rf"(:(?:\\{{0,8}}/){{2}})|{_char(':')}(?:\\{{0,8}}{_char('/')}){{2}}", re.IGNORECASE)
 _AT = re.compile(_char("@"), re.IGNORECASE)
-_COLON = re.compile(_char(":"), re.IGNORECASE)
+_COLON = re.compile(rf"{_char(':')}(?![/\\])", re.IGNORECASE)
 #: host, host:port, [v6]:port; a port may be missing, and punctuation of the sentence may follow.
 _HOST = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d{0,5}[^\w]*)?")
 _STORE = re.compile(r"(?:s3|s3\+https?|gs|gcs|w3s)$", re.IGNORECASE)
 _PROOF = re.compile(r"w3s$", re.IGNORECASE)
+_QUOTES = frozenset("\"'`<>")
 _CLOSERS = {'"': '"', "'": "'", "`": "`", "<": ">", ">": "<", "(": ")", "[": "]", "{": "}"}
-_RUN = re.compile(r"\S+")
+_SPACE = re.compile(r"\s")
+_LONGEST_SCHEME = 40
+#: User information with a blank in it, believed where a text begins with its URL. A port is none.
+_SPACED_USER = re.compile(r"[^\s/?#:@]+:(?!\d{0,5}(?:[/?#\s]|\Z))[^\s@][^\r\n@]{0,200}@")
+_WHOLE_URL = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.\-]{0,39}:(?:\\{0,8}/){2}")
 _SENTENCE_END = ".,;:!?)]}>'\"\\"
 _PARAMETER = re.compile(r"(?:amp;)?(?=.{1,48}$)[A-Za-z]{1,24}\d{0,4}(?:[-_.\[\]:$]+[A-Za-z]{0,24}\d{0,4}){0,8}")
 _PLAIN_NAME = re.compile(r"(?:amp;)?(?:[A-Z]-)?[A-Za-z][a-z]{0,12}(?:(?:[-_.][A-Za-z]|[A-Z])[a-z]{0,12}){0,4}")
@@ -202,6 +207,7 @@ _MASK = rf"(?:\*+|{_FINGERPRINT})?"
 _MASKED = re.compile(rf"{_MASK}(?:[:#]{_MASK})*+")
 _MASKED_VALUE = re.compile(rf"{_FINGERPRINT}(?:[&#]|%(?:25)*26|%(?:25)*23|\\u00)")
 _JSON_START = re.compile(r"\s*[{\[\"]")
+_MOST_ROUNDS = 8
 _CONSTANTS = frozenset({b"null", b"true", b"false"})
 
 
@@ -240,7 +246,18 @@ class Redactor:
         ]
 
     def scrub(self, text: str) -> str:
-        """Any text without its secrets: an error message, a log line, a body that is JSON or nearly."""
+        """Any text without its secrets: an error message, a log line, a body that is JSON or nearly.
+
+        What one rule replaced may end what another took for a value, so the rules run until nothing changes: text
+        redacted twice is the text redacted once.
+        """
+        for _ in range(_MOST_ROUNDS):
+            before, text = text, self._scrub_once(text)
+            if text == before:
+                break
+        return text
+
+    def _scrub_once(self, text: str) -> str:
         embedded = self._redact_embedded(text)
         if embedded is not None:
             return embedded
@@ -349,7 +366,7 @@ class Redactor:
         scheme_end = _SCHEME_END.search(text)
         head = text[: scheme_end.start()] if scheme_end else text
         at, colon = _last(_AT, head), _COLON.search(head)
-        if at is None or colon is None or not colon.start() or colon.end() >= at or head[colon.end()] in "/\\":
+        if at is None or colon is None or not colon.start() or colon.end() >= at:
             return text
         user = _USER.search(head, 0, colon.start())
         start = user.start() if user else 0
@@ -360,17 +377,20 @@ class Redactor:
     def _redact_urls(self, text: str) -> str:
         """Each run of text from the first `://` in it to the next space, or to the quote or bracket that closes it."""
         pieces: list[str] = []
-        done = 0
+        done = space = 0
+        whole = _WHOLE_URL.match(text)
         while scheme_end := _SCHEME_END.search(text, done):
-            run = _RUN.match(text, scheme_end.end())
-            if run is None:
-                pieces.append(text[done : scheme_end.end()])
-                done = scheme_end.end()
-                continue
+            start = scheme_end.end()
+            if space < start:
+                spaced = _SPACED_USER.match(text, start) if whole and whole.end() == start else None
+                gap = _SPACE.search(text, spaced.end() if spaced else start)
+                space = gap.start() if gap else len(text)
             opener = _opener(text, scheme_end.start())
-            end = text.find(_CLOSERS[opener], run.start(), run.end()) if opener in _CLOSERS else -1
-            end = run.start() + len(text[run.start() : end if end >= 0 else run.end()].rstrip(_SENTENCE_END))
-            begin = max(done, scheme_end.start() - 40)
+            # A password may hold brackets, so it is the last one that closes; a quote in a URL is rare.
+            find = text.find if opener in _QUOTES else text.rfind
+            closer = find(_CLOSERS[opener], start, space) if opener in _CLOSERS else -1
+            end = start + len(text[start : closer if closer >= 0 else space].rstrip(_SENTENCE_END))
+            begin = max(done, scheme_end.start() - _LONGEST_SCHEME)
             pieces += (text[done:begin], self._redact_url(text[begin:end]))
             done = end
         return "".join((*pieces, text[done:]))
@@ -513,7 +533,7 @@ class _Spots:
 
 def _opener(text: str, scheme_end: int) -> str:
     """The character before the scheme that ends here."""
-    before = text[max(0, scheme_end - 40) : scheme_end].rstrip(_SCHEME_CHARACTERS)
+    before = text[max(0, scheme_end - _LONGEST_SCHEME) : scheme_end].rstrip(_SCHEME_CHARACTERS)
     return before[-1:]
 
 

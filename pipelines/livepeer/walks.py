@@ -1,7 +1,8 @@
 """Walks over the task list. Each yields pages of rows and loses none while the table changes under it.
 
 The server's default paging is by offset and loses rows as soon as one is updated or deleted between two pages. These
-walks page by key instead: the place to go on from is a value of the last row read, which no other row's change can move.
+walks page by key instead: the place to go on from is a value of the last row read, which no change of another row
+can move.
 """
 
 import re
@@ -86,7 +87,7 @@ def count(client: Client, filters: Filters | None) -> int | None:
 def by_id(
     client: Client, limit: int, filters: Filters | None = None, after: str | None = None
 ) -> Iterator[Rows | Unreadable]:
-    """Keyset by id, ascending, from `after` on. A row inserted behind the walk is not seen: walk by update afterwards."""
+    """Keyset by id, ascending, from `after` on. A row inserted behind the walk is not seen: walk by update after it."""
     cursor, size = after, limit
     while True:
         try:

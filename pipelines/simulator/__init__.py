@@ -1,7 +1,9 @@
 """A Livepeer Studio task API on loopback, with a data generator: the demo and the tests run on it.
 
-    server     bytes on the wire: keep-alive, headers, faults
+    server     the sockets: reads requests, sends responses, keeps connections alive
+    wire       responses as bytes: headers, ETags
     api        routes, API keys, ETags: a request in, a response out
+    errors     the recorded error answers
     listing    what `GET /api/task` means: limits, orders, filters, cursors, the Link header
     store      the rows, their former versions, their cached sort orders
     world      moves tasks on as the clock does

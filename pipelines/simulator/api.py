@@ -38,7 +38,7 @@ class Backend(Protocol):
 
     def list_as_of(self) -> int | None: ...
 
-    def retry(self, row: Row) -> None: ...
+    def retry(self, task_id: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _retry_task(backend: Backend, request: Request, task_id: str) -> Response:
     row = _own_row(backend, request, task_id)
     if row.task().get("status", {}).get("phase") != "failed":
         raise refused(400, "task is not in a retryable state")
-    backend.retry(row)
+    backend.retry(task_id)
     return json_response(200, {"id": task_id})
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from pipelines.simulator.wire import Response, json_response
 
+KINDS = ("429", "500", "502", "503", "drop", "truncate", "slow", "html", "html-error", "redirect", "empty-body")
+
 _HTML = b"<!DOCTYPE html><html><head><title>%b</title></head><body><h1>%b</h1></body></html>\n"
 
 
@@ -70,9 +72,6 @@ class Fault:
         elif self.kind == "truncate":
             return Response(response.status, response.headers, response.body, sent_bytes=len(response.body) // 2)
         return response
-
-
-KINDS = ("429", "500", "502", "503", "drop", "truncate", "slow", "html", "html-error", "redirect", "empty-body")
 
 
 def _html(status: int, title: bytes) -> Response:

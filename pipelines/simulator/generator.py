@@ -5,10 +5,8 @@ how the clock got there nor on what was asked before.
 """
 
 import math
-from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import accumulate
 from random import Random
 from typing import NamedTuple
 
@@ -27,15 +25,17 @@ LEGACY_SHARE = 0.08  # of the history: until then the older task types
 BULK_LIMIT = 1250  # tasks of the one bulk import, all created in the same millisecond: more than a page holds
 
 Maker = Callable[[Random, str], Work]
-MODERN: tuple[tuple[Maker, float], ...] = (
-    (payloads.upload, 0.68),
-    (payloads.transcode_file, 0.12),
-    (payloads.export, 0.10),
-    (payloads.clip, 0.06),
-    (payloads.export_data, 0.036),
-    (payloads.unknown, payloads.ODD_SHARE),
-)
-LEGACY: tuple[tuple[Maker, float], ...] = ((payloads.legacy_import, 0.85), (payloads.legacy_transcode, 0.15))
+MODERN: dict[Maker, int] = {  # tasks in a thousand
+    payloads.upload: 680,
+    payloads.transcode_file: 120,
+    payloads.export: 100,
+    payloads.clip: 60,
+    payloads.export_data: 36,
+    payloads.unknown: 4,
+}
+LEGACY: dict[Maker, int] = {payloads.legacy_import: 850, payloads.legacy_transcode: 150}
+_MODERN_URN = [make for make, weight in MODERN.items() for _ in range(weight)]
+_LEGACY_URN = [make for make, weight in LEGACY.items() for _ in range(weight)]
 
 USER_FAULTS = (
     "file could not be imported from URL because it was not accessible",
@@ -132,11 +132,11 @@ class Generator:
         """One task, from its creation to its end."""
         is_legacy = created_at < self.legacy_until
         task_id = payloads.uuid4(random)
-        work = _draw(random, LEGACY if is_legacy else MODERN)(random, task_id)
+        work = pick(random, _LEGACY_URN if is_legacy else _MODERN_URN)(random, task_id)
         task: Task = {"id": task_id, "type": work.type, "params": work.params, "userId": self.account.user_id}
         task |= {"createdAt": created_at, "projectId": self.account.project_id} | work.links
         is_incident = created_at // DAY_MS == self.incident_day and created_at // HOUR_MS % 24 in INCIDENT_HOURS
-        course = _Course(random, work, is_incident, is_scheduled_shown=not is_legacy)
+        course = _Course(random, work, self.start, is_incident, is_scheduled_shown=not is_legacy)
         course.run(created_at)
         return Life(task, course.states)
 
@@ -145,7 +145,7 @@ class Generator:
         random = Random(f"{self.seed} retry {row_task['id']} {at}")
         task = {name: value for name, value in row_task.items() if name not in ("status", "output", "scheduledAt")}
         work = Work(task["type"], task.get("params"), {}, payloads.Media(60, 720, 20_000_000))
-        course = _Course(random, work, is_incident=False, is_scheduled_shown=True)
+        course = _Course(random, work, self.start, is_incident=False, is_scheduled_shown=True)
         course.schedule(at)
         return Life(task, course.states)
 
@@ -167,11 +167,14 @@ class _Course:
                   +----------+           (the platform's fault: after 30 s, then after 180 s)
     """
 
-    def __init__(self, random: Random, work: Work, is_incident: bool, is_scheduled_shown: bool) -> None:
+    def __init__(
+        self, random: Random, work: Work, observed_from: int, is_incident: bool, is_scheduled_shown: bool
+    ) -> None:
         self.random = random
         self.work = work
+        self.observed_from = observed_from
         self.is_scheduled_shown = is_scheduled_shown
-        self.platform_fault_share = 0.6 if is_incident else 0.025
+        self.platform_fault_share = 0.85 if is_incident else 0.025
         self.queue_factor = 12.0 if is_incident else 1.0
         self.states: list[State] = []
         self.scheduled_at: int | None = None
@@ -206,12 +209,14 @@ class _Course:
         if drawn < 0.0016 + 0.06 * self.platform_fault_share:
             return self._enter(at + 40, "failed", retries=0, errorMessage=NOT_ENQUEUED)
         for retries in range(len(RETRY_DELAYS_MS) + 1):
-            at += int(self._lognormal(1.0, 0.9) * 1000 * self.queue_factor)
+            at += int(self._lognormal(1.8, 0.9) * 1000 * self.queue_factor)
             self._enter(at, "running", retries=retries, progress=0)
             work_ms = self._work_ms()
             drawn = random.random()
             if drawn < 0.0012:
                 return at  # stuck: no word from it again
+            if drawn < 0.005:
+                return self._enter(at + work_ms, "failed", retries=retries, errorMessage=PLATFORM_FAULTS[0])
             if drawn < 0.05:
                 return self._enter(at + min(work_ms, 8_000), "failed", retries=retries, errorMessage=self._user_fault())
             is_failing = random.random() < self.platform_fault_share
@@ -232,7 +237,9 @@ class _Course:
         return at
 
     def _report_progress(self, at: int, end: int, work_ms: int, retries: int) -> None:
-        """The runner reports now and then, at most four times."""
+        """The runner reports now and then, at most four times. Reports that nobody can see are left out."""
+        if end < self.observed_from:
+            return
         reports = min(4, (end - at) // 5_000)
         for number in range(1, reports + 1):
             reported_at = at + (end - at) * number // (reports + 1)
@@ -260,8 +267,3 @@ class _Course:
 
     def _lognormal(self, mean: float, deviation: float) -> float:
         return math.exp(self.random.gauss(mean, deviation))
-
-
-def _draw(random: Random, weighted: tuple[tuple[Maker, float], ...]) -> Maker:
-    limits = list(accumulate(weight for _, weight in weighted))
-    return weighted[bisect(limits, random.random() * limits[-1])][0]

@@ -194,11 +194,8 @@ def _within(rows: list[Row], order: Order, name: str, window: range) -> list[Row
     if order[0] == (name, False):
         return rows[bisect_left(rows, window.start, key=time) : bisect_left(rows, window.stop, key=time)]
     if order[0] == (name, True):
-        return rows[
-            bisect_right(rows, -window.stop, key=lambda row: -time(row)) : bisect_right(
-                rows, -window.start, key=lambda row: -time(row)
-            )
-        ]
+        first, last = (bisect_right(rows, -end, key=lambda row: -time(row)) for end in (window.stop, window.start))
+        return rows[first:last]
     return [row for row in rows if time(row) in window]
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 Json = dict[str, Any]
 T = TypeVar("T")
 
@@ -32,12 +34,12 @@ CREATORS: tuple[Any, ...] = (
 )
 # height: (width, typical bits per second, seconds of work for a second of media)
 LADDER = {
-    360: (640, 900_000, 0.03),
-    480: (854, 1_600_000, 0.05),
-    720: (1280, 3_000_000, 0.09),
-    1080: (1920, 6_000_000, 0.17),
-    1920: (1080, 6_000_000, 0.17),
-    2160: (3840, 18_000_000, 0.45),
+    360: (640, 900_000, 0.1),
+    480: (854, 1_600_000, 0.15),
+    720: (1280, 3_000_000, 0.27),
+    1080: (1920, 6_000_000, 0.5),
+    1920: (1080, 6_000_000, 0.5),
+    2160: (3840, 18_000_000, 1.3),
 }
 HEIGHTS = (360, 480, 720, 720, 720, 1080, 1080, 1080, 1080, 1920, 2160)
 PROFILES: tuple[Json, ...] = (
@@ -56,8 +58,8 @@ PROFILES: tuple[Json, ...] = (
         "gop": "intra",
         "name": "1080p0",
         "width": 1920,
-        "height": 1080,
         "fpsDen": 1,
+        "height": 1080,
         "bitrate": 6_500_000,
         "encoder": "H.264",
         "profile": "H264High",
@@ -200,7 +202,7 @@ def export(random: Random, task_id: str) -> Work:
 
 def export_data(random: Random, task_id: str) -> Work:
     if random.random() < 0.2:
-        content: Json = {"data": "Hello, Wörld!", "n": [1, 2.5, None, {"deep": {"er": True}}]}
+        content: Json = {"n": [1, 2.5, None, {"deep": {"er": True}}], "data": "Hello, Wörld!"}
     else:
         content = {
             "domain": {"name": "Verifiable Video", "version": "1"},
@@ -323,7 +325,7 @@ def _clip_output(random: Random, work: Work) -> Json:
 def _transcode_file_output(random: Random, work: Work) -> Json:
     video: Json = {"size": work.media.size, "duration": work.media.seconds}
     if random.random() < ODD_SHARE:
-        video = {"size": 9007199254740992, "duration": 1e21}  # numbers have been through JavaScript doubles
+        video = {"size": 9007199254740992, "duration": msgspec.Raw(b"1e+21")}  # they have been JavaScript doubles
     return {
         "transcodeFile": {
             "hls": {"path": "/v/hls/index.m3u8"},

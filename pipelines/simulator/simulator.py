@@ -15,7 +15,7 @@ from pipelines.simulator.faults import KINDS, Fault
 from pipelines.simulator.generator import Generator, with_status
 from pipelines.simulator.payloads import uuid4
 from pipelines.simulator.server import Server
-from pipelines.simulator.store import VERSIONS_KEPT_MS, Account, Row, Store, Task, in_jsonb_order
+from pipelines.simulator.store import VERSIONS_KEPT_MS, Account, Row, Store, Task, encode, in_jsonb_order
 from pipelines.simulator.wire import Response, json_response
 from pipelines.simulator.world import World
 
@@ -90,7 +90,7 @@ class Simulator:
     def serve(self, port: int = 0) -> Self:
         """Serve from a thread until `close`, or until the `with` block ends. Port 0: a free one."""
         self._server = Server(self, port)
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
     def serve_forever(self, port: int) -> None:
@@ -200,7 +200,7 @@ class Simulator:
         with self._lock:
             now = self._catch_up()
             self._world.halt(task_id)
-            self.store.put(replace(self._row(task_id), body=body, error=None, written_at=now))
+            self.store.put(msgspec.structs.replace(self._row(task_id), body=body, error=None, written_at=now))
 
     def delete(self, task_id: str) -> None:
         """No longer listed; GET still returns it, with `deleted: true`."""
@@ -228,11 +228,11 @@ class Simulator:
             self._write(task | {"type": "upload"}, row.user_id, row.project_id)
             return task_id
 
-    def retry(self, row: Row) -> None:
+    def retry(self, task_id: str) -> None:
         """What the retry button does: a failed task comes back to life."""
         with self._lock:
-            life = self._generators["default"].retried(row.task(), self._catch_up())
-            self._world.start(life)
+            now = self._catch_up()
+            self._world.start(self._generators["default"].retried(self._row(task_id).task(), now))
 
     # --- changing what requests meet --------------------------------------------------------------------------------
 
@@ -337,7 +337,7 @@ class Simulator:
     def _write(self, task: Task, user_id: str | None, project_id: str | None) -> None:
         """Put a row by hand; what was going to happen to it is called off. A task that names no user gets this one."""
         self._world.halt(task["id"])
-        row = Row.of(task, self._world.now)
+        row = Row.of(task, encode(task), self._world.now)
         if row.user_id is None:
             row.user_id, row.project_id = user_id, row.project_id or project_id
         self.store.put(row)

@@ -3,6 +3,8 @@
 import heapq
 from collections.abc import Iterable
 
+import msgspec
+
 from pipelines.simulator.generator import HOUR_MS, Generator, Life
 from pipelines.simulator.store import Row, Store
 
@@ -32,7 +34,7 @@ class World:
             at, task_id, index = heapq.heappop(self._due)
             planned = self._lives.get(task_id)
             if planned is not None and index < len(planned.states) and planned.states[index].at == at:
-                self.store.put(Row.of(planned.snapshot(index), at))
+                self._enter(planned, index)
                 self._plan(planned, index + 1)
         self.now = max(self.now, now)
 
@@ -53,8 +55,12 @@ class World:
                 break
             current += 1
         if current >= 0:
-            self.store.put(Row.of(life.snapshot(current), life.states[current].at))
+            self._enter(life, current)
         self._plan(life, current + 1)
+
+    def _enter(self, life: Life, index: int) -> None:
+        task = life.snapshot(index)
+        self.store.put(Row.of(task, msgspec.json.encode(task), life.states[index].at))
 
     def _plan(self, life: Life, index: int) -> None:
         task_id = life.task["id"]

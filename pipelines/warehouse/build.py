@@ -16,6 +16,7 @@ from pipelines.landing import manifest as manifests
 from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
 from pipelines.warehouse.database import connect, quoted
+from pipelines.warehouse.flatten import Observations
 from pipelines.warehouse.models import PUBLISHED_LAYERS, Check, Model, load_models
 
 
@@ -47,9 +48,9 @@ def building_path(settings: Settings) -> Path:
     return settings.warehouse / "building.duckdb"
 
 
-def observations_path(settings: Settings) -> Path:
+def observations(settings: Settings) -> Observations:
     """The typed observations that versions are built from."""
-    return settings.warehouse / "observations.duckdb"
+    return Observations(settings.warehouse / "observations")
 
 
 def start(settings: Settings) -> None:
@@ -64,16 +65,15 @@ def start(settings: Settings) -> None:
 def open_building(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to the version being built that sees the observations and the manifests."""
     with connect(building_path(settings)) as connection:
-        connection.execute(f"attach {quoted(str(observations_path(settings)))} as parsed (read_only)")
-        connection.execute("create or replace temp view observations as from parsed.observations")
-        connection.execute("create or replace temp view problems as from parsed.problems")
+        typed = observations(settings)
+        for name, files in (("observations", typed.files()), ("problems", typed.problem_files())):
+            listed = ", ".join(quoted(str(file)) for file in files)
+            connection.execute(f"create or replace temp view {name} as from read_parquet([{listed}])")
         offer_sources(connection, settings, Zone(settings.landing).manifests())
         yield connection
 
 
-def offer_sources(
-    connection: duckdb.DuckDBPyConnection, settings: Settings, loads: list[manifests.Manifest]
-) -> None:
+def offer_sources(connection: duckdb.DuckDBPyConnection, settings: Settings, loads: list[manifests.Manifest]) -> None:
     """The manifests as JSON texts and the thresholds as a row, for the SQL to read."""
     texts = pa.table({"manifest": pa.array([manifests.encode(load).decode() for load in loads], pa.string())})
     connection.register("manifests", texts)

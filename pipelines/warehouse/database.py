@@ -21,7 +21,7 @@ create or replace temp macro posexplode(list) as table
 
 @contextmanager
 def connect(path: Path | None = None, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection in UTC that is closed in any case; no path: in memory. Raises WarehouseError where it cannot open."""
+    """A connection in UTC that is closed in any case; no path: in memory. Raises WarehouseError if it cannot open."""
     try:
         connection = duckdb.connect(
             str(path or ":memory:"),

@@ -1,52 +1,49 @@
 """From landed payloads to typed observations: each payload is parsed once, by DuckDB, after the type gate.
 
-`warehouse/observations.duckdb` holds them. It is derived: deleted, it comes back from the landing zone; after a change of
-the contract it is made anew by itself.
+A landed part becomes a Parquet file of typed observations in `warehouse/observations/`, and one of problems where
+values did not fit. Both are derived: deleted, they come back from the landing zone; a changed contract makes them anew.
 """
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.landing.manifest import Manifest
-from pipelines.landing.zone import Zone
+from pipelines.landing.manifest import Part
+from pipelines.landing.zone import OBSERVATION, Zone
+from pipelines.livepeer.contract import ASSET, TASK
 from pipelines.warehouse import gate
 from pipelines.warehouse.database import connect, quoted
 
-TASK_TYPE = json.dumps(gate.duckdb_type())
-# What the observations were parsed with: another contract or another gate means parsing anew.
-CONTRACT = hashlib.sha256(TASK_TYPE.encode() + Path(gate.__file__).read_bytes()).hexdigest()
+# A task has one asset specification in one of four places. Parsed once, it needs a quarter of the columns.
+TASK_TYPE = json.dumps(gate.duckdb_type(TASK, unparsed=ASSET))
+ASSET_TYPE = json.dumps(gate.duckdb_type(ASSET))
 
-SCHEMA = f"""
-create table contract as select {quoted(CONTRACT)} as sha256;
-create table flattened (account varchar, load_id varchar, primary key (account, load_id));
-create table observations as
-    select
-        null::varchar as account, null::varchar as lane, null::varchar as load_id, null::integer as page,
-        null::integer as position, null::timestamptz as fetched_at, null::varchar as task_id,
-        null::bigint as updated_at_ms, null::boolean as is_deleted, null::varchar as payload_sha256,
-        from_json(payload, {quoted(TASK_TYPE)}) as task
-    from (select null::varchar as payload)
-    limit 0;
-create table problems (
-    account varchar, load_id varchar, page integer, row_position integer, number integer, task_id varchar,
-    fetched_at timestamptz, path varchar, value varchar, reason varchar
-);
-"""
-
-INSERT = f"""
-insert into observations
+TYPED = f"""
+with parsed as (
+    select * exclude (payload, created_at_ms), from_json(payload, {quoted(TASK_TYPE)}) as task from batch
+)
 select
-    account, lane, load_id, page, position, fetched_at, task_id, updated_at_ms, is_deleted, payload_sha256,
-    from_json(payload, {quoted(TASK_TYPE)}) as task
-from batch
+    *,
+    from_json(
+        coalesce(
+            task.output.upload.assetSpec, task.output.clip.assetSpec, task.output.import.assetSpec,
+            task.output.transcode.asset
+        ),
+        {quoted(ASSET_TYPE)}
+    ) as asset
+from parsed
 """
+
+# What observations are parsed with: another contract or another gate parses them anew.
+CONTRACT = hashlib.sha256(TYPED.encode() + Path(gate.__file__).read_bytes()).hexdigest()[:16]
 
 PROBLEM = pa.schema(
     [
@@ -65,93 +62,85 @@ PROBLEM = pa.schema(
 
 
 class Flattened(NamedTuple):
-    """What a run of flatten did."""
+    """What a run of flatten did: parts parsed, observations and problems in them."""
 
-    loads: int
+    parts: int
     observations: int
     problems: int
 
 
-def flatten(zone: Zone, path: Path, say: Callable[[str], None] = lambda line: None) -> Flattened:
-    """Parses the loads that `path` does not hold yet; each load goes in whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done = Flattened(0, 0, 0)
-    with connect(path) as connection:
-        if not _is_of_this_contract(connection):
-            _start_anew(connection)
-        known = set(connection.execute("select account, load_id from flattened").fetchall())
-        for manifest in zone.manifests():
-            if (manifest.account, manifest.load_id) not in known:
-                counts = _flatten_load(connection, zone, manifest)
-                done = Flattened(done.loads + 1, done.observations + counts[0], done.problems + counts[1])
-                say(f"flattened {manifest.load_id}: {counts[0]:,} observations")
-    return done
+class Observations:
+    """The typed observations of a landing zone under `root`."""
 
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = root / CONTRACT
 
-def _is_of_this_contract(connection: duckdb.DuckDBPyConnection) -> bool:
-    tables = {row[0] for row in connection.execute("select table_name from duckdb_tables()").fetchall()}
-    return "contract" in tables and connection.execute("select sha256 from contract").fetchall() == [(CONTRACT,)]
+    def flatten(self, zone: Zone, say: Callable[[str], None] = lambda line: None) -> Flattened:
+        """Parses the landed parts that were not parsed yet. Raises LandingError where a part is not what was landed."""
+        if not self.folder.exists():
+            shutil.rmtree(self.root, ignore_errors=True)
+            self._write(OBSERVATION.empty_table(), self.folder / "none")
+        jobs = []
+        for path, part in zone.parts(zone.manifests()):
+            target = self.folder / path.relative_to(zone.root).with_suffix("")
+            if not _typed_file(target).exists():
+                jobs.append((zone, path, part, target))
+        # DuckDB lets go of the interpreter while it parses, so a second thread can gate the next part.
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            done = Flattened(0, 0, 0)
+            for observations, problems in pool.map(lambda job: self._flatten_part(*job), jobs):
+                done = Flattened(done.parts + 1, done.observations + observations, done.problems + problems)
+        if done.parts:
+            say(f"parsed {done.observations:,} observations, {done.problems:,} values did not fit")
+        return done
 
+    def files(self) -> list[Path]:
+        """The Parquet files of typed observations, never none."""
+        return sorted(self.folder.rglob("*.typed.parquet"))
 
-def _start_anew(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute("begin")
-    for table in ("contract", "flattened", "observations", "problems"):
-        connection.execute(f"drop table if exists {table}")
-    connection.execute(SCHEMA)
-    connection.execute("commit")
+    def problem_files(self) -> list[Path]:
+        """The Parquet files of problems, never none."""
+        return sorted(self.folder.rglob("*.problems.parquet"))
 
-
-def _flatten_load(connection: duckdb.DuckDBPyConnection, zone: Zone, manifest: Manifest) -> tuple[int, int]:
-    observations = problems = 0
-    connection.execute("begin")
-    for path, part in zone.parts([manifest]):
+    def _flatten_part(self, zone: Zone, path: Path, part: Part, target: Path) -> tuple[int, int]:
         zone.verify(path, part)
-        table = pq.read_table(path)
-        batch, found = _gated(table)
-        connection.register("batch", batch)
-        connection.execute(INSERT)
-        connection.unregister("batch")
-        if found.num_rows:
-            connection.register("found", found)
-            connection.execute("insert into problems by name select * from found")
-            connection.unregister("found")
-        observations += batch.num_rows
-        problems += found.num_rows
-    connection.execute("insert into flattened values (?, ?)", [manifest.account, manifest.load_id])
-    connection.execute("commit")
-    return observations, problems
+        return self._write(pq.read_table(path), target)
+
+    def _write(self, landed: pa.Table, target: Path) -> tuple[int, int]:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        batch, problems = _gated(landed)
+        if problems.num_rows or not landed.num_rows:
+            pq.write_table(problems, target.with_name(f"{target.name}.problems.parquet"))
+        fresh = target.with_name(f".{target.name}.new")
+        with connect() as connection:
+            connection.execute("set threads = 1")
+            connection.register("batch", batch)
+            connection.execute(f"copy ({TYPED}) to {quoted(str(fresh))} (format parquet, compression zstd)")
+        fresh.replace(_typed_file(target))
+        return batch.num_rows, problems.num_rows
+
+
+def _typed_file(target: Path) -> Path:
+    return target.with_name(f"{target.name}.typed.parquet")
 
 
 def _gated(table: pa.Table) -> tuple[pa.Table, pa.Table]:
     """The batch with payloads that DuckDB may parse, and the problems of the others."""
     payloads: list[str | None] = table.column("payload").to_pylist()
-    rows: list[int] = []
-    found: list[gate.Problem] = []
-    numbers: list[int] = []
-    for index, payload in enumerate(payloads):
-        if payload is None:
-            continue
-        gated = gate.gate(payload)
-        payloads[index] = gated.payload
-        for number, problem in enumerate(gated.problems):
-            rows.append(index)
-            found.append(problem)
-            numbers.append(number)
-    changed = table.set_column(table.schema.get_field_index("payload"), "payload", pa.array(payloads, pa.string()))
-    where = table.select(["account", "load_id", "page", "position", "task_id", "fetched_at"]).take(pa.array(rows, pa.int64()))
-    problems = pa.table(
-        {
-            "account": where["account"],
-            "load_id": where["load_id"],
-            "page": where["page"],
-            "row_position": where["position"],
-            "number": pa.array(numbers, pa.int32()),
-            "task_id": where["task_id"],
-            "fetched_at": where["fetched_at"],
-            "path": pa.array([problem.path for problem in found], pa.string()),
-            "value": pa.array([problem.value for problem in found], pa.string()),
-            "reason": pa.array([problem.reason for problem in found], pa.string()),
-        },
-        schema=PROBLEM,
-    )
-    return changed, problems
+    found: list[tuple[int, int, gate.Problem]] = []  # row, number within the row
+    for row, payload in enumerate(payloads):
+        if payload is not None:
+            payloads[row], problems = gate.gate(payload)
+            found += [(row, number, problem) for number, problem in enumerate(problems)]
+    gated = table.set_column(table.schema.get_field_index("payload"), "payload", pa.array(payloads, pa.string()))
+    where = table.take(pa.array([row for row, _, _ in found], pa.int64()))
+    columns = {name: where[name] for name in ("account", "load_id", "page", "task_id", "fetched_at")}
+    columns |= {
+        "row_position": where["position"],
+        "number": pa.array([number for _, number, _ in found], pa.int32()),
+        "path": pa.array([problem.path for _, _, problem in found], pa.string()),
+        "value": pa.array([problem.value for _, _, problem in found], pa.string()),
+        "reason": pa.array([problem.reason for _, _, problem in found], pa.string()),
+    }
+    return gated, pa.table(columns).select(PROBLEM.names).cast(PROBLEM)

@@ -1,8 +1,9 @@
 """The reader of .sql files: everything about a table stands in its one file.
 
-A file opens with comment lines: what the table is, then directives, `-- key: a, b` (unique, never NULL), `-- parent: tasks`
-(each task_id is in that table), `-- check: condition` (holds for every row, or the build stops), `-- warn: condition`
-(reported). Then one SELECT, each column with a trailing comment. What a table reads is read from its SQL.
+A file opens with comment lines: what the table is, then directives, `-- key: a, b` (unique, never NULL),
+`-- parent: tasks` (each task_id is in that table), `-- check: condition` (holds for every row, or the build stops),
+`-- warn: condition` (reported). Then one SELECT, each column with a trailing comment. What a table reads is read from
+its SQL.
 """
 
 import re
@@ -61,7 +62,7 @@ class Model:
 
 @cache
 def load_models() -> dict[str, Model]:
-    """Every table by name, in an order in which they can be built. Raises WarehouseError on a file that breaks the rules."""
+    """Every table by name, in build order. Raises WarehouseError on a file that breaks the rules."""
     models = {}
     for layer in LAYERS:
         for path in sorted((sql_folder() / layer).glob("*.sql")):
@@ -105,7 +106,8 @@ def parse_model(layer: str, name: str, text: str) -> Model:
 
 
 def _header(text: str, place: str) -> tuple[str, dict[str, list[str]]]:
-    words, directives = [], {}
+    words: list[str] = []
+    directives: dict[str, list[str]] = {}
     for line in text.lstrip().splitlines():
         if not line.startswith("--"):
             break

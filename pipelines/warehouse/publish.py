@@ -5,7 +5,6 @@
 """
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -80,7 +79,7 @@ def _point(link: Path, target: Path) -> None:
         return
     fresh = link.with_name(f".{link.name}.new")
     fresh.unlink(missing_ok=True)
-    os.symlink(target, fresh)
+    fresh.symlink_to(target)
     fresh.replace(link)
     sync_folder(link.parent)
 

@@ -40,12 +40,7 @@ select
     o.load_id,
     o.payload_sha256,
     o.task,
-    coalesce(
-        o.task.output.upload.assetSpec,
-        o.task.output.clip.assetSpec,
-        o.task.output.import.assetSpec,
-        o.task.output.transcode.asset
-    ) as asset,
+    o.asset,
     t.first_seen_at,
     case
         when t.is_deleted or v.task_id is not null or o.fetched_at > s.started_at then t.last_fetched_at

@@ -1,0 +1,306 @@
+"""The `task-archive` command: thin over the jobs that Dagster runs too.
+
+Exit status: 0 done and proved; 1 failed, nothing half-published; 2 usage or settings; 3 done and published, but the
+proof has a gap, which is printed.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from pipelines import __version__
+from pipelines.errors import ArchiveError, SettingsError
+from pipelines.settings import load_settings
+
+# Heavy imports (Dagster above all) stay inside the commands that need them: --help, query and status answer at once.
+
+FAILED, USAGE, GAP = 1, 2, 3
+DAY = click.DateTime(formats=["%Y-%m-%d"])
+
+
+class Command(click.Group):
+    """Turns every failure that we know into one line and its exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            click.echo(f"task-archive: {error}", err=True)
+            ctx.exit(USAGE)
+        except ArchiveError as error:
+            click.echo(f"task-archive: {error}", err=True)
+            ctx.exit(FAILED)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            click.echo(f"task-archive: {error.filename or 'the system'}: {error.strerror or error}", err=True)
+            ctx.exit(FAILED)
+
+
+def example(line: str) -> str:
+    """An example for a command's help."""
+    return f"\b\nExample:\n  {line}"
+
+
+@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]}, epilog=example("task-archive demo"))
+@click.version_option(__version__, prog_name="task-archive")
+def main() -> None:
+    """Archive the task history of Livepeer Studio, and ask it questions in SQL."""
+
+
+@main.command(epilog=example("task-archive demo"))
+@click.option("--tasks", default=20_000, show_default=True, help="Tasks that the simulated account has.")
+@click.option("--home", default="demo-archive", show_default=True, help="Folder of the demo's archive, made anew.")
+def demo(tasks: int, home: str) -> None:
+    """Show it all on a simulated account: two nightly runs and what the archive then answers."""
+    from pipelines.demo import run_demo
+
+    run_demo(tasks, Path(home))
+
+
+@main.command(epilog=example("task-archive sync --lane sweep"))
+@click.option(
+    "--lane",
+    type=click.Choice(["auto", "changes", "sweep"]),
+    default="auto",
+    show_default=True,
+    help="auto: everything at first, then what changed since the last proven point.",
+)
+@click.option("--account", help="One account; all that have a key otherwise.")
+def sync(lane: str, account: str | None) -> None:
+    """The nightly job: fetch, land, build, publish."""
+    settings = load_settings()
+    settings.accounts(account)
+    settings.check_origin()
+    _run("nightly", {"lane": lane} | ({"account": account} if account else {}))
+
+
+@main.command(epilog=example("task-archive backfill --from 2026-10-01 --to 2026-10-07"))
+@click.option("--from", "first", type=DAY, required=True, help="First day of creation, UTC.")
+@click.option("--to", "last", type=DAY, required=True, help="Last day of creation, UTC, included.")
+def backfill(first: datetime, last: datetime) -> None:
+    """Fetch tasks created on given days again; each day is a Dagster partition."""
+    from pipelines.defs.landing import FIRST_DAY
+
+    settings = load_settings()
+    settings.accounts()
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    from_day, to_day = first.strftime("%Y-%m-%d"), last.strftime("%Y-%m-%d")
+    if not FIRST_DAY <= from_day <= to_day <= today:
+        raise SettingsError(f"--from and --to must be days in order between {FIRST_DAY} and today, {today}")
+    _run(
+        "backfill",
+        tags={"dagster/asset_partition_range_start": from_day, "dagster/asset_partition_range_end": to_day},
+    )
+
+
+@main.command(epilog=example("task-archive refresh 10d93d74-259a-4146-91db-8f077f165878"))
+@click.argument("task_ids", nargs=-1, required=True, metavar="TASK_ID...")
+@click.option("--account", help="Account whose key is used; all in turn otherwise.")
+def refresh(task_ids: tuple[str, ...], account: str | None) -> None:
+    """Fetch single tasks by id."""
+    load_settings().accounts(account)
+    _run("refresh", {"task_ids": list(task_ids)} | ({"account": account} if account else {}))
+
+
+@main.command(epilog=example('task-archive query "select type, count(*) from tasks group by all"'))
+@click.argument("sql_or_name", required=False)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+    help="json: an object a line.",
+)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file.")
+def query(sql_or_name: str | None, form: str, output: Path | None) -> None:
+    """Ask the published version: SQL, or the NAME of a query; without either, list the names."""
+    from pipelines.reading import named_queries, run_query, sql_of
+
+    if sql_or_name is None:
+        for name, answers in named_queries().items():
+            click.echo(f"{name:24} {answers}")
+        return
+    run_query(load_settings(), sql_of(sql_or_name), form, output)
+
+
+@main.command(epilog=example("task-archive status --json"))
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def status(as_json: bool) -> None:
+    """How fresh and whole the archive is, and what it holds."""
+    from pipelines.reading import status as read_status
+
+    found = read_status(load_settings())
+    if as_json:
+        click.echo(found.as_json())
+        return
+    click.echo(f"home       {found.home}")
+    click.echo(f"published  {found.published_version or 'nothing yet: run `task-archive sync`'}")
+    for account in found.accounts:
+        age = f", {_age(account.unproven_seconds)} ago" if account.unproven_seconds is not None else ""
+        last = account.last_load
+        click.echo(f"account    {account.account}: {account.tasks:,} tasks, {account.open_tasks:,} open")
+        click.echo(
+            f"  proven until  {account.proven_until_at or 'never'}{age}; last sweep {account.last_sweep_at or 'never'}"
+        )
+        click.echo(
+            f"  last load     {last['load_id']}: {last['verdict']}, {last['tasks_seen']:,} tasks met, "
+            f"{last['appeared']:,} new, {last['changed']:,} changed"
+        )
+        for reason in last["reasons"]:
+            click.echo(f"                {reason}")
+    for load in found.open_loads:
+        click.echo(f"interrupted  {load}: the next sync goes on from there or closes it")
+    if found.rows:
+        click.echo("rows       " + ", ".join(f"{table} {rows:,}" for table, rows in found.rows.items()))
+    click.echo("disk       " + ", ".join(f"{folder} {size / 1e6:,.1f} MB" for folder, size in found.bytes.items()))
+
+
+@main.command(epilog=example("task-archive simulate --port 8900 --tasks 20000 --days 30 --seed 7"))
+@click.option("--port", default=8900, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
+@click.option("--tasks", default=20_000, show_default=True)
+@click.option("--days", default=30, show_default=True, help="Days of history.")
+@click.option("--seed", default=7, show_default=True, help="The same seed gives the same tasks.")
+@click.option("--behind-hours", default=0.0, show_default=True, help="How far its clock lies behind ours.")
+def simulate(port: int, tasks: int, days: int, seed: int, behind_hours: float) -> None:
+    """Serve a simulated Livepeer Studio account on loopback."""
+    import time
+
+    from pipelines.simulator import Simulator
+
+    now = time.time_ns() // 1_000_000 - round(behind_hours * 3_600_000)
+    with Simulator(tasks=tasks, days=days, seed=seed, now=now).serve(port) as simulator:
+        click.echo(f"LIVEPEER_API_URL={simulator.url}\nLIVEPEER_API_KEY={simulator.api_key}")
+        sys.stdout.flush()
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            pass
+
+
+@main.command(epilog=example("task-archive doctor"))
+def doctor() -> None:
+    """Print the settings and check that the archive can work."""
+    from pipelines.doctor import examine, shown_settings
+
+    settings = load_settings()
+    for variable, value, meaning in shown_settings(settings):
+        click.echo(f"{variable:40} {value:32} {meaning}")
+    click.echo()
+    well = True
+    for finding in examine(settings):
+        click.echo(f"{'ok  ' if finding.is_well else 'FAIL'} {finding.what}: {finding.says}")
+        well = well and finding.is_well
+    sys.exit(0 if well else FAILED)
+
+
+@main.command(epilog=example("task-archive ui --port 3000"))
+@click.option("--port", default=3000, show_default=True)
+def ui(port: int) -> None:
+    """Open Dagster's web page and its schedules on the archive's instance (127.0.0.1 only)."""
+    import os
+
+    from pipelines.runs import prepare_instance
+
+    settings = load_settings()
+    prepare_instance(settings)
+    os.environ["TASK_ARCHIVE_HOME"] = str(settings.home)
+    click.echo(f"Dagster on http://127.0.0.1:{port}, home {settings.home}")
+    arguments = ["dagster", "dev", "-m", "pipelines.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", *arguments])
+
+
+def _run(job: str, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None) -> None:
+    """Runs a job, prints what came of it, and leaves with its exit status."""
+    from pipelines.runs import run_job
+
+    settings = load_settings()
+    try:
+        with watching():
+            done = run_job(settings, job, config, tags)
+    except KeyboardInterrupt:
+        click.echo("task-archive: interrupted; what had landed is kept, the next run goes on from there", err=True)
+        sys.exit(130)
+    print_loads(done.loads)
+    click.echo(f"published  {settings.published / 'task_archive.duckdb'}")
+    if not done.is_proven:
+        sys.exit(GAP)
+
+
+def print_loads(loads: list[Any]) -> None:
+    """A line for each load with its proof, and one for each gap."""
+    for load in loads:
+        seconds = (load.finished_at_ms - load.started_at_ms) / 1000
+        counted = (
+            f"server counts {load.server_count_after:,}"
+            if load.server_count_after is not None
+            else "no count to compare"
+        )
+        click.echo(
+            f"{load.lane:10} {load.account}: {load.tasks_seen:,} tasks met, {load.appeared:,} new, "
+            f"{load.changed:,} changed, {len(load.deleted):,} deleted; {load.requests:,} requests in {seconds:.1f} s"
+        )
+        click.echo(f"proof      {load.verdict}: {counted}, {len(load.unreadable):,} could not be had")
+        for reason in load.reasons:
+            click.echo(f"  gap      {reason}")
+
+
+@contextmanager
+def watching() -> Iterator[None]:
+    """Shows how far a run has come: a bar on a terminal, lines otherwise. On standard error."""
+    from pipelines.defs.resources import describe, listener_of_this_process
+    from pipelines.landing.lanes import Listener
+    from pipelines.landing.lanes import Progress as LaneProgress
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        from pipelines.defs.resources import lines
+
+        token = listener_of_this_process.set(Listener(progress=lines(_to_stderr), say=_to_stderr))
+        try:
+            yield
+        finally:
+            listener_of_this_process.reset(token)
+        return
+    with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as bar:
+        shown: dict[str, TaskID] = {}
+
+        def report(progress: LaneProgress) -> None:
+            if progress.account not in shown:
+                shown[progress.account] = bar.add_task("", total=None)
+            bar.update(
+                shown[progress.account],
+                description=describe(progress),
+                completed=progress.rows_read,
+                total=progress.expected_tasks,
+            )
+
+        token = listener_of_this_process.set(Listener(progress=report, say=bar.console.print))
+        try:
+            yield
+        finally:
+            listener_of_this_process.reset(token)
+
+
+def _to_stderr(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if abs(seconds) >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""What Dagster loads, nothing else."""
+
+import dagster as dg
+
+from pipelines.defs import jobs, landing, published, sensors, tables
+from pipelines.defs.resources import Archive
+
+defs = dg.Definitions(
+    assets=[
+        landing.account_tasks,
+        landing.created_days,
+        landing.refreshed_tasks,
+        tables.observations,
+        tables.core_tables,
+        tables.mart_tables,
+        published.task_archive,
+    ],
+    jobs=[jobs.nightly, jobs.backfill, jobs.refresh],
+    schedules=[jobs.nightly_schedule()],
+    sensors=[sensors.run_failed],
+    resources={"archive": Archive()},
+    # A run's steps follow one another on one file, under one lock.
+    executor=dg.in_process_executor,
+)

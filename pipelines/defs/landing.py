@@ -1,0 +1,164 @@
+"""From the API to the landing zone: an asset for each way of asking. What it lands counts the same, whichever way."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+
+import dagster as dg
+
+from pipelines.defs.resources import Archive
+from pipelines.errors import ArchiveError
+from pipelines.landing.lanes import Extraction
+from pipelines.landing.manifest import Manifest
+from pipelines.livepeer.failures import TransientError
+
+FIRST_DAY = "2020-01-01"  # before the first task of Livepeer's video API
+CREATED_DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
+NIGHTLY_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
+PROOF = "proof_is_whole"
+
+# The client repeats single requests; this repeats the lane, which goes on from where it was.
+RETRIES = dg.RetryPolicy(max_retries=2, delay=60, backoff=dg.Backoff.EXPONENTIAL)
+
+
+class Lane(Enum):
+    """`auto` sweeps an account that was never swept whole, and fetches changes otherwise."""
+
+    auto = "auto"
+    changes = "changes"
+    sweep = "sweep"
+
+
+class SyncConfig(dg.Config):
+    """What a nightly run fetches; no account means all that have a key."""
+
+    lane: Lane = Lane.auto
+    account: str | None = None
+
+
+class RefreshConfig(dg.Config):
+    """The tasks to ask for by id."""
+
+    task_ids: list[str]
+    account: str | None = None
+
+
+def _proof(asset: str) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(
+            PROOF,
+            asset=dg.AssetKey(["landing", asset]),
+            description="every task that the server counts was met, and each difference is explained",
+        )
+    ]
+
+
+@dg.asset(
+    key=["landing", "account_tasks"],
+    group_name="landing",
+    kinds={"python", "parquet"},
+    retry_policy=RETRIES,
+    freshness_policy=NIGHTLY_FRESHNESS,
+    check_specs=_proof("account_tasks"),
+)
+def account_tasks(context: dg.AssetExecutionContext, config: SyncConfig, archive: Archive) -> dg.MaterializeResult:
+    """Tasks of all accounts, nightly: everything at first, then what changed since the last proven point."""
+    return _for_each_account(
+        context, archive, config.account, lambda extraction: extraction.sync(config.lane.value), "account_tasks"
+    )
+
+
+@dg.asset(
+    key=["landing", "created_days"],
+    group_name="landing",
+    kinds={"python", "parquet"},
+    partitions_def=CREATED_DAYS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    retry_policy=RETRIES,
+    check_specs=_proof("created_days"),
+)
+def created_days(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
+    """Tasks created on a day (UTC), fetched again: a partition each, one request window for a range of them."""
+    window = context.partition_time_window
+    from_ms, to_ms = (round(moment.timestamp() * 1000) for moment in (window.start, window.end))
+    return _for_each_account(
+        context, archive, None, lambda extraction: extraction.backfill(from_ms, to_ms), "created_days"
+    )
+
+
+@dg.asset(
+    key=["landing", "refreshed_tasks"],
+    group_name="landing",
+    kinds={"python", "parquet"},
+    retry_policy=RETRIES,
+    check_specs=_proof("refreshed_tasks"),
+)
+def refreshed_tasks(context: dg.AssetExecutionContext, config: RefreshConfig, archive: Archive) -> dg.MaterializeResult:
+    """Single tasks, asked for by their ids."""
+    return _for_each_account(
+        context, archive, config.account, lambda extraction: extraction.refresh(config.task_ids), "refreshed_tasks"
+    )
+
+
+def _for_each_account(
+    context: dg.AssetExecutionContext,
+    archive: Archive,
+    wanted: str | None,
+    run: Callable[[Extraction], Manifest],
+    asset: str,
+) -> dg.MaterializeResult:
+    """Runs a lane for each account; one account's failure keeps no other from landing, and fails the asset then."""
+    manifests: list[Manifest] = []
+    failures: dict[str, ArchiveError] = {}
+    listener = archive.listener(context.log.info)
+    for account in archive.settings.accounts(wanted):
+        try:
+            manifests.append(run(Extraction(archive.settings, account, context.run_id, listener)))
+        except ArchiveError as error:
+            failures[account] = error
+    if failures:
+        several = len(failures) + len(manifests) > 1
+        raise dg.Failure(
+            description="; ".join(
+                f"{account}: {error}" if several else str(error) for account, error in failures.items()
+            ),
+            allow_retries=any(isinstance(error, TransientError) for error in failures.values()),
+        )
+    return dg.MaterializeResult(
+        metadata={
+            "tasks seen": sum(manifest.tasks_seen for manifest in manifests),
+            "rows landed": sum(manifest.rows_landed for manifest in manifests),
+            "loads": dg.MetadataValue.md(_as_markdown(manifests)),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=all(manifest.verdict == "whole" for manifest in manifests),
+                check_name=PROOF,
+                asset_key=dg.AssetKey(["landing", asset]),
+                severity=(
+                    dg.AssetCheckSeverity.ERROR
+                    if any(manifest.verdict == "broken" for manifest in manifests)
+                    else dg.AssetCheckSeverity.WARN
+                ),
+                description="; ".join(reason for manifest in manifests for reason in manifest.reasons) or None,
+            )
+        ],
+    )
+
+
+def _as_markdown(manifests: list[Manifest]) -> str:
+    lines = [
+        "| load | account | seen | new | changed | verdict | proven until (UTC) | reasons |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for load in manifests:
+        proven = (
+            datetime.fromtimestamp(load.proven_until_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            if load.proven_until_ms
+            else "never"
+        )
+        lines.append(
+            f"| {load.load_id} | {load.account} | {load.tasks_seen:,} | {load.appeared:,} | {load.changed:,} "
+            f"| {load.verdict} | {proven} | {'; '.join(load.reasons)} |"
+        )
+    return "\n".join(lines)

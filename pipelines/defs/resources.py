@@ -1,0 +1,75 @@
+"""The archive as a Dagster resource: its settings, and the lock that keeps a second run away."""
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import dagster as dg
+from filelock import FileLock, Timeout
+from pydantic import PrivateAttr
+
+from pipelines.errors import Busy
+from pipelines.landing.lanes import Listener, Progress
+from pipelines.settings import Settings, load_settings
+
+SECONDS_BETWEEN_LINES = 5.0
+
+# The command sets this to draw a progress bar; other runs write lines to Dagster's log.
+listener_of_this_process: ContextVar[Listener | None] = ContextVar("listener_of_this_process", default=None)
+
+
+class Archive(dg.ConfigurableResource[Any]):
+    """The archive of the home that the environment names, held by one run at a time."""
+
+    _settings: Settings = PrivateAttr()
+    _lock: FileLock = PrivateAttr()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they were when the run began."""
+        return self._settings
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Takes the lock; the system drops it when the process dies. Raises Busy after the wait."""
+        self._settings = load_settings()
+        self._settings.home.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self._settings.home / ".lock")
+        try:
+            self._lock.acquire(timeout=self._settings.lock_wait_seconds)
+        except Timeout:
+            raise Busy(
+                f"another run holds {self._settings.home}; waited {self._settings.lock_wait_seconds:g} s "
+                "(TASK_ARCHIVE_LOCK_WAIT_SECONDS)"
+            ) from None
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Gives the lock back."""
+        self._lock.release()
+
+    def listener(self, say: Callable[[str], None]) -> Listener:
+        """Who is told of a lane's progress: the command's progress bar, or a line every few seconds."""
+        return listener_of_this_process.get() or Listener(progress=lines(say), say=say)
+
+
+def lines(say: Callable[[str], None]) -> Callable[[Progress], None]:
+    """Progress as a line every few seconds."""
+    said_at = time.monotonic()
+
+    def report(progress: Progress) -> None:
+        nonlocal said_at
+        if time.monotonic() - said_at >= SECONDS_BETWEEN_LINES:
+            said_at = time.monotonic()
+            say(describe(progress))
+
+    return report
+
+
+def describe(progress: Progress) -> str:
+    """A line such as `default sweep: 12,000 of 200,000 tasks, 8,100/s, 23 s left`."""
+    rate = progress.rows_read / max(progress.elapsed_seconds, 0.001)
+    of = f" of {progress.expected_tasks:,}" if progress.expected_tasks else ""
+    line = f"{progress.account} {progress.lane}: {progress.rows_read:,}{of} tasks, {rate:,.0f}/s"
+    if progress.expected_tasks and rate:
+        line += f", {max(0.0, (progress.expected_tasks - progress.rows_read) / rate):.0f} s left"
+    return line

@@ -1,0 +1,145 @@
+"""From the landing zone to tables: the assets are read from the .sql files, with their lineage, columns and checks."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from pipelines.defs.landing import NIGHTLY_FRESHNESS, account_tasks, created_days, refreshed_tasks
+from pipelines.defs.resources import Archive
+from pipelines.errors import ArchiveError
+from pipelines.landing.zone import Zone
+from pipelines.warehouse import build
+from pipelines.warehouse.models import PUBLISHED_LAYERS, Model, load_models, published_models
+
+OBSERVATIONS = dg.AssetKey(["core", "observations"])
+
+
+def asset_key(table: str) -> dg.AssetKey:
+    """`core/tasks` for tasks, and so on; what the tables read that is no table of ours is the observations."""
+    model = load_models().get(table)
+    return dg.AssetKey([model.layer, table]) if model and model.layer in PUBLISHED_LAYERS else OBSERVATIONS
+
+
+def _upstream(model: Model) -> list[dg.AssetKey]:
+    """Assets that a table reads, internal relations followed to what they read themselves."""
+    keys: set[dg.AssetKey] = set()
+    for name in model.reads:
+        inner = load_models().get(name)
+        if inner and inner.layer not in PUBLISHED_LAYERS:
+            keys |= set(_upstream(inner))
+        else:
+            keys.add(asset_key(name))
+    return sorted(keys - {asset_key(model.name)})
+
+
+def _spec(model: Model) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        asset_key(model.name),
+        deps=_upstream(model),
+        description=model.description,
+        group_name=model.layer,
+        kinds={"sql", "duckdb"},
+        freshness_policy=NIGHTLY_FRESHNESS,
+        metadata={
+            "dagster/table_name": f"task_archive.main.{model.name}",
+            "dagster/column_schema": dg.TableSchema(
+                [dg.TableColumn(name, description=meaning) for name, meaning in model.columns.items()]
+            ),
+        },
+    )
+
+
+def _check_specs(layer: str) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(
+            check.name, asset=asset_key(model.name), description=check.description, blocking=check.severity == "error"
+        )
+        for model in published_models()
+        if model.layer == layer
+        for check in model.checks
+    ]
+
+
+@dg.asset(
+    key=OBSERVATIONS,
+    group_name="core",
+    kinds={"duckdb", "parquet"},
+    deps=[account_tasks, created_days, refreshed_tasks],
+)
+def observations(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
+    """Landed payloads, parsed with the contract's types; what does not fit goes to quarantine."""
+    with _failing_clearly():
+        done = build.observations(archive.settings).flatten(Zone(archive.settings.landing), context.log.info)
+    return dg.MaterializeResult(
+        metadata={"parts parsed": done.parts, "observations parsed": done.observations, "misfits": done.problems}
+    )
+
+
+@dg.multi_asset(
+    specs=[_spec(model) for model in published_models() if model.layer == "core"], check_specs=_check_specs("core")
+)
+def core_tables(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult]:
+    """The normalized tables, each a SELECT over the newest observations."""
+    with _failing_clearly():
+        build.start(archive.settings)
+        yield from _build(archive, "landing", "core")
+
+
+@dg.multi_asset(
+    specs=[_spec(model) for model in published_models() if model.layer == "marts"], check_specs=_check_specs("marts")
+)
+def mart_tables(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult]:
+    """The tables that answer questions."""
+    with _failing_clearly():
+        yield from _build(archive, "marts")
+
+
+def _build(archive: Archive, *layers: str) -> Iterator[dg.MaterializeResult]:
+    with build.open_building(archive.settings) as connection:
+        for built in build.build_layers(connection, *layers):
+            yield _materialized(built)
+
+
+def _materialized(built: build.Built) -> dg.MaterializeResult:
+    model = built.model
+    return dg.MaterializeResult(
+        asset_key=asset_key(model.name),
+        metadata={
+            "dagster/row_count": built.rows,
+            "dagster/column_schema": dg.TableSchema(
+                [
+                    dg.TableColumn(
+                        name,
+                        column_type,
+                        description=model.columns[name],
+                        constraints=dg.TableColumnConstraints(nullable=name not in model.key),
+                    )
+                    for name, column_type in built.columns
+                ]
+            ),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                passed=outcome.passed,
+                check_name=outcome.check.name,
+                asset_key=asset_key(model.name),
+                severity=dg.AssetCheckSeverity.ERROR
+                if outcome.check.severity == "error"
+                else dg.AssetCheckSeverity.WARN,
+                description=None if outcome.passed else f"{outcome.failing_rows:,} rows, such as {outcome.example}",
+                metadata={"failing rows": outcome.failing_rows},
+            )
+            for outcome in built.outcomes
+        ],
+    )
+
+
+class _failing_clearly:
+    """Turns our failures into Dagster's, with the message and no retry: the same input would fail again."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ArchiveError):
+            raise dg.Failure(description=str(error), allow_retries=False) from None

@@ -1,0 +1,88 @@
+"""The demo: a simulated account, two nightly runs, and what the archive then answers. Needs no account."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import httpx
+
+from pipelines.errors import ArchiveError, SettingsError
+from pipelines.settings import load_settings
+
+HOURS = 12
+NOTE = ".task-archive-demo"
+
+
+def run_demo(tasks: int, home: Path) -> None:
+    """Runs the demo in `home`, which is made anew; leaves alone a folder that no demo made."""
+    from pipelines.cli import print_loads, watching
+    from pipelines.reading import run_query, sql_of, status
+    from pipelines.runs import run_job
+
+    if home.exists() and not (home / NOTE).exists() and any(home.iterdir()):
+        raise SettingsError(f"{home} is no demo's archive: name another folder with --home")
+    began = time.monotonic()
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    (home / NOTE).touch()
+    with _simulator(tasks) as environment:
+        os.environ.update(environment, TASK_ARCHIVE_HOME=str(home))
+        settings = load_settings()
+        _heading(f"First nightly run: a sweep of {tasks:,} simulated tasks")
+        with watching():
+            print_loads(run_job(settings, "nightly").loads)
+        _advance(environment["LIVEPEER_API_URL"])
+        _heading(f"Second nightly run, {HOURS} simulated hours later: only what changed")
+        with watching():
+            print_loads(run_job(settings, "nightly").loads)
+    _heading("Rows by table")
+    for table, rows in status(settings).rows.items():
+        click.echo(f"{table:20} {rows:>9,}")
+    for title, name in (
+        ("How often do tasks fail?", "failure_rate_by_type"),
+        ("How long do they take?", "durations_by_type"),
+        ("Why do they fail?", "why_tasks_fail"),
+        ("How much is processed?", "throughput_by_day"),
+    ):
+        _heading(f"{title}  (task-archive query {name})")
+        run_query(settings, sql_of(name), "table", None)
+    _heading(f"Done in {time.monotonic() - began:.0f} s")
+    click.echo(f"DuckDB   {home / 'published' / 'task_archive.duckdb'}")
+    click.echo(f"Parquet  {home / 'published' / 'parquet'}")
+    command = "task-archive" if shutil.which("task-archive") else Path(sys.argv[0])
+    click.echo("\nTry next:")
+    click.echo(
+        f'  TASK_ARCHIVE_HOME={home} {command} query "select * from daily_task_stats order by day desc limit 10"'
+    )
+    click.echo(f"  TASK_ARCHIVE_HOME={home} {command} ui")
+
+
+def _heading(text: str) -> None:
+    click.echo(f"\n{text}\n{'─' * len(text)}")
+
+
+@contextmanager
+def _simulator(tasks: int) -> Iterator[dict[str, str]]:
+    """The simulator in a process of its own, its clock behind ours so that time can pass; yields its settings."""
+    command = [sys.executable, "-m", "pipelines.cli", "simulate", "--port", "0", "--tasks", str(tasks)]
+    with subprocess.Popen([*command, "--behind-hours", str(HOURS)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline().strip() for _ in range(2)]
+            if not all(lines):
+                raise ArchiveError("the simulator did not start")
+            yield dict(line.split("=", 1) for line in lines)
+        finally:
+            process.terminate()
+
+
+def _advance(api_url: str) -> None:
+    httpx.post(
+        api_url.removesuffix("/api") + "/simulator/advance", json={"seconds": HOURS * 3600}, timeout=60
+    ).raise_for_status()

@@ -1,0 +1,111 @@
+"""Checking that an archive can work: settings, the API and what it can do, the home and its room."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from pipelines.errors import ArchiveError
+from pipelines.landing.lanes import Extraction
+from pipelines.livepeer import walks
+from pipelines.reading import free_bytes
+from pipelines.settings import KEY_VARIABLE, Settings, environment_variable
+
+LEAST_FREE_BYTES = 2 * 10**9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: what, whether it is well, and what it is or what to do about it."""
+
+    what: str
+    is_well: bool
+    says: str
+
+
+def shown_settings(settings: Settings) -> list[tuple[str, str, str]]:
+    """Every setting as (variable, value, meaning), secrets masked."""
+    rows = []
+    for account, key in settings.api_keys.items():
+        variable = KEY_VARIABLE if account == "default" else f"{KEY_VARIABLE}__{account.upper()}"
+        rows.append((variable, _masked(key), f"API key of account {account}"))
+    if not rows:
+        rows.append((KEY_VARIABLE, "(not set)", "API key of account default"))
+    for name, field in Settings.model_fields.items():
+        if name != "api_keys":
+            value = getattr(settings, name)
+            shown = "" if value is None else _masked(value) if isinstance(value, SecretStr) else str(value)
+            rows.append((environment_variable(name), shown, field.description or ""))
+    return rows
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Looks at the home, then at each account's API."""
+    yield _home(settings)
+    free = free_bytes(settings.home)
+    yield Finding(
+        "room",
+        free >= LEAST_FREE_BYTES,
+        f"{free / 1e9:,.1f} GB free"
+        + ("" if free >= LEAST_FREE_BYTES else ": make room, a load or a publication may fail"),
+    )
+    try:
+        accounts = settings.accounts()
+        settings.check_origin()
+    except ArchiveError as error:
+        yield Finding("settings", False, str(error))
+        return
+    for account in accounts:
+        yield from _api(settings, account)
+
+
+def _home(settings: Settings) -> Finding:
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=settings.home):
+            pass
+    except OSError as error:
+        return Finding(
+            "home",
+            False,
+            f"{settings.home} cannot be written ({error.strerror}): set TASK_ARCHIVE_HOME to a folder that can",
+        )
+    return Finding("home", True, f"{settings.home} can be written")
+
+
+def _api(settings: Settings, account: str) -> Iterator[Finding]:
+    try:
+        extraction = Extraction(settings.model_copy(update={"attempts": 1}), account, run_id="doctor")
+        with extraction.client as client:
+            abilities, _ = walks.probe(client)
+            total = walks.count(client, None) if abilities.count else None
+    except ArchiveError as error:
+        yield Finding(f"API of {account}", False, str(error))
+        return
+    counted = f", which counts {total:,} tasks" if total is not None else ""
+    yield Finding(f"API of {account}", True, f"{client.host} answers{counted}")
+    skew = client.traffic.clock_skew_seconds
+    yield Finding(
+        f"clock against {account}",
+        skew is None or abs(skew) < settings.overlap_seconds,
+        "the server sends no Date" if skew is None else f"{skew:+.1f} s against the server",
+    )
+    for has, name, otherwise in (
+        (
+            abilities.id_keyset,
+            "pages by id",
+            "its documented paging is walked instead, which cannot prove that nothing is missed",
+        ),
+        (abilities.filters, "filters by time", "every run reads the whole list"),
+        (abilities.count, "counts", "nothing confirms the number of tasks met"),
+    ):
+        yield Finding(
+            f"ability of {account}", has, name if has else f"it does not {name.replace('s ', ' ', 1)}: {otherwise}"
+        )
+
+
+def _masked(secret: SecretStr) -> str:
+    """Enough to tell one key from another, not enough to use it."""
+    text = secret.get_secret_value()
+    return f"…{text[-4:]} ({len(text)} characters)" if len(text) >= 16 else f"… ({len(text)} characters)"

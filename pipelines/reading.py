@@ -1,0 +1,207 @@
+"""Reading the published version: queries and the archive's status."""
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, Any
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.errors import ArchiveError, SettingsError
+from pipelines.landing.lanes import proven_until_ms
+from pipelines.landing.zone import Zone
+from pipelines.settings import Settings
+from pipelines.warehouse.database import connect, quoted
+from pipelines.warehouse.models import published_models, sql_folder
+from pipelines.warehouse.publish import current_database
+
+
+class QueryError(ArchiveError):
+    """SQL that DuckDB does not take."""
+
+
+def named_queries() -> dict[str, str]:
+    """The queries of sql/queries: name and what it answers."""
+    return {
+        path.stem: path.read_text().splitlines()[0].removeprefix("--").strip()
+        for path in sorted((sql_folder() / "queries").glob("*.sql"))
+    }
+
+
+def sql_of(text: str) -> str:
+    """The SQL of a named query, or the text itself where it is SQL. Raises SettingsError for an unknown name."""
+    if text in named_queries():
+        return (sql_folder() / "queries" / f"{text}.sql").read_text()
+    if text.replace("_", "").isalnum():
+        raise SettingsError(f"no query is named {text!r}; known are {', '.join(named_queries())}")
+    return text
+
+
+@contextmanager
+def published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A read-only connection to the published version; stays on it whatever is published meanwhile."""
+    with connect(current_database(settings), read_only=True) as connection:
+        yield connection
+
+
+def run_query(settings: Settings, sql: str, form: str, output: Path | None) -> None:
+    """Runs SQL and writes the rows as table, csv, json or parquet. Raises QueryError where DuckDB refuses it."""
+    with published(settings) as connection:
+        try:
+            if form == "parquet":
+                if output is None:
+                    raise SettingsError("parquet is no text: name a file with --output FILE")
+                connection.execute(f"copy ({sql.strip().rstrip(';')}) to {quoted(str(output))} (format parquet)")
+                return
+            cursor = connection.execute(sql)
+            if output is None:
+                _write(cursor, form, sys.stdout)
+            else:
+                with output.open("w", newline="") as file:
+                    _write(cursor, form, file)
+        except duckdb.Error as error:
+            raise QueryError(" ".join(str(error).split())) from None
+
+
+def _write(cursor: duckdb.DuckDBPyConnection, form: str, file: IO[str]) -> None:
+    names = [column[0] for column in cursor.description or []]
+    if form == "csv":
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        while rows := cursor.fetchmany(10_000):
+            writer.writerows([["" if value is None else _plain(value) for value in row] for row in rows])
+    elif form == "json":
+        while rows := cursor.fetchmany(10_000):
+            for row in rows:
+                file.write(json.dumps(dict(zip(names, map(_plain, row), strict=True)), ensure_ascii=False) + "\n")
+    else:
+        _write_table(names, cursor.fetchmany(1001), file)
+
+
+def _write_table(names: list[str], rows: list[tuple[Any, ...]], file: IO[str]) -> None:
+    numeric = [all(isinstance(row[i], int | float | Decimal | None) for row in rows) for i in range(len(names))]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name, is_numeric in zip(names, numeric, strict=True):
+        table.add_column(name, justify="right" if is_numeric else "left", overflow="fold")
+    for row in rows[:1000]:
+        table.add_row(*("" if value is None else str(_plain(value)) for value in row))
+    terminal = file is sys.stdout and file.isatty()
+    Console(file=file, width=None if terminal else 240, highlight=False, markup=False).print(table)
+    if not rows:
+        file.write("(no rows)\n")
+    if len(rows) > 1000:
+        file.write("(the first 1,000 rows; --format csv gives all)\n")
+
+
+def _plain(value: Any) -> Any:
+    """Values as text and JSON show them; timestamps in UTC."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True)
+class AccountStatus:
+    """What is archived of an account. Ages are of now; None before the first proven load."""
+
+    account: str
+    proven_until_at: str | None
+    unproven_seconds: float | None
+    last_sweep_at: str | None
+    tasks: int
+    open_tasks: int
+    last_load: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of an archive."""
+
+    home: str
+    published_version: str | None
+    accounts: list[AccountStatus]
+    open_loads: list[str]
+    rows: dict[str, int]
+    bytes: dict[str, int]
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+
+def status(settings: Settings) -> Status:
+    """Freshness, loads, rows, open tasks and disk use; works before anything is published."""
+    zone = Zone(settings.landing)
+    manifests = zone.manifests()
+    tasks: dict[str, tuple[int, int]] = {}
+    rows: dict[str, int] = {}
+    version = None
+    if (settings.published / "current").exists():
+        version = (settings.published / "current").readlink().name
+        with published(settings) as connection:
+            counted = "count(*), count(*) filter (where phase in ('pending', 'waiting', 'running'))"
+            found = connection.execute(f"select account, {counted} from tasks group by account").fetchall()
+            tasks = {account: (total, still_open) for account, total, still_open in found}
+            for model in published_models():
+                rows[model.name] = connection.execute(f"select count(*) from {model.name}").fetchall()[0][0]
+    accounts = []
+    for account in sorted({manifest.account for manifest in manifests}):
+        loads = [manifest for manifest in manifests if manifest.account == account]
+        proven_ms = proven_until_ms(loads)
+        sweeps = [load.finished_at_ms for load in loads if load.lane == "sweep" and load.verdict != "broken"]
+        last = loads[-1]
+        accounts.append(
+            AccountStatus(
+                account=account,
+                proven_until_at=_iso(proven_ms),
+                unproven_seconds=None
+                if proven_ms is None
+                else round(datetime.now(UTC).timestamp() - proven_ms / 1000, 1),
+                last_sweep_at=_iso(sweeps[-1] if sweeps else None),
+                tasks=tasks.get(account, (0, 0))[0],
+                open_tasks=tasks.get(account, (0, 0))[1],
+                last_load={
+                    "load_id": last.load_id,
+                    "lane": last.lane,
+                    "verdict": last.verdict,
+                    "tasks_seen": last.tasks_seen,
+                    "appeared": last.appeared,
+                    "changed": last.changed,
+                    "reasons": last.reasons,
+                },
+            )
+        )
+    open_loads = [load.load_id for folder in settings.landing.glob("*/") for load in zone.open_loads(folder.name)]
+    sizes = {
+        path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+        for path in (settings.landing, settings.warehouse, settings.published, settings.dagster)
+        if path.exists()
+    }
+    return Status(str(settings.home), version, accounts, open_loads, rows, sizes)
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk that holds a folder or its nearest existing parent."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _iso(millis: int | None) -> str | None:
+    if millis is None:
+        return None
+    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,68 @@
+"""Running the jobs from the command line: in this process, in the archive's own Dagster instance."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from pipelines.errors import ArchiveError
+from pipelines.landing.manifest import Manifest
+from pipelines.landing.zone import Zone, write_durably
+from pipelines.settings import Settings
+
+
+class RunFailed(ArchiveError):
+    """A job that did not get to a published version."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that published: its Dagster run and the loads it made."""
+
+    run_id: str
+    loads: list[Manifest]
+
+    @property
+    def is_proven(self) -> bool:
+        return all(load.verdict == "whole" for load in self.loads)
+
+
+def prepare_instance(settings: Settings) -> None:
+    """The folder of the Dagster instance, telemetry off, made known to every Dagster process that we start."""
+    settings.dagster.mkdir(parents=True, exist_ok=True)
+    config = settings.dagster / "dagster.yaml"
+    if not config.exists():
+        write_durably(config, b"telemetry:\n  enabled: false\n")
+    os.environ["DAGSTER_HOME"] = str(settings.dagster)
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+
+
+def run_job(
+    settings: Settings, name: str, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None
+) -> Done:
+    """Runs a job to its end. `config` is that of its landing asset. Raises RunFailed with the reason in one line."""
+    from pipelines.definitions import defs
+
+    prepare_instance(settings)
+    job = defs.resolve_job_def(name)
+    landing = {"nightly": "landing__account_tasks", "refresh": "landing__refreshed_tasks"}.get(name)
+    try:
+        with dg.DagsterInstance.get() as instance:
+            result = job.execute_in_process(
+                instance=instance,
+                tags=tags,
+                run_config={
+                    # A user who waits at a terminal sees the failure at once; the schedule's runs try again.
+                    "execution": {"config": {"retries": {"disabled": {}}}},
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                    "ops": {landing: {"config": config}} if landing and config else {},
+                },
+            )
+    except dg.Failure as failure:
+        raise RunFailed(failure.description or "the run failed without a reason") from None
+    except dg.DagsterError as error:
+        cause = error.__cause__
+        raise RunFailed(str(cause if isinstance(cause, ArchiveError) else error).splitlines()[0]) from None
+    loads = [load for load in Zone(settings.landing).manifests() if load.run_id == result.run_id]
+    return Done(result.run_id, loads)
