@@ -120,6 +120,12 @@ class Settings(BaseSettings):
         validation_alias="TASK_ARCHIVE_LOCK_WAIT_SECONDS",
         description="how long a run waits for another one on the same home before it gives up",
     )
+    memory_mb: int = Field(
+        400,
+        ge=100,
+        validation_alias="TASK_ARCHIVE_MEMORY_MB",
+        description="memory that building tables may take, megabytes; more is faster on large accounts",
+    )
     keep_versions: int = Field(
         3, ge=1, validation_alias="TASK_ARCHIVE_KEEP_VERSIONS", description="published versions kept for open readers"
     )

@@ -20,7 +20,7 @@ class Kind(Enum):
     JSON = "JSON"
 
 
-Shape: TypeAlias = "Kind | list[Shape] | dict[str, Shape]"
+Shape: TypeAlias = Kind | list["Shape"] | dict[str, "Shape"]
 
 TEXT, INTEGER, NUMBER, BOOLEAN, MILLIS, JSON = Kind
 

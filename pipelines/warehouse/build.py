@@ -64,7 +64,7 @@ def start(settings: Settings) -> None:
 @contextmanager
 def open_building(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to the version being built that sees the observations and the manifests."""
-    with connect(building_path(settings)) as connection:
+    with connect(building_path(settings), memory_mb=settings.memory_mb) as connection:
         typed = observations(settings)
         for name, files in (("observations", typed.files()), ("problems", typed.problem_files())):
             listed = ", ".join(quoted(str(file)) for file in files)
@@ -85,14 +85,14 @@ def offer_sources(connection: duckdb.DuckDBPyConnection, settings: Settings, loa
 
 
 def build_layers(connection: duckdb.DuckDBPyConnection, *layers: str) -> Iterator[Built]:
-    """Builds the tables of layers in order, one at a time. Internal ones become views for this connection."""
+    """Builds the tables of layers in order, one at a time. Internal ones last as long as the connection."""
     for model in load_models().values():
         if model.layer not in layers:
             continue
         if model.layer in PUBLISHED_LAYERS:
             yield build(connection, model)
         else:
-            connection.execute(f"create or replace temp view {model.name} as {model.sql}")
+            connection.execute(f"create or replace temp {model.form} {model.name} as {model.sql}")
 
 
 def build(connection: duckdb.DuckDBPyConnection, model: Model) -> Built:

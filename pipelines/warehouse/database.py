@@ -11,16 +11,14 @@ from pipelines.errors import WarehouseError
 # DuckDB 1.4, 1.5 and 2 all open this; BI servers are slow to follow.
 STORAGE_VERSION = "v1.4.0"
 
-# Spark SQL's functions that the tables use and DuckDB lacks, so that the same files run in both.
-SPARK_MACROS = """
-create or replace temp macro unix_millis(moment) as epoch_ms(moment);
-create or replace temp macro posexplode(list) as table
-    select generate_subscripts(list, 1) - 1 as position, unnest(list) as item;
-"""
+# Spark SQL's function that the marts use and DuckDB lacks, so that the same files run in both.
+SPARK_MACROS = "create or replace temp macro unix_millis(moment) as epoch_ms(moment)"
 
 
 @contextmanager
-def connect(path: Path | None = None, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+def connect(
+    path: Path | None = None, *, read_only: bool = False, memory_mb: int | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in UTC that is closed in any case; no path: in memory. Raises WarehouseError if it cannot open."""
     try:
         connection = duckdb.connect(
@@ -32,6 +30,8 @@ def connect(path: Path | None = None, *, read_only: bool = False) -> Iterator[du
         raise WarehouseError(f"cannot open {path}: {str(error).splitlines()[0]}") from None
     try:
         connection.execute("set TimeZone = 'UTC'")
+        if memory_mb is not None:  # beyond it, DuckDB works on disk, beside the file
+            connection.execute(f"set memory_limit = '{memory_mb}MB'")
         if not read_only:
             connection.execute(SPARK_MACROS)
         yield connection

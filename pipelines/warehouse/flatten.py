@@ -22,28 +22,34 @@ from pipelines.livepeer.contract import ASSET, TASK
 from pipelines.warehouse import gate
 from pipelines.warehouse.database import connect, quoted
 
-# A task has one asset specification in one of four places. Parsed once, it needs a quarter of the columns.
-TASK_TYPE = json.dumps(gate.duckdb_type(TASK, unparsed=ASSET))
+# A task has one asset specification, in one of four places: parsed once, it takes a quarter of the columns.
+TASK_TYPE = json.dumps(gate.duckdb_type(TASK, without=ASSET))
 ASSET_TYPE = json.dumps(gate.duckdb_type(ASSET))
 
 TYPED = f"""
 with parsed as (
-    select * exclude (payload, created_at_ms), from_json(payload, {quoted(TASK_TYPE)}) as task from batch
+    select
+        * exclude (payload, created_at_ms),
+        from_json(payload, {quoted(TASK_TYPE)}) as task,
+        json_extract(
+            payload,
+            [
+                '$.output.upload.assetSpec', '$.output.clip.assetSpec', '$.output.import.assetSpec',
+                '$.output.transcode.asset'
+            ]
+        ) as assets
+    from batch
 )
 select
-    *,
-    from_json(
-        coalesce(
-            task.output.upload.assetSpec, task.output.clip.assetSpec, task.output.import.assetSpec,
-            task.output.transcode.asset
-        ),
-        {quoted(ASSET_TYPE)}
-    ) as asset
+    * exclude (assets),
+    from_json(coalesce(assets[1], assets[2], assets[3], assets[4]), {quoted(ASSET_TYPE)}) as asset
 from parsed
 """
 
 # What observations are parsed with: another contract or another gate parses them anew.
 CONTRACT = hashlib.sha256(TYPED.encode() + Path(gate.__file__).read_bytes()).hexdigest()[:16]
+
+COMPRESSION = "compression zstd, compression_level 1"  # derived files: quick to write counts for more than small
 
 PROBLEM = pa.schema(
     [
@@ -116,7 +122,7 @@ class Observations:
         with connect() as connection:
             connection.execute("set threads = 1")
             connection.register("batch", batch)
-            connection.execute(f"copy ({TYPED}) to {quoted(str(fresh))} (format parquet, compression zstd)")
+            connection.execute(f"copy ({TYPED}) to {quoted(str(fresh))} (format parquet, {COMPRESSION})")
         fresh.replace(_typed_file(target))
         return batch.num_rows, problems.num_rows
 

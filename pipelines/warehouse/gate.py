@@ -1,8 +1,8 @@
 """The type gate: what DuckDB may parse.
 
 DuckDB's JSON reading is fast and silently wrong on odd values: it rounds 29.97 to 30 in a BIGINT, makes text of
-objects, NULL of 2^63, takes the first of two equal keys. So a payload passes only if it fits the contract; any other is taken
-apart here, and what does not fit leaves NULL and a problem, which becomes a row of `quarantine`.
+objects, NULL of 2^63, and takes the first of two equal keys. So a payload passes only if it fits the contract. Any
+other is taken apart here: what does not fit leaves NULL and a problem, which becomes a row of `quarantine`.
 """
 
 import json
@@ -57,15 +57,14 @@ def _typed(shape: Shape, name: str) -> Any:
     return msgspec.defstruct(name, fields, omit_defaults=True, gc=False)
 
 
-def duckdb_type(shape: Shape, unparsed: Shape = Kind.JSON) -> Any:
-    """The structure argument of DuckDB's from_json; the shape `unparsed` inside of it stays JSON."""
+def duckdb_type(shape: Shape, without: Shape | None = None) -> Any:
+    """The structure argument of DuckDB's from_json, less the fields of the shape `without`."""
     if isinstance(shape, Kind):
         return shape.value
     if isinstance(shape, list):
-        return [duckdb_type(shape[0], unparsed)]
-    if shape is unparsed:
-        return Kind.JSON.value
-    return {key: duckdb_type(inner, unparsed) for key, inner in shape.items()}
+        return [duckdb_type(shape[0], without)]
+    fields = {key: duckdb_type(inner, without) for key, inner in shape.items() if inner is not without}
+    return {key: inner for key, inner in fields.items() if inner != {}}
 
 
 _decoder = msgspec.json.Decoder(_typed(TASK, "Task"))

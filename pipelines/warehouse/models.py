@@ -1,9 +1,14 @@
 """The reader of .sql files: everything about a table stands in its one file.
 
-A file opens with comment lines: what the table is, then directives, `-- key: a, b` (unique, never NULL),
-`-- parent: tasks` (each task_id is in that table), `-- check: condition` (holds for every row, or the build stops),
-`-- warn: condition` (reported). Then one SELECT, each column with a trailing comment. What a table reads is read from
-its SQL.
+A file opens with comment lines: what the table is, then directives:
+
+    -- key: a, b           unique, never NULL
+    -- parent: tasks       each task_id is in that table
+    -- check: condition    holds for every row, or nothing is published
+    -- warn: condition     holds for every row, or it is reported
+    -- as: view            how an internal relation is made, view or table
+
+Then one SELECT, each column with a trailing comment. What a table reads is read from its SQL.
 """
 
 import re
@@ -52,6 +57,7 @@ class Model:
     checks: tuple[Check, ...]
     reads: frozenset[str]
     parents: tuple[str, ...]
+    form: str
     sql: str
 
     @property
@@ -101,6 +107,7 @@ def parse_model(layer: str, name: str, text: str) -> Model:
         checks=tuple(_checks(name, key, directives)),
         reads=frozenset(table.name for table in tree.find_all(exp.Table) if table.name and table.name not in inner),
         parents=tuple(directives.get("parent", [])),
+        form=directives.get("as", ["table"])[0],
         sql=text.strip(),
     )
 
@@ -115,10 +122,10 @@ def _header(text: str, place: str) -> tuple[str, dict[str, list[str]]]:
         found = re.match(r"([a-z]+): (.+)", content)
         if found is None:
             words.append(content)
-        elif found[1] in ("key", "parent", "check", "warn"):
+        elif found[1] in ("key", "parent", "check", "warn", "as"):
             directives.setdefault(found[1], []).append(found[2].strip())
         else:
-            raise WarehouseError(f"{place}: unknown directive `{found[1]}:`; known are key, parent, check, warn")
+            raise WarehouseError(f"{place}: unknown directive `{found[1]}:`; known are key, parent, check, warn, as")
     return " ".join(words), directives
 
 

@@ -45,7 +45,7 @@ def publish(settings: Settings) -> Published:
     version = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     folder = versions / f".{version}"
     folder.mkdir()
-    rows = _export_parquet(built, folder / "parquet")
+    rows = _export_parquet(built, folder / "parquet", settings.memory_mb)
     shutil.move(built, folder / DATABASE)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     about = {"version": version, "code_version": __version__, "rows": rows, "bytes": size}
@@ -60,9 +60,9 @@ def publish(settings: Settings) -> Published:
     return Published(version, root / DATABASE, root / "parquet", rows, size)
 
 
-def _export_parquet(built: Path, folder: Path) -> dict[str, int]:
+def _export_parquet(built: Path, folder: Path, memory_mb: int) -> dict[str, int]:
     rows = {}
-    with connect(built) as connection:
+    with connect(built, memory_mb=memory_mb) as connection:
         for model in published_models():
             target = folder / model.name
             target.mkdir(parents=True)

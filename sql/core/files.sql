@@ -18,6 +18,10 @@ with listed as (
             )
         ) as files
     from newest
+),
+
+put_out as (
+    select task_id, generate_subscripts(files, 1) - 1 as position, unnest(files) as file from listed
 )
 
 select
@@ -26,5 +30,5 @@ select
     file.type as type,                                  -- Livepeer's file type, or hls and mp4 for transcode-file tasks
     file.path as path,                                  -- path in the output storage
     file.spec as spec                                   -- what the server says of the file, JSON
-from listed, lateral posexplode(files) as put_out(position, file)
+from put_out
 order by task_id, position

@@ -2,10 +2,14 @@
 -- key: task_id, position
 -- parent: tasks
 
+with listed as (
+    select task_id, generate_subscripts(asset.hash, 1) - 1 as position, unnest(asset.hash) as digest from newest
+)
+
 select
     task_id,                                            -- the task
     position,                                           -- place in the list, from 0
     digest.algorithm as algorithm,                      -- such as md5 or sha256
     digest.hash as hash                                 -- the hash, hexadecimal
-from newest, lateral posexplode(asset.hash) as listed(position, digest)
+from listed
 order by task_id, position

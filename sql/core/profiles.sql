@@ -7,6 +7,10 @@ with ladders as (
         task_id,
         coalesce(task.params.upload.profiles, task.params."transcode-file".profiles, asset.profiles) as ladder
     from newest
+),
+
+rungs as (
+    select task_id, generate_subscripts(ladder, 1) - 1 as position, unnest(ladder) as rung from ladders
 )
 
 select
@@ -22,5 +26,5 @@ select
     rung.gop ->> '$' as gop,                            -- length of a group of pictures, seconds, or intra: text, as it is sent
     rung.profile as profile,                            -- codec profile
     rung.encoder as encoder                             -- codec
-from ladders, lateral posexplode(ladder) as rungs(position, rung)
+from rungs
 order by task_id, position

@@ -3,6 +3,14 @@
 -- parent: tasks
 -- warn: type in ('video', 'audio')
 
+with probed as (
+    select
+        task_id,
+        generate_subscripts(asset.videoSpec.tracks, 1) - 1 as position,
+        unnest(asset.videoSpec.tracks) as track
+    from newest
+)
+
 select
     task_id,                                            -- the task
     position,                                           -- place in the file, from 0
@@ -18,5 +26,5 @@ select
     track.channels as channels,                         -- channels; audio only
     track.sampleRate as sample_rate_hz,                 -- samples per second; audio only
     track.bitDepth as bit_depth                         -- bits per sample; audio only
-from newest, lateral posexplode(asset.videoSpec.tracks) as probed(position, track)
+from probed
 order by task_id, position

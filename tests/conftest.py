@@ -1,0 +1,139 @@
+"""What the tests share: an archive in a folder of its own that talks to a simulator, and a look at what has landed."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from pipelines.landing.lanes import Extraction, Listener
+from pipelines.landing.manifest import Manifest
+from pipelines.landing.zone import Zone
+from pipelines.livepeer.redact import Redactor
+from pipelines.settings import Settings, load_settings
+from pipelines.simulator import Simulator
+
+FINGERPRINT_KEY = "fingerprint key of the tests"
+
+
+@pytest.fixture
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of this machine gets in: neither from the environment, a proxy's included, nor from a .env file."""
+    for name in list(os.environ):
+        if name.startswith(("LIVEPEER_", "TASK_ARCHIVE_", "DAGSTER_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def simulate() -> Iterator[Callable[..., Simulator]]:
+    """simulate(arguments of Simulator): a served one; small, and closed when the test ends."""
+    open_simulators: list[Simulator] = []
+
+    def simulate(**arguments: Any) -> Simulator:
+        simulator = Simulator(**({"tasks": 300, "days": 10, "seed": 1} | arguments)).serve()
+        open_simulators.append(simulator)
+        return simulator
+
+    yield simulate
+    for simulator in open_simulators:
+        simulator.close()
+
+
+@pytest.fixture
+def archive_settings(tmp_path: Path, clean_environment: None) -> Callable[..., Settings]:
+    """archive_settings(simulator, home=folder under tmp_path, fields of Settings): impatient settings for it."""
+
+    def archive_settings(simulator: Simulator, home: str = "archive", **fields: Any) -> Settings:
+        defaults = {
+            "api_url": simulator.url,
+            "api_keys": {"default": simulator.api_key},
+            "page_size": 50,
+            "retry_wait_seconds": 0.01,
+            "request_timeout_seconds": 10,
+            "fingerprint_key": FINGERPRINT_KEY,
+        }
+        return load_settings(home=tmp_path / home, **(defaults | fields))
+
+    return archive_settings
+
+
+@dataclass
+class Archive:
+    """An archive of a simulated account: runs lanes, and reads what has landed from the Parquet files themselves."""
+
+    simulator: Simulator
+    settings: Settings
+    account: str = "default"
+    of_simulator: str = "default"  # the account's name there
+
+    def extraction(self, listener: Listener | None = None) -> Extraction:
+        return Extraction(self.settings, self.account, "test run", listener)
+
+    def sync(self, lane: Any = "auto") -> Manifest:
+        return self.extraction().sync(lane)
+
+    @property
+    def zone(self) -> Zone:
+        return Zone(self.settings.landing)
+
+    def manifests(self) -> list[Manifest]:
+        return self.zone.manifests(self.account)
+
+    def rows(self, load_id: str | None = None) -> list[dict[str, Any]]:
+        """Rows of the landing zone in the order they were fetched."""
+        found = str(self.settings.landing / self.account / (load_id or "*") / "part-*.parquet")
+        if not list(self.settings.landing.glob(f"{self.account}/{load_id or '*'}/part-*.parquet")):
+            return []
+        with duckdb.connect() as connection:
+            table = connection.execute(
+                "select * from read_parquet(?) order by load_id, page, position", [found]
+            ).to_arrow_table()
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+
+    def landed(self) -> dict[str, bytes]:
+        """The newest state of each task that is there: latest updatedAt, then latest fetched."""
+        newest: dict[str, tuple[int, bytes]] = {}
+        deleted: dict[str, bool] = {}
+        for row in self.rows():
+            deleted[row["task_id"]] = row["is_deleted"]
+            at = -1 if row["updated_at_ms"] is None else row["updated_at_ms"]
+            if row["payload"] is not None and at >= newest.get(row["task_id"], (-1, b""))[0]:
+                newest[row["task_id"]] = at, row["payload"].encode()
+        return {task_id: payload for task_id, (_, payload) in newest.items() if not deleted[task_id]}
+
+    def expected(self, bodies: dict[str, bytes] | None = None) -> dict[str, bytes]:
+        """What should have landed of what the simulator lists (or of `bodies`): its bytes without their secrets."""
+        redactor = Redactor(FINGERPRINT_KEY.encode(), self.simulator.api_keys.values())
+        listed = bodies if bodies is not None else bodies_of(self.simulator, self.of_simulator)
+        return {task_id: redactor.redact(body) for task_id, body in listed.items()}
+
+    def files(self) -> dict[str, bytes]:
+        """Every file of the landing zone."""
+        root = self.settings.landing
+        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def bodies_of(simulator: Simulator, account: str = "default") -> dict[str, bytes]:
+    """The bytes that the simulator sends for each task that it lists."""
+    return {row.id: row.body for row in simulator._listed(account)}
+
+
+@pytest.fixture
+def archive(archive_settings: Callable[..., Settings]) -> Callable[..., Archive]:
+    """archive(simulator, arguments of archive_settings): an archive of its account."""
+
+    def archive(simulator: Simulator, **arguments: Any) -> Archive:
+        return Archive(simulator, archive_settings(simulator, **arguments))
+
+    return archive
+
+
+@pytest.fixture
+def bodies() -> Callable[..., dict[str, bytes]]:
+    """bodies(simulator): the bytes that it sends for each task that it lists now."""
+    return bodies_of
