@@ -206,7 +206,9 @@ class Client:
                 f"{self.host} refuses this request (403): {said}. A key restricted by CORS rules cannot list tasks"
             )
         if status == 404:
-            raise failures.NotFound(f"{self.host} knows no {response.url.path} (404): is LIVEPEER_API_URL right?")
+            # The API says so in JSON; a page of a proxy must not pass for a task that is gone.
+            kind = failures.NotFound if is_json else failures.BadRequest
+            raise kind(f"{self.host} knows no {response.url.path} (404): is LIVEPEER_API_URL right?")
         if 300 <= status < 400:
             target = urlsplit(response.headers.get("Location", ""))
             raise failures.Redirected(

@@ -147,7 +147,7 @@ MARKERS = tuple(
         if marker not in _WIDE_MARKERS
     )
 )
-_WIDE = re.compile("|".join(_WIDE_MARKERS.values()).encode())
+_WIDE = re.compile("|".join(_WIDE_MARKERS.values()))
 
 # --------------------------------------------------------------------------------------------------------------- URLs
 
@@ -209,8 +209,11 @@ _MASKED = re.compile(rf"{_MASK}(?:[:#]{_MASK})*+")
 _MASKED_VALUE = re.compile(rf"{_FINGERPRINT}(?:[&#]|%(?:25)*26|%(?:25)*23|\\u00)")
 _JSON_START = re.compile(r"\s*[{\[\"]")
 _MOST_ROUNDS = 8
-_Text = TypeVar("_Text", str, bytes)
-_Result = TypeVar("_Result")
+_CONSTANTS = frozenset({b"null", b"true", b"false"})
+
+#: The value that follows a name, in `{"name": "password", "value": "..."}`.
+_NAMED_VALUE = re.compile(rb'\s*,\s*"value"\s*:')
+#: What stands for an escaped quote where quotes are searched for.
 _QUOTE = b"\1\1"
 
 #: A text that is one URL, in which no character means anything but itself.
@@ -220,10 +223,12 @@ _PLAIN_URL = re.compile(
     r"([\w.\-]*(?:/(?:[\w.~/\-]|%20)*)?)(?:\?([\w.~*%+/=&\-]+))?(?<!\.)",
     re.ASCII,
 )
-#: What may be left in it for a shape to find, once user information and query values are gone.
+#: What may be left in it for a shape to find, once user information and query values are gone. The last two shapes need
+#: an assignment, and one in a query is to a value that is gone.
 _TELLTALES = tuple(marker for shape in SHAPES[:-2] for marker in shape.markers if marker not in _WIDE_MARKERS)
-_WIDE_TEXT = re.compile("|".join(_WIDE_MARKERS.values()))
-_CONSTANTS = frozenset({b"null", b"true", b"false"})
+
+_Text = TypeVar("_Text", str, bytes)
+_Result = TypeVar("_Result")
 
 
 class Redactor:
@@ -233,8 +238,10 @@ class Redactor:
         self._key = fingerprint_key
         self._known = sorted({literal for literal in literals if literal}, key=len, reverse=True)
         spellings = [spelling.encode() for literal in self._known for spelling in _spellings(literal)]
-        markers = [re.escape(marker.lower()) for marker in (*MARKERS, *map(_without_quotes, spellings), *spellings)]
-        self._any_marker = b"|".join(dict.fromkeys((*markers, _WIDE.pattern)))
+        markers = [
+            re.escape(marker.lower()) for marker in (*MARKERS, *map(_without_escaped_quotes, spellings), *spellings)
+        ]
+        self._any_marker = b"|".join(dict.fromkeys((*markers, _WIDE.pattern.encode())))
         self._marker = re.compile(self._any_marker)
         # A fingerprint of before is matched as well, and kept: a literal may look like a part of one.
         self._literals = (
@@ -257,27 +264,35 @@ class Redactor:
         return self._walk(payload, [token.start() for token in strings if self._marker.search(token[1].lower())])
 
     def redact_all(self, payloads: Sequence[bytes]) -> list[bytes]:
-        """A page of tasks: as `redact`, with a few searches for the markers of them all, ten times as fast."""
+        """A page of tasks: as `redact`, with two searches for the markers of them all, ten times as fast."""
         redacted = list(payloads)
         lowered = [payload.lower() for payload in payloads]
         suspects = self._having_markers(pa.array(lowered, type=pa.large_binary()))
-        # Between quotes that are not escaped lie, in turns, what is outside the strings and the strings.
-        quoteless = [_without_quotes(lowered[index]) for index in suspects]
-        split = pc.split_pattern(pa.array(quoteless, type=pa.large_binary()), pattern=b'"')
+        marked = self._marked_strings([lowered[index] for index in suspects])
+        for index, starts in zip(suspects, marked, strict=True):
+            payload = payloads[index]
+            redacted[index] = self.redact(payload) if starts is None else self._walk(payload, starts)
+        return redacted
+
+    def _marked_strings(self, lowered: list[bytes]) -> Iterator[list[int] | None]:
+        """Where in each payload the strings begin that hold a marker; None where quotes do not tell what is a string.
+
+        Between quotes that are not escaped lie, in turns, what is outside the strings and the strings.
+        """
+        texts = [_without_escaped_quotes(text) for text in lowered]
+        split = pc.split_pattern(pa.array(texts, type=pa.large_binary()), pattern=b'"')
         strings = pc.list_slice(split, 1, step=2)
-        offsets = memoryview(split.values.buffers()[1] or b"").cast("q")
+        offsets = memoryview(split.values.buffers()[1] or b"").cast("q")  # of all the parts
         parts, ends = split.offsets.to_pylist(), strings.offsets.to_pylist()
         marked = deque(self._having_markers(strings.values))
-        for number, (index, text) in enumerate(zip(suspects, quoteless, strict=True)):
+        for text, part, next_part, begin, end in zip(texts, parts, parts[1:], ends, ends[1:], strict=False):
             starts = []
-            part = parts[number]
-            while marked and marked[0] < ends[number + 1]:
-                before = 2 * (marked.popleft() - ends[number])
-                starts.append(offsets[part + before + 1] - offsets[part] + before)
-            unbalanced = (parts[number + 1] - part) % 2 == 0
-            odd = unbalanced or (_QUOTE in text and any(_QUOTE in out for out in text.split(b'"')[::2]))
-            redacted[index] = self.redact(payloads[index]) if odd else self._walk(payloads[index], starts)
-        return redacted
+            while marked and marked[0] < end:
+                quotes = 2 * (marked.popleft() - begin)  # before the string's own
+                starts.append(offsets[part + quotes + 1] - offsets[part] + quotes)
+            unclosed = (next_part - part) % 2 == 0
+            misread = _QUOTE in text and any(_QUOTE in outside for outside in text.split(b'"')[::2])
+            yield None if unclosed or misread else starts
 
     def _having_markers(self, texts: pa.LargeBinaryArray) -> list[int]:
         found: list[int] = pc.indices_nonzero(pc.match_substring_regex(texts, pattern=self._any_marker)).to_pylist()
@@ -334,6 +349,9 @@ class Redactor:
                 replaced, hides = self._redact_key(string)
             else:
                 replaced = self._redact_string(string)
+                value = _NAMED_VALUE.match(payload, passed)
+                if value and names_secret(decode_string(string)):
+                    hides, passed = True, value.end()
             if replaced is not None:
                 pieces += (payload[done:start], replaced)
                 done = start + len(string)
@@ -453,7 +471,7 @@ class Redactor:
         for marker in _TELLTALES:
             if marker in lowered:
                 return None
-        return None if _WIDE_TEXT.search(lowered) else redacted
+        return None if _WIDE.search(lowered) else redacted
 
     def _redact_urls(self, text: str) -> str:
         """Each run of text from the first `://` in it to the next space, or to the quote or bracket that closes it."""
@@ -599,7 +617,7 @@ def _remembering(function: Callable[[_Text], _Result]) -> Callable[[_Text], _Res
     return lambda argument: remembered(argument) if len(argument) <= 256 else function(argument)
 
 
-def _without_quotes(text: bytes) -> bytes:
+def _without_escaped_quotes(text: bytes) -> bytes:
     """JSON text, as long as before, with its escaped quotes made to look otherwise."""
     if b"\\" not in text:
         return text

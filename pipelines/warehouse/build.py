@@ -95,6 +95,14 @@ def build_layers(connection: duckdb.DuckDBPyConnection, *layers: str) -> Iterato
             connection.execute(f"create or replace temp {model.form} {model.name} as {model.sql}")
 
 
+def build_empty(settings: Settings) -> list[Built]:
+    """Every table without rows, in a home that holds nothing: what the SQL alone says of columns and types."""
+    observations(settings).flatten(Zone(settings.landing))
+    start(settings)
+    with open_building(settings) as connection:
+        return list(build_layers(connection, "landing", *PUBLISHED_LAYERS))
+
+
 def build(connection: duckdb.DuckDBPyConnection, model: Model) -> Built:
     """Builds one table and runs its checks. Raises WarehouseError where the SQL fails."""
     try:

@@ -49,7 +49,8 @@ from parsed
 # What observations are parsed with: another contract or another gate parses them anew.
 CONTRACT = hashlib.sha256(TYPED.encode() + Path(gate.__file__).read_bytes()).hexdigest()[:16]
 
-COMPRESSION = "compression zstd, compression_level 1"  # derived files: quick to write counts for more than small
+# Derived files: quick to write counts for more than small.
+COMPRESSION = "compression zstd, compression_level 1, dictionary_size_limit 100"
 
 PROBLEM = pa.schema(
     [

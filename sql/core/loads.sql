@@ -1,5 +1,5 @@
 -- Every load with its proof: what was asked, what came, and whether anything is missing.
--- key: load_id, account
+-- key: load_id
 -- check: verdict in ('whole', 'limited', 'broken')
 
 with parsed as (
@@ -63,4 +63,4 @@ select
     load.code_version as code_version,                                        -- version of this program
     load.run_id as run_id                                                     -- Dagster run
 from parsed
-order by load_id, account
+order by load_id

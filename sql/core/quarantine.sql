@@ -1,5 +1,5 @@
 -- What did not fit: values of newest states that are NULL in their column, and payloads that are no task at all.
--- key: load_id, account, page, row_position, number
+-- key: load_id, page, row_position, number
 
 select
     account,                                            -- account of the load
@@ -13,4 +13,4 @@ select
     row_position,                                       -- row on the page
     number                                              -- place among the row's values, from 0
 from problems
-order by load_id, account, page, row_position, number
+order by load_id, page, row_position, number

@@ -7,10 +7,24 @@ select
     date_trunc('hour', finished_at) as hour_at,                               -- hour in which the tasks completed, UTC
     coalesce(type, 'unknown') as type,                                        -- task type
     count(*) as completed_tasks,                                              -- tasks that completed in the hour
-    count(media_duration_seconds) as completed_tasks_with_media,              -- of which with a known media duration; exports carry none
-    coalesce(sum(media_duration_seconds), 0) / 60.0 as media_minutes,         -- source media processed, minutes
-    cast(coalesce(sum(asset_size_bytes), 0) as bigint) as source_bytes        -- source media processed, bytes
+    count(media_duration_seconds) filter (
+        where media_duration_seconds <= longest_plausible_media_seconds
+    ) as tasks_with_duration,                                                 -- of which with a plausible media duration; exports carry none
+    count(asset_size_bytes) filter (
+        where asset_size_bytes <= largest_plausible_asset_bytes
+    ) as tasks_with_size,                                                     -- of which with a plausible size
+    count(*) filter (
+        where media_duration_seconds > longest_plausible_media_seconds
+            or asset_size_bytes > largest_plausible_asset_bytes
+    ) as implausible_tasks,                                                   -- of which with a duration or size beyond the thresholds, left out of the sums
+    coalesce(sum(media_duration_seconds) filter (
+        where media_duration_seconds <= longest_plausible_media_seconds
+    ), 0) / 60.0 as media_minutes,                                            -- source media processed, minutes
+    cast(coalesce(sum(asset_size_bytes) filter (
+        where asset_size_bytes <= largest_plausible_asset_bytes
+    ), 0) as bigint) as source_bytes                                          -- source media processed, bytes
 from tasks
+cross join thresholds
 where phase = 'completed' and finished_at is not null
 group by account, date_trunc('hour', finished_at), coalesce(type, 'unknown')
 order by account, hour_at, type

@@ -16,9 +16,10 @@ select
     media_duration_seconds,                                                   -- length of the source media, seconds
     asset_size_bytes,                                                         -- size of the source media, bytes
     case
-        when media_duration_seconds > 0
+        when media_duration_seconds > 0 and media_duration_seconds <= longest_plausible_media_seconds
             then (unix_millis(finished_at) - unix_millis(scheduled_at)) / 1000.0 / media_duration_seconds
     end as real_time_factor                                                   -- server time per second of media: below 1 is faster than real time
 from tasks
+cross join thresholds
 where phase in ('completed', 'failed')
 order by finished_at, task_id

@@ -2,7 +2,7 @@
 select
     r.codec, r.height,
     count(*) as completed_tasks,
-    round(percentile_cont(0.5) within group (order by d.media_duration_seconds)) as p50_media_seconds,
+    cast(percentile_cont(0.5) within group (order by d.media_duration_seconds) as bigint) as p50_media_seconds,
     round(percentile_cont(0.5) within group (order by d.real_time_factor), 3) as p50_real_time_factor,
     round(percentile_cont(0.95) within group (order by d.real_time_factor), 3) as p95_real_time_factor
 from task_durations as d

@@ -4,7 +4,8 @@ select
     sum(completed_tasks) as completed_tasks,
     round(sum(media_minutes)) as media_minutes,
     round(sum(source_bytes) / 1e9, 1) as source_gigabytes,
-    max(completed_tasks_in_hour) as busiest_hour_tasks
+    max(completed_tasks_in_hour) as busiest_hour_tasks,
+    sum(implausible_tasks) as implausible_tasks
 from (
     select *, sum(completed_tasks) over (partition by hour_at) as completed_tasks_in_hour from hourly_throughput
 )

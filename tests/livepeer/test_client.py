@@ -221,7 +221,7 @@ def test_a_wrong_path(sim: Simulator, connect: Callable[..., Client]) -> None:
         connect(sim.url + "/v2").list_tasks(limit=1)
     assert is_one_clear_line(raised.value)
     assert len(sim.requests) == 1
-    with pytest.raises(failures.NotFound, match="LIVEPEER_API_URL"):
+    with pytest.raises(failures.BadRequest, match="LIVEPEER_API_URL"):
         connect(sim.url.removesuffix("/api")).list_tasks(limit=1)
 
 

@@ -167,6 +167,13 @@ def test_every_secret_word_has_a_marker() -> None:
         assert names_secret(word.upper())
 
 
+def test_the_value_of_a_name_goes() -> None:
+    payload = b'[{"name":"password" , "value": "v1","x":1},{"key":"apiKey","value":["v1",7]},{"name":"a","value":"v2"}]'
+    left = '[{"name":"password" , "value": "#","x":1},{"key":"apiKey","value":["#","#"]},{"name":"a","value":"v2"}]'
+    assert generic(REDACTOR.redact(payload).decode()) == left
+    assert REDACTOR.redact_all([payload]) == [REDACTOR.redact(payload)]
+
+
 def test_json_inside_a_string_is_redacted_as_json() -> None:
     inner = {"headers": {"x": "v1"}, "list": [json.dumps({"pinata": ["v2"]})], "size": 1}
     result = json.loads(json.loads(REDACTOR.redact(json.dumps({"body": json.dumps(inner)}).encode()))["body"])
@@ -236,6 +243,78 @@ PLANTS = [
     "{}",
 ]  # fmt: skip
 PLANTED = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7Zq7Zq7Zq7Zq7Zq7"
+
+
+class Slow(Redactor):
+    """Only the general rules."""
+
+    def _redact_plain_url(self, text: str) -> str | None:
+        return None
+
+
+LITERALS = ["ab-key", "b/key"]
+FAST, SLOW = Redactor(b"k", LITERALS), Slow(b"k", LITERALS)
+SCHEMES = [
+    "https://",
+    "http://",
+    "s3://",
+    "s3+https://",
+    "gs://",
+    "w3s://",
+    "rtmp://",
+    "ipfs://",
+    "token://",
+    "data://",
+]
+url_words = st.lists(
+    st.sampled_from(
+        ["user", "h.example", "token", "sig", "X-Amz-Signature", "cookie", "basic", "bearer", "redacted-0123456789ab",
+         "***", "AKIAIOSFODNN7EXAMPLE", "eyJhbGciOiJIUzI1NiJ9.x", "sk-proj-a1B2c3D4e5f6g7H8i9j0", "SK" + "0a" * 16,
+         "hooks.slack.com/services", "-----BEGINPRIVATE-----", "ab-key", "%61b-key", "ab%2Dkey", "%4b%2Fkey",
+         "8080", "%2F", "%20", "%40", "%3A%2F%2F", "%3D", "%26", "%3F", "%25", "%", "://", *"@/.-_+~:=&?#"]
+    )
+    | st.text("abAZ09-_.~*", max_size=6),
+    max_size=3,
+).map("".join)  # fmt: skip
+names = st.sampled_from(["x", "X-Amz-Signature", "token", "a.b", "y_1", ""]) | url_words
+urls = st.builds(
+    "{}{}{}{}{}".format,
+    st.sampled_from(SCHEMES),
+    st.sampled_from(["", "", "***:***@", "user:pass@"]) | url_words.map("{}@".format),
+    st.sampled_from(["h.example", "token.example", ""]) | url_words,
+    st.sampled_from(["", "/in/w.mp4", "/a%20b.mp4"]) | url_words.map("/{}".format),
+    st.just("") | st.lists(st.builds("{}={}".format, names, url_words), max_size=3).map("&".join).map("?{}".format),
+)
+
+
+@settings(max_examples=500)
+@given(urls)
+def test_plain_urls_are_redacted_as_all_text_is(url: str) -> None:
+    assert FAST.scrub(url) == SLOW.scrub(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://h.example/p?X-Amz-Date=1&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2Fus-east-1&X-Amz-Signature=dead",
+     "https://user:pass@h.example/in/my%20video.mp4", "s3+https://***:***@h.example/out", "w3s://PROOF+x/y=@/",
+     "ipfs://bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi", "gs://user:pass@bucket/out"],
+)  # fmt: skip
+def test_the_usual_urls_are_plain(url: str) -> None:
+    assert FAST._redact_plain_url(url) == SLOW.scrub(url)
+
+
+FRAGMENTS = [
+    b'"', b'\\"', b"\\\\", b"\\", b"{", b"}", b"[", b"]", b":", b",", b'"password":', b'"a":', b'"headers":{',
+    b'"https://u:p@h/?x=y"', b"@", b"?", b"\1\1", b"\0", b"\\u0040", b"\\\\u0040", b"12", b"null", b" ", b"token=abc",
+    b"\xff", b'"signature"', b"a:b@c",
+]  # fmt: skip
+
+
+@given(st.lists(st.lists(st.sampled_from(FRAGMENTS), max_size=14).map(b"".join), max_size=4))
+def test_a_page_of_anything_is_redacted_as_its_parts_are(page: list[bytes]) -> None:
+    assert REDACTOR.redact_all(page) == [REDACTOR.redact(part) for part in page]
+
+
 words = st.text(st.sampled_from('abcxyz ABé\ud800\U0001f600\n"\\/.,-_0123'), max_size=8)
 trees = st.recursive(
     st.none() | st.booleans() | st.integers() | words,
@@ -286,14 +365,14 @@ def test_any_text_is_redacted_once_and_for_all(text: str, noise: bytes) -> None:
 @pytest.mark.parametrize(
     "unit",
     ["?", "@", "a://b:x/", "a://b:x/@", "a:b@", "http%3A%2F%2Fa%3Fb", "%25", "\\", "eyJ", "sk-",
-     "-----BEGIN PRIVATE KEY-----", "token ", "secret_", "(https://a?b)", "{",
+     "-----BEGIN PRIVATE KEY-----", "token ", "secret_", "(https://a?b)", "{", "https://a%20", "w3s://a=", "a=&",
      '{"a":', '"', 'password="', "Bearer ", "data:", "hooks.slack.com/"],
 )  # fmt: skip
 def test_time_grows_with_length_alone(unit: str) -> None:
     def seconds(length: int) -> float:
         payload = json.dumps({"x": unit * (length // len(unit)), "password": "v1"}).encode()
         begin = time.process_time()
-        assert b"v1" not in REDACTOR.redact(payload)
+        assert b"v1" not in REDACTOR.redact(payload) + REDACTOR.redact_all([payload])[0]
         return time.process_time() - begin
 
     assert seconds(160_000) < 40 * seconds(10_000) + 0.2  # 16 times the text; a square would be 256 times
