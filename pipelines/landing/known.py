@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 
+from pipelines.errors import LandingError
 from pipelines.landing.manifest import Manifest, Window
 from pipelines.landing.zone import Zone
 from pipelines.livepeer.rows import Row
@@ -19,6 +20,7 @@ select
         filter (payload_sha256 is not null),
     max_by(is_deleted, row(load_id, page, position)),
     any_value(created_at_ms),
+    bool_or(task_id is not null),
 from read_parquet(?)
 group by key
 order by key
@@ -32,21 +34,29 @@ class Known:
         """`also`: an open load whose parts count too."""
         manifests = zone.manifests(account) + ([also] if also else [])
         newest = _newest([path for path, _ in zone.parts(manifests)])
-        self._sha256 = {key: sha256 for key, sha256, is_deleted, _ in newest if not is_deleted}
-        self._created_at_ms = {key: created for key, _, is_deleted, created in newest if not is_deleted}
-        self._listed = list(self._sha256)
+        self._sha256 = {key: sha256 for key, sha256, is_deleted, _, _ in newest if not is_deleted}
+        self._deleted = {key: sha256 for key, sha256, is_deleted, _, _ in newest if is_deleted}
+        self._created_at_ms = {key: created for key, _, is_deleted, created, _ in newest if not is_deleted}
+        # What is no task has no place in the order by id, and cannot be looked up.
+        self._listed = [key for key, _, is_deleted, _, is_task in newest if is_task and not is_deleted]
 
     def has(self, key: str) -> bool:
         """Whether the task is in the archive and not known to be deleted."""
         return key in self._sha256
 
-    def is_unchanged(self, key: str, sha256: str) -> bool:
-        """Whether this payload is the newest landed state of the task."""
-        return self._sha256.get(key) == sha256
+    def is_deleted(self, key: str) -> bool:
+        """Whether the task is in the archive and known to be deleted."""
+        return key in self._deleted
 
-    def add(self, key: str, sha256: str) -> None:
+    def is_unchanged(self, key: str, sha256: str, is_deleted: bool) -> bool:
+        """Whether this payload is the newest landed state of the task."""
+        return (self._deleted if is_deleted else self._sha256).get(key) == sha256
+
+    def add(self, key: str, sha256: str | None, is_deleted: bool) -> None:
         """Notes a state that lands now."""
-        self._sha256[key] = sha256
+        now, before = (self._deleted, self._sha256) if is_deleted else (self._sha256, self._deleted)
+        before.pop(key, None)
+        now[key] = sha256
 
     def expected_between(self, after: str | None, last: str | None, window: Window) -> Iterable[str]:
         """Tasks known before this load with after < id <= last that the window should show; None is no bound."""
@@ -66,8 +76,11 @@ def key_of(row: Row, sha256: str) -> str:
     return row.task_id if row.task_id is not None else sha256
 
 
-def _newest(paths: list[Path]) -> list[tuple[str, str | None, bool, int | None]]:
+def _newest(paths: list[Path]) -> list[tuple[str, str | None, bool, int | None, bool]]:
     if not paths:
         return []
-    with duckdb.connect() as connection:
-        return connection.execute(_NEWEST, [[str(path) for path in paths]]).fetchall()
+    try:
+        with duckdb.connect() as connection:
+            return connection.execute(_NEWEST, [[str(path) for path in paths]]).fetchall()
+    except duckdb.Error as error:
+        raise LandingError(f"landed files cannot be read: {str(error).splitlines()[0]}") from None

@@ -148,16 +148,17 @@ class _Load:
                 row = read_row(answer.payload)
                 self.seen |= self.writer.add_page([row], answer.fetched_at_ms)
                 if row.is_deleted:
-                    note.deleted = [*note.deleted, task_id]
+                    self._note_deleted(task_id)
             elif answer.status == 404:
                 if self.writer.known.has(task_id):
                     self.writer.add_gone(task_id, answer.fetched_at_ms)
-                    note.deleted = [*note.deleted, task_id]
+                if self.writer.known.is_deleted(task_id):
+                    self._note_deleted(task_id)
                 else:
-                    note.unreadable = [*note.unreadable, Missing(task_id, "the API knows no task of this id (404)")]
+                    self._note_unreadable(task_id, "the API knows no task of this id (404)")
             else:
                 why = "belongs to another account (403)" if answer.status == 403 else "the server cannot serve it (500)"
-                note.unreadable = [*note.unreadable, Missing(task_id, why)]
+                self._note_unreadable(task_id, why)
             self._report()
         if note.lane == "refresh":
             note.tasks_seen = len(self.seen)
@@ -175,6 +176,7 @@ class _Load:
                 *note.reasons,
                 f"{len(note.unreadable)} tasks could not be had, first {note.unreadable[0].task_id}",
             ]
+        note.reasons = list(dict.fromkeys(note.reasons))  # a load that went on may have met one twice
         if note.verdict is None:
             note.verdict = "limited" if note.reasons else "whole"
         if note.verdict != "broken" and note.lane in ("sweep", "changes"):
@@ -201,34 +203,41 @@ class _Load:
         after = note.cursor
         for step in walks.by_id(self.client, self.settings.page_size, filters, after):
             if isinstance(step, walks.Unreadable):
-                self._note_unreadable(step)
+                self._note_unreadable(step.task_id, step.reason)
                 continue
             keys = self.writer.add_page(step.rows, step.fetched_at_ms)
-            self.vanished |= set(self.writer.known.expected_between(after, step.cursor, note.window)) - keys
+            self._note_vanished(after, step.cursor, keys)
             note.tasks_seen += len(keys)
             after = step.cursor
             self._checkpoint("by id", after)
-        self.vanished |= set(self.writer.known.expected_between(after, None, note.window))
+        self._note_vanished(after, None, set())
         self._checkpoint("caught up", None)
 
     def _catch_up(self) -> None:
-        """Reads what was inserted or updated behind the walk by id, until nothing is missing against the count."""
-        note = self.manifest
-        if note.lane != "sweep" or note.abilities is None or not note.abilities.filters:
+        """Reads what came behind the walk by id: for a sweep the updated, for a backfill the created since it began."""
+        note, size = self.manifest, self.settings.page_size
+        if note.abilities is None or not note.abilities.filters:
             return
         since_ms = _needed(note.server_started_at_ms) - self.settings.overlap_seconds * 1000
-        self._take(walks.by_update(self.client, self.settings.page_size, since_ms))
+        if note.lane == "sweep":
+            self._take(walks.by_update(self.client, size, since_ms))
+        elif note.lane == "backfill" and since_ms < (to_ms := _needed(note.window.created_to_ms)):
+            since_ms = max(since_ms, _needed(note.window.created_from_ms))
+            self._take(walks.by_id(self.client, size, walks.created_between(since_ms, to_ms)))
 
     def _take(self, steps: Iterator[walks.Rows | walks.Unreadable]) -> None:
         note = self.manifest
         for step in steps:
             if isinstance(step, walks.Unreadable):
-                self._note_unreadable(step)
+                self._note_unreadable(step.task_id, step.reason)
                 continue
             appeared = note.appeared
             keys = self.writer.add_page(step.rows, step.fetched_at_ms)
             self.seen |= keys
-            if note.lane == "sweep":  # the walk by id has counted all but the new ones and those that came back
+            if note.lane in (
+                "sweep",
+                "backfill",
+            ):  # the walk by id has counted all but the new ones and those that came back
                 note.tasks_seen += note.appeared - appeared + len(self.vanished & keys)
             self.vanished -= keys
             self._checkpoint(note.stage, note.cursor)
@@ -248,7 +257,7 @@ class _Load:
         """Compares the tasks met with the server's count afterwards, and looks up those that it lists no more.
 
         A task deleted after it was read makes the count smaller than what was met, which is explained; a count larger
-        than what was met is first taken for tasks that appeared since, then for a gap.
+        than what was met is first taken for tasks that appeared since: what is read after it must reach it.
         """
         note = self.manifest
         self._look_up_vanished()
@@ -260,16 +269,27 @@ class _Load:
             return
         for _ in range(CATCH_UP_ROUNDS):
             note.server_count_after = walks.count(self.client, self._filters())
-            if note.tasks_seen + len(note.unreadable) >= _needed(note.server_count_after):
+            if note.server_count_after is None:
+                note.reasons = [
+                    *note.reasons,
+                    "the server could not count its rows, so that nothing confirms the number met",
+                ]
+                return
+            if self._short_of(note.server_count_after) <= 0:
                 return
             if note.lane == "changes" and note.abilities.filters:
                 self._take(walks.by_update(self.client, self.settings.page_size, _needed(note.window.updated_from_ms)))
                 note.tasks_seen = len(self.seen)
             else:
                 self._catch_up()
+            if self._short_of(note.server_count_after) <= 0:
+                return
         note.verdict = "broken"
-        short = _needed(note.server_count_after) - note.tasks_seen - len(note.unreadable)
+        short = self._short_of(_needed(note.server_count_after))
         note.reasons = [*note.reasons, f"the server counts {note.server_count_after} tasks, {short} more than were met"]
+
+    def _short_of(self, server_count: int) -> int:
+        return server_count - self.manifest.tasks_seen - len(self.manifest.unreadable)
 
     def _look_up_vanished(self) -> None:
         note = self.manifest
@@ -281,11 +301,20 @@ class _Load:
                 "was the key moved to another project?",
             ]
 
-    def _note_unreadable(self, step: walks.Unreadable) -> None:
+    def _note_vanished(self, after: str | None, last: str | None, met: set[str]) -> None:
+        """Notes known tasks with after < id <= last that the list does not show; one it cannot serve is still there."""
+        unreadable = {missing.task_id for missing in self.manifest.unreadable}
+        self.vanished |= set(self.writer.known.expected_between(after, last, self.manifest.window)) - met - unreadable
+
+    def _note_deleted(self, task_id: str) -> None:
+        if task_id not in self.manifest.deleted:
+            self.manifest.deleted = [*self.manifest.deleted, task_id]
+
+    def _note_unreadable(self, task_id: str, reason: str) -> None:
         note = self.manifest
-        if step.task_id not in {missing.task_id for missing in note.unreadable}:
-            note.unreadable = [*note.unreadable, Missing(step.task_id, step.reason)]
-        self.listener.say(f"task {step.task_id} cannot be had: {step.reason}")
+        if task_id not in {missing.task_id for missing in note.unreadable}:
+            note.unreadable = [*note.unreadable, Missing(task_id, reason)]
+        self.listener.say(f"task {task_id} cannot be had: {reason}")
 
     def _checkpoint(self, stage: str, cursor: str | None) -> None:
         self.manifest.vanished = sorted(self.vanished)

@@ -38,15 +38,14 @@ class LoadWriter:
             sha256 = hashlib.sha256(payload).hexdigest()
             key = key_of(row, sha256)
             keys.add(key)
-            if self.known.is_unchanged(key, sha256):
+            if self.known.is_unchanged(key, sha256, row.is_deleted):
                 note.unchanged += 1
                 continue
             if self.known.has(key):
                 note.changed += 1
             else:
                 note.appeared += 1
-            if not row.is_deleted:
-                self.known.add(key, sha256)
+            self.known.add(key, sha256, row.is_deleted)
             # Bytes that are no UTF-8 become \udcXX escapes: readable by every engine, and nothing is lost.
             text = payload.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace").decode()
             self._land(position, fetched_at_ms, row, text, sha256)
@@ -57,6 +56,7 @@ class LoadWriter:
 
     def add_gone(self, task_id: str, fetched_at_ms: int) -> None:
         """Takes in that the API knows a task no more."""
+        self.known.add(task_id, None, is_deleted=True)
         self._land(0, fetched_at_ms, Row(b"", task_id, None, None, True), None, None)
         self.manifest.pages += 1
 

@@ -19,6 +19,7 @@ Filters = list[dict[str, Any]]
 
 BY_ID = "id-false"
 BY_UPDATE = "updatedAt-false,id-false"
+ENDS = (BY_ID, "id-true", "type-false,id-false", "type-true,id-true")
 BEYOND_EVERY_ID = "zzzzzzzz"
 FAR_FUTURE_MS = 253_402_300_799_999
 PAGING_PASSES = 4
@@ -63,25 +64,35 @@ def created_between(from_ms: int, to_ms: int) -> Filters:
 
 def probe(client: Client) -> tuple[Abilities, Page]:
     """Asks what only a server with each ability answers rightly; also returns the first answer, for its Date."""
+    first = _any_row(client, None)
     try:
-        first = client.list_tasks(limit=1, order="id-true", count=True)
-    except failures.RowFault:  # the last row may be one that it cannot serve
-        first = client.list_tasks(limit=1, order=BY_ID, count=True)
-    past_the_end = client.list_tasks(limit=1, order=BY_ID, cursor=BEYOND_EVERY_ID)
+        id_keyset = not client.list_tasks(limit=1, order=BY_ID, cursor=BEYOND_EVERY_ID).rows
+    except failures.BadRequest:
+        id_keyset = False
     try:
         filters = not client.list_tasks(limit=1, filters=updated_since(FAR_FUTURE_MS)).rows
     except failures.BadRequest:
         filters = False
-    return Abilities(not past_the_end.rows, filters, first.total_count is not None or not first.rows), first
+    return Abilities(id_keyset, filters, first.total_count is not None or not first.rows), first
 
 
 def count(client: Client, filters: Filters | None) -> int | None:
     """Rows that match, in the server's words; None where it does not say. An empty page carries no count: that is 0."""
     try:
-        page = client.list_tasks(limit=1, order=BY_ID, filters=filters, count=True)
-    except failures.RowFault:  # the first row may be one that it cannot serve; the last may do
-        page = client.list_tasks(limit=1, order="id-true", filters=filters, count=True)
+        page = _any_row(client, filters)
+    except failures.RowFault:
+        return None
     return page.total_count if page.rows else 0
+
+
+def _any_row(client: Client, filters: Filters | None) -> Page:
+    """A page of one row with the count, by whichever end of an order has a row that the server can serve."""
+    for order in ENDS[:-1]:
+        try:
+            return client.list_tasks(limit=1, order=order, filters=filters, count=True)
+        except failures.RowFault:
+            continue
+    return client.list_tasks(limit=1, order=ENDS[-1], filters=filters, count=True)
 
 
 def by_id(
@@ -104,6 +115,9 @@ def by_id(
         if not rows:
             return
         ids = [row.task_id for row in rows if row.task_id is not None]
+        if not ids and len(rows) < size:  # the last rows of all, none of them a task
+            yield Rows(rows, page.fetched_at_ms, cursor)
+            return
         if not ids or ids != sorted(ids) or (cursor is not None and ids[0] <= cursor):
             raise failures.BrokenWalk(f"{client.host} does not keep the order by id that it was asked for")
         cursor, size = ids[-1], min(limit, size * 4)

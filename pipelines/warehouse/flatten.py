@@ -42,7 +42,7 @@ with parsed as (
 )
 select
     * exclude (assets),
-    from_json(coalesce(assets[1], assets[2], assets[3], assets[4]), {quoted(ASSET_TYPE)}) as asset
+    from_json(list_filter(assets, lambda found: json_type(found) = 'OBJECT')[1], {quoted(ASSET_TYPE)}) as asset
 from parsed
 """
 
