@@ -63,6 +63,6 @@ def run_job(
         raise RunFailed(failure.description or "the run failed without a reason") from None
     except dg.DagsterError as error:
         cause = error.__cause__
-        raise RunFailed(str(cause if isinstance(cause, ArchiveError) else error).splitlines()[0]) from None
+        raise RunFailed(" ".join(str(cause if isinstance(cause, ArchiveError) else error).split())[:500]) from None
     loads = [load for load in Zone(settings.landing).manifests() if load.run_id == result.run_id]
     return Done(result.run_id, loads)

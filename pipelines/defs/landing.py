@@ -113,7 +113,7 @@ def _for_each_account(
     listener = archive.listener(context.log.info)
     for account in archive.settings.accounts(wanted):
         try:
-            manifests.append(run(Extraction(archive.settings, account, context.run_id, listener)))
+            manifests.append(run(Extraction(archive.settings, account, context.run.run_id, listener)))
         except ArchiveError as error:
             failures[account] = error
     if failures:

@@ -29,7 +29,7 @@ def _upstream(model: Model) -> list[dg.AssetKey]:
             keys |= set(_upstream(inner))
         else:
             keys.add(asset_key(name))
-    return sorted(keys - {asset_key(model.name)})
+    return sorted(keys)
 
 
 def _spec(model: Model) -> dg.AssetSpec:

@@ -252,6 +252,7 @@ class _Load:
         self._take(walks.by_documented_paging(self.client, self.settings.page_size))
         note.tasks_seen = len(self.seen)
         self.vanished = set(self.writer.known.expected_between(None, None, note.window)) - self.seen
+        self._look_up_vanished()
 
     def _prove(self) -> None:
         """Compares the tasks met with the server's count afterwards, and looks up those that it lists no more.

@@ -1,6 +1,7 @@
 """The lanes against an account that changes while it is read: nothing is missed, nothing is landed twice, and the
 manifest tells the truth about both."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -38,16 +39,40 @@ def adds_up(archive: Any, load: Manifest) -> bool:
     return True
 
 
-def watch(simulator: Simulator, bodies: Bodies) -> list[dict[str, bytes]]:
-    """What the list held when each page was asked for; the last is the truth at the end of the walk."""
+def watch(simulator: Simulator, bodies: Bodies, starts: list[int] | None = None) -> list[dict[str, bytes]]:
+    """What the list held when each page was asked for; the last is the truth at the end of the walk. `starts` takes the
+    places of those with which a walk by id began."""
     moments: list[dict[str, bytes]] = []
 
     def look(simulator: Simulator, number: int, path: str) -> None:
         if f"limit={PAGE}" in path:
+            if starts is not None and "cursor" not in path:
+                starts.append(len(moments))
             moments.append(bodies(simulator))
 
     simulator.before_request(look)
     return moments
+
+
+def behind(landed: dict[str, bytes], truth: dict[str, bytes]) -> list[str]:
+    """Tasks that did not land as they were, nor in a later state: tasks go on while a moment is looked at."""
+
+    def updated_at(body: bytes) -> int:
+        at: int = json.loads(body)["status"]["updatedAt"]
+        return at
+
+    return [
+        task_id
+        for task_id, body in truth.items()
+        if landed.get(task_id) != body and (task_id not in landed or updated_at(landed[task_id]) <= updated_at(body))
+    ]
+
+
+def calm(simulator: Simulator) -> None:
+    """From now on nothing changes any more."""
+    simulator._callbacks.clear()
+    for task_id in list(simulator._world._lives):
+        simulator._world.halt(task_id)
 
 
 def tie(simulator: Simulator, count: int, times: int = 1) -> None:
@@ -79,7 +104,7 @@ def test_a_sweep_loses_nothing_while_the_account_changes(
     landed = kept.landed()
     at_the_end = kept.expected(moments[-1])
     assert len(moments) > 8
-    assert {task_id: landed.get(task_id) for task_id in at_the_end} == at_the_end
+    assert behind(landed, at_the_end) == []
     assert landed.keys() <= before.keys() | at_the_end.keys() | set().union(*moments)  # nothing invented
     assert adds_up(kept, load)
     assert load.verdict == "whole", load.reasons
@@ -87,7 +112,7 @@ def test_a_sweep_loses_nothing_while_the_account_changes(
     assert load.lane == "sweep"
     assert load.changed == sum(1 for _ in kept.rows()) - load.tasks_seen
 
-    sim._callbacks.clear()
+    calm(sim)
     after = kept.sync("sweep")  # now nothing moves: what the first missed would appear
     assert kept.landed() == kept.expected()
     assert adds_up(kept, after)
@@ -115,16 +140,16 @@ def test_changes_miss_nothing_while_the_account_changes(
     landed = kept.landed()
     at_the_end = kept.expected(moments[-1])
     assert len(moments) > 6
-    assert {task_id: landed.get(task_id) for task_id in at_the_end} == at_the_end
+    assert behind(landed, at_the_end) == []
     assert adds_up(kept, load)
     assert (load.lane, load.verdict) == ("changes", "whole"), load.reasons
     assert load.proven_until_ms > first.proven_until_ms - 1
     assert load.window.updated_from_ms == first.proven_until_ms - 1000
-    assert load.appeared >= 30
-    assert load.changed >= 260 - 6 * len(moments)
-    assert load.tasks_seen == load.appeared + load.changed + load.unchanged - (load.rows_read - load.tasks_seen)
+    in_load = {row["task_id"] for row in kept.rows(load.load_id)}
+    assert load.appeared == len(in_load - {row["task_id"] for row in kept.rows(first.load_id)}) > 20
+    assert len(in_load) <= load.tasks_seen <= len(in_load) + load.unchanged
 
-    sim._callbacks.clear()
+    calm(sim)
     kept.sync()
     kept.sync("sweep")
     assert kept.landed() == kept.expected()
@@ -166,14 +191,16 @@ def test_a_backfill_loses_nothing_while_the_account_changes(
         }
 
     sim.mutate_between_pages(inserts=3, updates=5, deletes=2, seed=seed)
-    moments = watch(sim, bodies)
+    starts: list[int] = []
+    moments = watch(sim, bodies, starts)
     before = in_window(bodies(sim))
     kept = archive(sim)
     load = kept.extraction().backfill(from_ms, to_ms)
 
     landed = {row["task_id"] for row in kept.rows()}
     assert len(moments) > 6
-    at_the_end = in_window(moments[-1])
+    # What is created while the last walk runs comes with the next changes: a backfill promises what was there before.
+    at_the_end = {i: body for i, body in in_window(moments[starts[-1]]).items() if i in moments[-1]}
     assert at_the_end.keys() <= landed
     assert landed <= before.keys() | at_the_end.keys() | set().union(*map(in_window, moments))
     assert excluded not in landed
@@ -495,9 +522,9 @@ def test_a_poisoned_row_hides_no_other_from_changes(
         sim.update(task_id, phase="failed", errorMessage="in the window")
     poisoned = sorted({sim.poison(ids[place]) for place in places})
     load = kept.sync()
-    landed = kept.landed()
+    landed, expected = kept.landed(), kept.expected()
     for task_id in set(ids) - set(poisoned):
-        assert landed[task_id] == kept.expected()[task_id]
+        assert landed[task_id] == expected[task_id]
     assert sorted(missing.task_id for missing in load.unreadable) == poisoned
     assert (load.lane, load.verdict) == ("changes", "limited")
     assert adds_up(kept, load)
@@ -621,9 +648,9 @@ def test_a_server_that_dies_during_changes(simulate: Simulate, archive: Archives
     load = kept.sync()
     assert kept.landed() == kept.expected()
     broken = kept.manifests()[1]
-    assert (broken.verdict, broken.proven_until_ms, broken.rows_landed) == ("broken", None, 100)
+    assert (broken.verdict, broken.proven_until_ms, broken.rows_landed) == ("broken", None, 99)  # pages overlap by a row
     assert adds_up_but_for_the_stage(kept, broken)
-    assert (load.verdict, load.changed, load.rows_landed) == ("whole", 80, 80 + load.appeared)
+    assert (load.verdict, load.changed, load.rows_landed) == ("whole", 81, 81 + load.appeared)
     assert kept.sync().rows_landed == 0
 
 

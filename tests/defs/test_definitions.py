@@ -1,0 +1,199 @@
+"""What Dagster shows, and a real run of each job in a real instance."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+
+from pipelines.definitions import defs
+from pipelines.runs import Done, RunFailed, prepare_instance, run_job
+from pipelines.settings import Settings, load_settings
+from pipelines.simulator import Simulator
+
+ROOT = Path(__file__).parent.parent.parent
+
+CORE = ["files", "hashes", "loads", "profiles", "quarantine", "tasks", "thresholds", "tracks"]
+MARTS = ["daily_task_stats", "failure_reasons", "hourly_throughput", "task_durations"]
+
+
+@pytest.fixture
+def simulated(
+    simulate: Callable[..., Simulator], clean_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Simulator, Settings]:
+    simulator = simulate(tasks=400, days=8, speed=0)
+    variables = {
+        "LIVEPEER_API_URL": simulator.url,
+        "LIVEPEER_API_KEY": simulator.api_key,
+        "TASK_ARCHIVE_HOME": str(tmp_path / "archive"),
+        "TASK_ARCHIVE_RETRY_WAIT_SECONDS": "0.01",
+        "DAGSTER_HOME": "",
+        "DAGSTER_DISABLE_TELEMETRY": "",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return simulator, load_settings()
+
+
+def test_assets_jobs_and_schedules_are_these() -> None:
+    keys = {key.to_user_string() for key in defs.resolve_all_asset_keys()}
+    assert keys == {
+        "landing/account_tasks",
+        "landing/created_days",
+        "landing/refreshed_tasks",
+        "core/observations",
+        *(f"core/{table}" for table in CORE),
+        *(f"marts/{table}" for table in MARTS),
+        "published/task_archive",
+    }
+    assert {job.name for job in defs.jobs or []} == {"nightly", "backfill", "refresh"}
+    assert [schedule.name for schedule in defs.schedules or []] == ["nightly"]
+    assert [sensor.name for sensor in defs.sensors or []] == ["run_failed"]
+
+
+def test_lineage_is_read_from_the_sql() -> None:
+    graph = defs.resolve_asset_graph()
+
+    def parents(*key: str) -> set[str]:
+        return {parent.to_user_string() for parent in graph.get(dg.AssetKey(list(key))).parent_keys}
+
+    assert parents("core", "tasks") == {"core/observations", "core/loads"}
+    assert parents("marts", "failure_reasons") == {"core/tasks"}
+    assert parents("marts", "daily_task_stats") == {
+        "core/tasks",
+        "core/loads",
+        "core/thresholds",
+        "marts/task_durations",
+    }
+    assert "marts/hourly_throughput" in parents("published", "task_archive")
+
+
+def test_the_nightly_job_publishes_and_shows_what_it_did(simulated: tuple[Simulator, Settings]) -> None:
+    simulator, settings = simulated
+    done = run_job(settings, "nightly")
+    assert done.is_proven
+    with dg.DagsterInstance.get() as instance:
+        assert not instance.telemetry_enabled
+        run = instance.get_run_by_id(done.run_id)
+        assert run is not None
+        assert (run.job_name, run.status) == ("nightly", dg.DagsterRunStatus.SUCCESS)
+        event = instance.get_latest_materialization_event(dg.AssetKey(["core", "tasks"]))
+        assert event is not None
+        assert event.asset_materialization is not None
+        metadata = event.asset_materialization.metadata
+        assert metadata["dagster/row_count"].value == 400
+        columns = {column.name: column for column in metadata["dagster/column_schema"].value.columns}
+        assert columns["created_at"].type == "TIMESTAMP WITH TIME ZONE"
+        assert "UTC" in (columns["created_at"].description or "")
+        checks = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+            [dg.AssetCheckKey(dg.AssetKey(["landing", "account_tasks"]), "proof_is_whole")]
+        )
+        assert all(
+            record.event and record.event.dagster_event.asset_check_evaluation_data.passed for record in checks.values()
+        )
+    with duckdb.connect(str(settings.published / "task_archive.duckdb"), read_only=True) as connection:
+        ids = {row[0] for row in connection.execute("select task_id from tasks").fetchall()}
+    assert ids == simulator.ids()
+
+
+def test_a_backfill_of_days_is_one_run_and_marks_each_day(simulated: tuple[Simulator, Settings]) -> None:
+    simulator, settings = simulated
+    from datetime import UTC, datetime, timedelta
+
+    last = datetime.fromtimestamp(simulator.now() / 1000, UTC) - timedelta(days=1)
+    days = [(last - timedelta(days=ago)).strftime("%Y-%m-%d") for ago in (2, 1, 0)]
+    done = run_job(
+        settings,
+        "backfill",
+        tags={"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]},
+    )
+    assert [load.lane for load in done.loads] == ["backfill"]
+    with dg.DagsterInstance.get() as instance:
+        assert instance.get_materialized_partitions(dg.AssetKey(["landing", "created_days"])) == set(days)
+    with duckdb.connect(str(settings.published / "task_archive.duckdb"), read_only=True) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        found = connection.execute("select task_id, cast(created_at as date)::varchar from tasks").fetchall()
+    expected = {
+        task_id
+        for task_id, task in simulator.tasks().items()
+        if days[0] <= datetime.fromtimestamp(task["createdAt"] / 1000, UTC).strftime("%Y-%m-%d") <= days[-1]
+    }
+    assert {task_id for task_id, _ in found} == expected != set()
+    assert {day for _, day in found} <= set(days)
+
+
+def test_refresh_fetches_single_tasks_and_marks_deleted_ones(simulated: tuple[Simulator, Settings]) -> None:
+    simulator, settings = simulated
+    run_job(settings, "nightly")
+    changed, deleted, *_ = sorted(simulator.ids())
+    simulator.update(changed, phase="failed", errorMessage="made to fail")
+    simulator.remove(deleted)
+    done: Done = run_job(settings, "refresh", {"task_ids": [changed, deleted]})
+    assert done.loads[0].deleted == [deleted]
+    with duckdb.connect(str(settings.published / "task_archive.duckdb"), read_only=True) as connection:
+        rows = connection.execute(
+            "select task_id, phase, error_message, deleted_at is not null from tasks where task_id in (?, ?)",
+            [changed, deleted],
+        ).fetchall()
+    by_id: dict[str, Any] = {row[0]: row[1:] for row in rows}
+    assert by_id[changed] == ("failed", "made to fail", False)
+    assert by_id[deleted][2] is True
+
+
+def test_a_check_that_fails_keeps_the_version_before(
+    simulated: tuple[Simulator, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, settings = simulated
+    run_job(settings, "nightly")
+    before = (settings.published / "current").readlink()
+    from pipelines.warehouse import build
+    from pipelines.warehouse.models import load_models
+
+    tasks = load_models()["tasks"]
+    twice = tasks.sql.replace("from states\n", "from (from states union all from states)\n")
+    assert twice != tasks.sql
+    object.__setattr__(tasks, "sql", twice)
+    try:
+        with pytest.raises(RunFailed, match="key_is_unique"):
+            run_job(settings, "nightly")
+    finally:
+        object.__setattr__(tasks, "sql", twice.replace("from (from states union all from states)\n", "from states\n"))
+    assert (settings.published / "current").readlink() == before
+    assert build.building_path(settings).exists()
+
+
+def test_two_runs_on_one_home_do_not_meet(
+    simulated: tuple[Simulator, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, settings = simulated
+    from filelock import FileLock
+
+    settings.home.mkdir()
+    monkeypatch.setenv("TASK_ARCHIVE_LOCK_WAIT_SECONDS", "0.2")
+    with FileLock(settings.home / ".lock"), pytest.raises(RunFailed, match="another run holds"):
+        run_job(settings, "nightly")
+    assert run_job(settings, "nightly").is_proven
+
+
+def test_workspace_yaml_loads_in_dagster(tmp_path: Path) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("LIVEPEER", "TASK_ARCHIVE"))
+    }
+    environment |= {"DAGSTER_DISABLE_TELEMETRY": "1", "DAGSTER_HOME": str(tmp_path)}
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-w", str(ROOT / "workspace.yaml")]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "task_archive" in done.stdout + done.stderr
+
+
+def test_the_instance_is_made_without_telemetry(simulated: tuple[Simulator, Settings]) -> None:
+    _, settings = simulated
+    prepare_instance(settings)
+    assert "enabled: false" in (settings.dagster / "dagster.yaml").read_text()
+    assert os.environ["DAGSTER_DISABLE_TELEMETRY"] == "1"

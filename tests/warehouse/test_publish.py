@@ -1,0 +1,116 @@
+"""Publishing: whole versions, swapped at once, under the eyes of open readers."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from pipelines.errors import WarehouseError
+from pipelines.settings import Settings
+from pipelines.simulator import Simulator
+from pipelines.warehouse import build
+from pipelines.warehouse.database import connect
+from pipelines.warehouse.models import published_models
+from pipelines.warehouse.publish import publish
+
+
+def make_version(settings: Settings) -> None:
+    from pipelines.landing.zone import Zone
+
+    build.observations(settings).flatten(Zone(settings.landing))
+    build.start(settings)
+    with build.open_building(settings) as connection:
+        for _ in build.build_layers(connection, "landing", "core", "marts"):
+            pass
+
+
+def count(connection: duckdb.DuckDBPyConnection) -> int:
+    return int(connection.execute("select count(*) from tasks").fetchall()[0][0])
+
+
+@pytest.fixture
+def account(simulate: Callable[..., Simulator], archive: Callable[..., Any]) -> Any:
+    synced = archive(simulate(tasks=300, speed=0))
+    synced.sync()
+    make_version(synced.settings)
+    return synced
+
+
+def test_a_reader_stays_on_its_version_while_the_next_is_published(account: Any) -> None:
+    first = publish(account.settings)
+    with duckdb.connect(str(first.database), read_only=True) as reader:
+        assert count(reader) == 300
+        account.simulator.insert()
+        account.sync()
+        make_version(account.settings)
+        publish(account.settings)
+        assert count(reader) == 300
+        with duckdb.connect(str(first.database), read_only=True) as newcomer:
+            assert count(newcomer) == 301
+        assert count(reader) == 300
+    with duckdb.connect(str(first.database), read_only=True) as again:
+        assert count(again) == 301
+
+
+def test_parquet_and_database_hold_the_same(account: Any) -> None:
+    published = publish(account.settings)
+    with duckdb.connect(str(published.database), read_only=True) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        for model in published_models():
+            files = str(published.parquet / model.name / "*.parquet")
+            for one, other in ((f"from {model.name}", f"from '{files}'"), (f"from '{files}'", f"from {model.name}")):
+                assert connection.execute(f"{one} except all {other}").fetchall() == [], model.name
+
+
+def test_links_lead_to_one_complete_version_and_old_ones_go(account: Any) -> None:
+    settings = account.settings.model_copy(update={"keep_versions": 2})
+    versions = []
+    for _ in range(4):
+        make_version(settings)
+        versions.append(publish(settings).version)
+    root: Path = settings.published
+    assert sorted(path.name for path in (root / "versions").iterdir()) == versions[-2:]
+    assert (root / "task_archive.duckdb").resolve().parent.name == versions[-1]
+    assert (root / "parquet").resolve().parent.name == versions[-1]
+    about = json.loads((root / "current" / "version.json").read_text())
+    assert about["version"] == versions[-1]
+    assert about["rows"]["tasks"] == 300
+
+
+def test_what_a_kill_left_half_done_is_cleared_and_was_never_seen(account: Any) -> None:
+    publish(account.settings)
+    versions = account.settings.published / "versions"
+    half = versions / ".20990101T000000000000Z"
+    half.mkdir()
+    (half / "task_archive.duckdb").write_bytes(b"half")
+    make_version(account.settings)
+    published = publish(account.settings)
+    assert not half.exists()
+    with duckdb.connect(str(published.database), read_only=True) as connection:
+        assert count(connection) == 300
+
+
+def test_nothing_built_is_said(archive_settings: Any, simulate: Callable[..., Simulator]) -> None:
+    with pytest.raises(WarehouseError, match="no version was built"):
+        publish(archive_settings(simulate(tasks=20)))
+
+
+def test_comments_reach_the_published_file(account: Any) -> None:
+    published = publish(account.settings)
+    with duckdb.connect(str(published.database), read_only=True) as connection:
+        tables = dict(connection.execute("select table_name, comment from duckdb_tables()").fetchall())
+        columns = connection.execute("select table_name, column_name, comment from duckdb_columns()").fetchall()
+    assert set(tables) == {model.name for model in published_models()}
+    assert all(tables.values())
+    assert all(comment for table, _, comment in columns if table in tables)
+
+
+def test_older_duckdb_can_open_the_file(account: Any) -> None:
+    """The storage version is that of DuckDB 1.4; a file of DuckDB 2's own version says 'v2'."""
+    published = publish(account.settings)
+    with connect(published.database, read_only=True) as connection:
+        tags = connection.execute("select tags from duckdb_databases() where not internal").fetchall()
+    assert "v1.4" in str(tags)
