@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from pipelines.defs.landing import FAILS_AT_ONCE
 from pipelines.errors import ArchiveError
 from pipelines.landing.manifest import Manifest
 from pipelines.landing.zone import Zone, write_durably
@@ -51,10 +52,8 @@ def run_job(
         with dg.DagsterInstance.get() as instance:
             result = job.execute_in_process(
                 instance=instance,
-                tags=tags,
+                tags={FAILS_AT_ONCE: "true"} | (tags or {}),
                 run_config={
-                    # A user who waits at a terminal sees the failure at once; the schedule's runs try again.
-                    "execution": {"config": {"retries": {"disabled": {}}}},
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
                     "ops": {landing: {"config": config}} if landing and config else {},
                 },

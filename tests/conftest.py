@@ -3,10 +3,12 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import httpx
 import pytest
 
 from pipelines.landing.lanes import Extraction, Listener
@@ -18,6 +20,8 @@ from pipelines.simulator import Simulator
 
 FINGERPRINT_KEY = "fingerprint key of the tests"
 
+tls_context = cache(httpx.create_ssl_context)  # takes 30 ms, and every client wants one
+
 
 @pytest.fixture
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,6 +30,7 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("LIVEPEER_", "TASK_ARCHIVE_", "DAGSTER_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("httpx._transports.default.create_ssl_context", tls_context)
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def archive_settings(tmp_path: Path, clean_environment: None) -> Callable[..., S
             "api_url": simulator.url,
             "api_keys": {"default": simulator.api_key},
             "page_size": 50,
-            "retry_wait_seconds": 0.01,
+            "retry_wait_seconds": 0.002,
             "request_timeout_seconds": 10,
             "fingerprint_key": FINGERPRINT_KEY,
         }
@@ -88,11 +93,8 @@ class Archive:
         found = str(self.settings.landing / self.account / (load_id or "*") / "part-*.parquet")
         if not list(self.settings.landing.glob(f"{self.account}/{load_id or '*'}/part-*.parquet")):
             return []
-        with duckdb.connect() as connection:
-            table = connection.execute(
-                "select * from read_parquet(?) order by load_id, page, position", [found]
-            ).to_arrow_table()
-        rows: list[dict[str, Any]] = table.to_pylist()
+        query = "select * from read_parquet(?) order by load_id, page, position"
+        rows: list[dict[str, Any]] = duckdb.execute(query, [found]).to_arrow_table().to_pylist()
         return rows
 
     def landed(self) -> dict[str, bytes]:
@@ -108,14 +110,19 @@ class Archive:
 
     def expected(self, bodies: dict[str, bytes] | None = None) -> dict[str, bytes]:
         """What should have landed of what the simulator lists (or of `bodies`): its bytes without their secrets."""
-        redactor = Redactor(FINGERPRINT_KEY.encode(), self.simulator.api_keys.values())
+        redact = redacting(*self.simulator.api_keys.values())
         listed = bodies if bodies is not None else bodies_of(self.simulator, self.of_simulator)
-        return {task_id: redactor.redact(body) for task_id, body in listed.items()}
+        return {task_id: redact(body) for task_id, body in listed.items()}
 
     def files(self) -> dict[str, bytes]:
         """Every file of the landing zone."""
         root = self.settings.landing
         return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@cache
+def redacting(*keys: str) -> Callable[[bytes], bytes]:
+    return cache(Redactor(FINGERPRINT_KEY.encode(), keys).redact)
 
 
 def bodies_of(simulator: Simulator, account: str = "default") -> dict[str, bytes]:

@@ -20,6 +20,9 @@ PROOF = "proof_is_whole"
 # The client repeats single requests; this repeats the lane, which goes on from where it was.
 RETRIES = dg.RetryPolicy(max_retries=2, delay=60, backoff=dg.Backoff.EXPONENTIAL)
 
+# Tag of runs that somebody waits for at a terminal: they show a failure at once instead.
+FAILS_AT_ONCE = "task_archive/fails_at_once"
+
 
 class Lane(Enum):
     """`auto` sweeps an account that was never swept whole, and fetches changes otherwise."""
@@ -122,7 +125,8 @@ def _for_each_account(
             description="; ".join(
                 f"{account}: {error}" if several else str(error) for account, error in failures.items()
             ),
-            allow_retries=any(isinstance(error, TransientError) for error in failures.values()),
+            allow_retries=FAILS_AT_ONCE not in context.run.tags
+            and any(isinstance(error, TransientError) for error in failures.values()),
         )
     return dg.MaterializeResult(
         metadata={

@@ -352,6 +352,7 @@ def _resume_or_begin(extraction: Extraction, lane: Lane, window: Window) -> Mani
     """
     zone, account = extraction.zone, extraction.account
     resumed: Manifest | None = None
+    zone.clear_leftovers(account)
     for manifest in zone.open_loads(account):
         if (
             resumed is None

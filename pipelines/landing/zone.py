@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,11 +57,26 @@ class Zone:
         found = []
         for path in self.root.glob(f"{account}/*/"):
             if not (path / MANIFEST).exists():
-                if (path / PROGRESS).exists():
+                with suppress(
+                    FileNotFoundError
+                ):  # no note yet, or completed at this moment: a reader may look any time
                     found.append(_read(path / PROGRESS))
-                else:  # killed before its first note: there is nothing in it
-                    shutil.rmtree(path)
         return sorted(found, key=lambda manifest: manifest.load_id)
+
+    def clear_leftovers(self, account: str) -> None:
+        """Removes what kills left that is no load. Only for the run that holds the archive: another's may be new.
+
+        Raises LandingError where a folder holds more than a kill can leave.
+        """
+        for path in self.root.glob(f"{account}/*/"):
+            if (path / MANIFEST).exists():
+                (path / PROGRESS).unlink(missing_ok=True)
+            elif not (path / PROGRESS).exists():
+                if len(list(path.glob("part-*.parquet"))) > 1:  # the first part is noted before the second is written
+                    raise LandingError(
+                        f"{path} has lost its {MANIFEST}: restore it, or remove the folder to fetch again"
+                    )
+                shutil.rmtree(path)
 
     def parts(self, manifests: Iterable[Manifest]) -> Iterator[tuple[Path, Part]]:
         """The Parquet files of loads."""

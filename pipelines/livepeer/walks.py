@@ -7,7 +7,7 @@ can move.
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,23 +76,28 @@ def probe(client: Client) -> tuple[Abilities, Page]:
     return Abilities(id_keyset, filters, first.total_count is not None or not first.rows), first
 
 
-def count(client: Client, filters: Filters | None) -> int | None:
-    """Rows that match, in the server's words; None where it does not say. An empty page carries no count: that is 0."""
+def count(client: Client, filters: Filters | None, after: str | None = None) -> int | None:
+    """Rows that match, with an id beyond `after`, in the server's words; None where it does not say.
+
+    An empty page carries no count: that is 0.
+    """
     try:
-        page = _any_row(client, filters)
+        page = _any_row(client, filters, after)
     except failures.RowFault:
         return None
     return page.total_count if page.rows else 0
 
 
-def _any_row(client: Client, filters: Filters | None) -> Page:
+def _any_row(client: Client, filters: Filters | None, after: str | None = None) -> Page:
     """A page of one row with the count, by whichever end of an order has a row that the server can serve."""
     for order in ENDS[:-1]:
         try:
-            return client.list_tasks(limit=1, order=order, filters=filters, count=True)
+            return client.list_tasks(
+                limit=1, order=order, filters=filters, cursor=after, count=True, expect_row_fault=True
+            )
         except failures.RowFault:
             continue
-    return client.list_tasks(limit=1, order=ENDS[-1], filters=filters, count=True)
+    return client.list_tasks(limit=1, order=ENDS[-1], filters=filters, cursor=after, count=True)
 
 
 def by_id(
@@ -187,7 +192,8 @@ def _locate_unreadable(
     """The id of the row next to `after`, which cannot be served, by bisecting the space of ids (up to 130 requests).
 
     A cursor may be any text: a page after X is served if the first row beyond X can be. The smallest X that is served
-    is the id of the row itself. Raises `fault` where the server fails on what holds no row at all, or ids are no UUIDs.
+    is the id of the row itself, unless other such rows are near: then X is where the count of rows beyond X goes down.
+    Raises `fault` where the server fails on what holds no row at all, or ids are no UUIDs.
     """
     client.list_tasks(limit=1, order=BY_ID, filters=filters, cursor=BEYOND_EVERY_ID)
     try:
@@ -210,10 +216,20 @@ def _locate_unreadable(
         if high == 2**128 - 1:
             raise fault
         low, step = high, step * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_served(middle) else (middle, high)
+    high = _first(is_served, low, high)
+    beyond = count(client, filters, after)
+    beyond_high = count(client, filters, str(uuid.UUID(int=high)))
+    if beyond is not None and beyond_high is not None and beyond - beyond_high > 1:
+        high = _first(lambda x: (count(client, filters, str(uuid.UUID(int=x))) or 0) < beyond, start, high)
     task_id = str(uuid.UUID(int=high))
     if client.get_task(task_id).status != 500:  # a fault that came and went misled the search
         raise fault
     return Unreadable(task_id, str(fault))
+
+
+def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
+    """The smallest number beyond `low` for which it holds, given that it does for `high`."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high

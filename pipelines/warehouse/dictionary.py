@@ -23,8 +23,7 @@ def dictionary() -> str:
             model = table.model
             lines = [f"## {model.name}", "", model.description, ""]
             lines.append(f"Layer {model.layer}, from {_listed(model.reads)}. Key: {', '.join(model.key)}.")
-            holds = [check.description for check in model.checks if check.name != "key_is_not_null"]
-            lines.append(f"Checked: {'; '.join(f'`{one}`' for one in holds)}.")
+            lines.append(f"Checked: {'; '.join(f'`{check.description}`' for check in model.checks)}.")
             lines += ["", "| column | type | meaning |", "| --- | --- | --- |"]
             lines += [f"| {name} | {_shown(kind)} | {model.columns[name]} |" for name, kind in table.columns]
             sections.append("\n".join(lines) + "\n")

@@ -146,16 +146,15 @@ def _checks(table: str, key: tuple[str, ...], directives: dict[str, list[str]]) 
     checks = []
     if key:
         listed = ", ".join(key)
-        missing = " or ".join(f"{column} is null" for column in key)
-        checks += [
+        broken = " or ".join(["count(*) > 1", *(f"{column} is null" for column in key)])
+        checks.append(
             Check(
                 "key_is_unique",
-                f"({listed}) is unique",
+                f"({listed}) is unique and never null",
                 "error",
-                f"select {listed}, count(*) as rows from {table} group by {listed} having count(*) > 1",
-            ),
-            Check("key_is_not_null", f"({listed}) is never null", "error", f"select * from {table} where {missing}"),
-        ]
+                f"select {listed}, count(*) as rows from {table} group by {listed} having {broken}",
+            )
+        )
     for parent in directives.get("parent", []):
         checks.append(
             Check(

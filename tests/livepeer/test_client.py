@@ -245,7 +245,7 @@ def test_nobody_listens(sim: Simulator, connect: Callable[..., Client]) -> None:
     url = sim.url
     sim.close()
     client = connect(url)
-    with pytest.raises(failures.Unreachable, match="cannot reach 127.0.0.1") as raised:
+    with pytest.raises(failures.Unreachable, match=r"cannot reach 127\.0\.0\.1") as raised:
         client.list_tasks(limit=1)
     assert is_one_clear_line(raised.value)
     assert client.traffic.requests == 3
@@ -278,7 +278,7 @@ def test_a_redirect_is_not_followed(
     sim.fault("redirect", times=None, location=f"{other.url}/task?token=abc")
     client = connect(sim.url)
     for ask in (lambda: client.list_tasks(limit=1), lambda: client.get_task("some-id")):
-        with pytest.raises(failures.Redirected, match="redirects to http://127.0.0.1: not followed") as raised:
+        with pytest.raises(failures.Redirected, match=r"redirects to http://127\.0\.0\.1: not followed") as raised:
             ask()
         assert is_one_clear_line(raised.value)
         assert "abc" not in str(raised.value)

@@ -25,7 +25,7 @@ def test_a_table_is_read_whole() -> None:
     assert model.description == "Tasks by type."
     assert model.columns == {"type": "task type", "tasks": "how many"}
     assert model.reads == {"tasks", "loads"}
-    assert [check.name for check in model.checks] == ["key_is_unique", "key_is_not_null", "tasks_0"]
+    assert [check.name for check in model.checks] == ["key_is_unique", "tasks_0"]
 
 
 @pytest.mark.parametrize(

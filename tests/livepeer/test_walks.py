@@ -1,0 +1,256 @@
+"""The walks by themselves: what they ask, what they yield, and where they refuse to go on."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pipelines.livepeer import failures, walks
+from pipelines.livepeer.client import Client, Politeness
+from pipelines.livepeer.redact import Redactor
+from pipelines.livepeer.walks import Rows, Unreadable
+from pipelines.simulator import Simulator
+from pipelines.simulator import listing as server_listing
+
+NOW = 1_795_000_000_000  # ms; 2026-11-18
+
+Simulate = Callable[..., Simulator]
+Connect = Callable[[Simulator], Client]
+
+
+@pytest.fixture
+def connect(clean_environment: None) -> Iterator[Connect]:
+    clients: list[Client] = []
+
+    def connect(simulator: Simulator) -> Client:
+        scrub = Redactor(b"key", [simulator.api_key]).scrub
+        clients.append(Client(simulator.url, simulator.api_key, scrub, Politeness(retry_wait_seconds=0.001)))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+def ids_of(steps: Iterator[Rows | Unreadable] | Iterator[Rows]) -> list[str | None]:
+    """Ids in the order they come, unreadable ones with a ! before them."""
+    ids: list[str | None] = []
+    for step in steps:
+        ids += [f"!{step.task_id}"] if isinstance(step, Unreadable) else [row.task_id for row in step.rows]
+    return ids
+
+
+def updated_since(sim: Simulator, since_ms: int) -> set[str]:
+    return {row.id for row in sim._listed("default") if (row.updated_at or 0) >= since_ms}
+
+
+# ------------------------------------------------------------------------------------------------------------ abilities
+
+
+@pytest.mark.parametrize(("api", "able"), [("studio", True), ("legacy", False), ("opaque", False)])
+def test_abilities_are_found_out(simulate: Simulate, connect: Connect, api: str, able: bool) -> None:
+    sim = simulate(tasks=60, api=api, speed=0)
+    abilities, first = walks.probe(connect(sim))
+    assert (abilities.id_keyset, abilities.filters, abilities.count) == (able, able, able)
+    assert first.server_at_ms == sim.now() // 1000 * 1000
+    assert len(sim.requests) == 3
+
+
+def test_abilities_are_found_out_where_rows_cannot_be_served(simulate: Simulate, connect: Connect) -> None:
+    sim = simulate(tasks=60, speed=0)
+    for task_id in (min(sim.ids()), max(sim.ids())):
+        sim.poison(task_id)
+    abilities, _ = walks.probe(connect(sim))
+    assert abilities == walks.Abilities(True, True, True)
+
+
+@pytest.mark.parametrize("poisoned", [0, 1, 2])
+def test_rows_are_counted(simulate: Simulate, connect: Connect, poisoned: int) -> None:
+    sim = simulate(tasks=60, speed=0)
+    client = connect(sim)
+    for task_id in [min(sim.ids()), max(sim.ids())][:poisoned]:
+        sim.poison(task_id)
+    since = sorted(row.updated_at or 0 for row in sim._listed("default"))[30]
+    assert walks.count(client, None) == 60
+    assert walks.count(client, walks.updated_since(since)) == len(updated_since(sim, since))
+    assert walks.count(client, walks.updated_since(walks.FAR_FUTURE_MS)) == 0
+
+
+def test_rows_that_cannot_be_served_cannot_be_counted(simulate: Simulate, connect: Connect) -> None:
+    sim = simulate(tasks=60, speed=0)
+    sim.advance(86400 * 40)
+    sim.replace(
+        min(sim.ids()), {"type": "upload", "createdAt": 1, "status": {"updatedAt": sim.now(), "phase": "failed"}}
+    )
+    assert walks.count(connect(sim), walks.updated_since(sim.now())) is None
+
+
+# ---------------------------------------------------------------------------------------------------------------- by id
+
+
+@pytest.mark.parametrize("limit", [1, 7, 20, 60, 61, 1000])
+def test_by_id(simulate: Simulate, connect: Connect, limit: int) -> None:
+    sim = simulate(tasks=60, speed=0)
+    steps = list(walks.by_id(connect(sim), limit))
+    assert ids_of(iter(steps)) == sorted(sim.ids())
+    for step in steps:
+        assert isinstance(step, Rows)
+        assert step.cursor == step.rows[-1].task_id
+    assert len(sim.requests) == len(steps) + 1 == -(-60 // limit) + 1
+
+
+def test_by_id_goes_on_from_any_text(simulate: Simulate, connect: Connect) -> None:
+    sim = simulate(tasks=60, speed=0)
+    ids = sorted(sim.ids())
+    assert ids_of(walks.by_id(connect(sim), 20, after=ids[29])) == ids[30:]
+    assert ids_of(walks.by_id(connect(sim), 20, after=ids[29][:-1])) == ids[29:]
+    assert ids_of(walks.by_id(connect(sim), 20, after=ids[-1])) == []
+
+
+def test_by_id_keeps_to_a_window(simulate: Simulate, connect: Connect) -> None:
+    sim = simulate(tasks=60, speed=0)
+    created = sorted(row.created_at or 0 for row in sim._listed("default"))
+    window = walks.created_between(created[10], created[40])
+    inside = [row.id for row in sim._listed("default") if created[10] <= (row.created_at or 0) < created[40]]
+    assert ids_of(walks.by_id(connect(sim), 9, window)) == inside
+
+
+@pytest.mark.parametrize(
+    ("places", "limit"),
+    [
+        ([0], 20),
+        ([59], 20),
+        ([19], 20),
+        ([20], 20),
+        ([3, 17], 1),
+        ([3, 17], 1000),
+        ([0, 59], 20),
+        ([5, 7, 9], 20),
+        ([5, 6, 7, 59], 20),
+        ([30, 31], 1000),
+    ],
+    ids=str,
+)
+def test_by_id_goes_round_rows_that_cannot_be_served(
+    simulate: Simulate, connect: Connect, places: list[int], limit: int
+) -> None:
+    sim = simulate(tasks=60, speed=0, now=NOW)
+    ids = sorted(sim.ids())
+    for place in places:
+        sim.poison(ids[place])
+    expected = [f"!{task_id}" if place in places else task_id for place, task_id in enumerate(ids)]
+    assert ids_of(walks.by_id(connect(sim), limit)) == expected
+    assert len(sim.requests) < len(places) * 500 + 3 * 60
+
+
+def test_by_id_gives_up_where_the_server_fails_on_everything(simulate: Simulate, connect: Connect) -> None:
+    sim = simulate(tasks=60, speed=0)
+    sim.fault("500", times=None)
+    with pytest.raises(failures.RowFault):
+        list(walks.by_id(connect(sim), 50))
+    assert len(sim.requests) < 30
+
+
+def test_a_fault_that_passes_names_no_row(simulate: Simulate, connect: Connect) -> None:
+    """Fails long enough to start the search for a row, and then no more."""
+    sim = simulate(tasks=60, speed=0)
+    sim.fault("500", at=1, times=8)  # three attempts with 16 rows, three with 4, two with one
+    assert ids_of(walks.by_id(connect(sim), 16)) == sorted(sim.ids())
+
+
+def test_by_id_notices_a_server_that_does_not_keep_the_order(
+    simulate: Simulate, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = simulate(tasks=60, speed=0)
+    monkeypatch.setattr(server_listing, "parse_order", lambda text: server_listing.NEWEST_UPDATED)
+    with pytest.raises(failures.BrokenWalk, match="order by id"):
+        list(walks.by_id(connect(sim), 20))
+
+
+def test_by_id_notices_a_server_that_ignores_the_cursor(simulate: Simulate, connect: Connect) -> None:
+    sim = simulate(tasks=60, api="legacy", speed=0)
+    with pytest.raises(failures.BrokenWalk):
+        list(walks.by_id(connect(sim), 20))
+
+
+# ------------------------------------------------------------------------------------------------------------ by update
+
+
+@pytest.mark.parametrize("limit", [2, 7, 60, 1000])
+def test_by_update(simulate: Simulate, connect: Connect, limit: int) -> None:
+    sim = simulate(tasks=60, speed=0)
+    since = sorted(row.updated_at or 0 for row in sim._listed("default"))[20]
+    ids = ids_of(walks.by_update(connect(sim), limit, since))
+    assert set(ids) == updated_since(sim, since)
+    assert len(ids) < 3 * len(set(ids))
+
+
+@pytest.mark.parametrize("tied", [19, 20, 21, 40, 41, 60])
+@pytest.mark.parametrize("first", [True, False])
+def test_by_update_with_a_time_that_fills_pages(simulate: Simulate, connect: Connect, tied: int, first: bool) -> None:
+    sim = simulate(tasks=60, speed=0)
+    sim.advance(1000)
+    since = sim.now()
+    for number, task_id in enumerate(sorted(sim.ids())):
+        at = since + 500 if number < tied else since + (501 if first else 0) + number
+        sim.update(task_id, phase="failed", updatedAt=at)
+    assert set(ids_of(walks.by_update(connect(sim), 20, since))) == sim.ids()
+
+
+def test_by_update_with_rows_updated_as_it_goes(simulate: Simulate, connect: Connect) -> None:
+    sim = simulate(tasks=60, speed=0)
+    since = min(row.updated_at or 0 for row in sim._listed("default"))
+    untouched = sorted(sim.ids())
+
+    def update(simulator: Simulator, number: int, path: str) -> None:
+        simulator.advance(1)
+        if untouched:
+            simulator.update(untouched.pop(), phase="failed", errorMessage=f"at {number}")
+
+    sim.before_request(update)
+    seen: dict[str, bytes] = {}
+    for step in walks.by_update(connect(sim), 20, since):
+        assert isinstance(step, Rows)
+        seen |= {row.task_id or "": row.payload for row in step.rows}
+    assert seen == {row.id: row.body for row in sim._listed("default")}
+
+
+@pytest.mark.parametrize("place", [0, 30, 59])
+def test_by_update_goes_round_a_row_that_cannot_be_served(simulate: Simulate, connect: Connect, place: int) -> None:
+    sim = simulate(tasks=60, speed=0)
+    since = min(row.updated_at or 0 for row in sim._listed("default"))
+    by_time = sorted(sim._listed("default"), key=lambda row: (row.updated_at or 0, row.id))
+    poisoned = sim.poison(by_time[place].id)
+    assert set(ids_of(walks.by_update(connect(sim), 20, since))) == (sim.ids() - {poisoned}) | {f"!{poisoned}"}
+
+
+def test_by_update_notices_a_server_that_does_not_filter(
+    simulate: Simulate, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = simulate(tasks=60, speed=0)
+    monkeypatch.setattr(server_listing, "parse_filters", lambda text: server_listing.Filters())
+    with pytest.raises(failures.BrokenWalk, match="updatedAt"):
+        list(walks.by_update(connect(sim), 20, sim.now() + 1))
+
+
+# ---------------------------------------------------------------------------------------------------- documented paging
+
+
+@pytest.mark.parametrize("api", ["studio", "legacy", "opaque"])
+@pytest.mark.parametrize("limit", [1, 7, 20, 60, 200])
+def test_documented_paging(simulate: Simulate, connect: Connect, api: str, limit: int) -> None:
+    sim = simulate(tasks=60, api=api, speed=0)
+    assert set(ids_of(walks.by_documented_paging(connect(sim), limit))) == sim.ids()
+
+
+def test_documented_paging_goes_on_until_a_pass_finds_nothing_new(simulate: Simulate, connect: Connect) -> None:
+    sim = simulate(tasks=200, api="legacy", speed=0)
+    sim.mutate_between_pages(inserts=0, updates=0, deletes=4, seed=3)
+    met = set(ids_of(walks.by_documented_paging(connect(sim), 20)))
+    assert sim.ids() <= met
+
+
+def test_documented_paging_ends_on_an_account_that_never_stands_still(simulate: Simulate, connect: Connect) -> None:
+    sim = simulate(tasks=60, api="legacy", speed=0)
+    sim.mutate_between_pages(inserts=2, updates=0, deletes=0)
+    assert len(ids_of(walks.by_documented_paging(connect(sim), 20))) > 60
+    assert len(sim.requests) < 120

