@@ -93,7 +93,7 @@ def _write_table(names: list[str], rows: list[tuple[Any, ...]], file: IO[str]) -
     for name, is_numeric in zip(names, numeric, strict=True):
         table.add_column(name, justify="right" if is_numeric else "left", overflow="fold")
     for row in rows[:1000]:
-        table.add_row(*("" if value is None else str(_plain(value)) for value in row))
+        table.add_row(*("" if value is None else " ".join(str(_plain(value)).split()) for value in row))
     terminal = file is sys.stdout and file.isatty()
     Console(file=file, width=None if terminal else 240, highlight=False, markup=False).print(table)
     if not rows:

@@ -27,7 +27,7 @@ class LoadWriter:
         _remove_unnoted(self.folder, manifest)
         self.known = Known(zone, manifest.account, also=manifest)
         self._redactor = redactor
-        self._columns: list[list[Any]] = [[] for _ in OBSERVATION]
+        self._held: list[tuple[Any, ...]] = []
         self._pages = 0
 
     def add_page(self, rows: list[Row], fetched_at_ms: int) -> set[str]:
@@ -35,7 +35,8 @@ class LoadWriter:
         note, keys = self.manifest, set()
         payloads = self._redactor.redact_all([row.payload for row in rows])
         for position, (row, payload) in enumerate(zip(rows, payloads, strict=True)):
-            sha256 = hashlib.sha256(payload).hexdigest()
+            text = _as_text(payload)
+            sha256 = hashlib.sha256(text.encode()).hexdigest()
             key = key_of(row, sha256)
             keys.add(key)
             if self.known.is_unchanged(key, sha256, row.is_deleted):
@@ -46,8 +47,6 @@ class LoadWriter:
             else:
                 note.appeared += 1
             self.known.add(key, sha256, row.is_deleted)
-            # Bytes that are no UTF-8 become \udcXX escapes: readable by every engine, and nothing is lost.
-            text = payload.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace").decode()
             self._land(position, fetched_at_ms, row, text, sha256)
         note.pages += 1
         note.rows_read += len(rows)
@@ -68,9 +67,9 @@ class LoadWriter:
 
     def flush(self) -> None:
         """Writes what is held, then notes it: a part that is not noted does not exist."""
-        if self._columns[0]:
+        if self._held:
             self.manifest.parts = [*self.manifest.parts, self._write_part()]
-            self._columns = [[] for _ in OBSERVATION]
+            self._held = []
         self._pages = 0
         write_note(self.folder, self.manifest)
 
@@ -81,34 +80,32 @@ class LoadWriter:
         return self.manifest
 
     def _land(self, position: int, fetched_at_ms: int, row: Row, text: str | None, sha256: str | None) -> None:
-        note = self.manifest
-        values = (
-            note.account,
-            note.lane,
-            note.load_id,
-            note.pages,
-            position,
-            fetched_at_ms,
-            row.task_id,
-            row.created_at_ms,
-            row.updated_at_ms,
-            row.is_deleted,
-            text,
-            sha256,
+        times = (row.created_at_ms, row.updated_at_ms)
+        self._held.append(
+            (self.manifest.pages, position, fetched_at_ms, row.task_id, *times, row.is_deleted, text, sha256)
         )
-        for column, value in zip(self._columns, values, strict=True):
-            column.append(value)
-        note.rows_landed += 1
+        self.manifest.rows_landed += 1
 
     def _write_part(self) -> Part:
-        arrays = [pa.array(column, field.type) for column, field in zip(self._columns, OBSERVATION, strict=True)]
+        note, rows = self.manifest, len(self._held)
+        same = [pa.repeat(pa.scalar(value, pa.string()), rows) for value in (note.account, note.lane, note.load_id)]
+        columns = zip(*self._held, strict=True)
+        own = [pa.array(column, field.type) for column, field in zip(columns, list(OBSERVATION)[3:], strict=True)]
         path = self.folder / f"part-{len(self.manifest.parts):05d}.parquet"
-        pq.write_table(pa.table(arrays, schema=OBSERVATION), path, compression="zstd")
+        pq.write_table(pa.table([*same, *own], schema=OBSERVATION), path, compression="zstd")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
         sync_folder(self.folder)
-        return Part(path.name, len(self._columns[0]), path.stat().st_size, digest)
+        return Part(path.name, rows, path.stat().st_size, digest)
+
+
+def _as_text(payload: bytes) -> str:
+    """The payload as it lands. Bytes that are no UTF-8 become \\udcXX escapes, which every engine can read."""
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        return payload.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace").decode()
 
 
 def _remove_unnoted(folder: Path, manifest: Manifest) -> None:

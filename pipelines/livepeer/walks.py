@@ -216,15 +216,17 @@ def _locate_unreadable(
         if high == 2**128 - 1:
             raise fault
         low, step = high, step * 2
-    high = _first(is_served, low, high)
+    candidates = [_first(is_served, low, high)]
     beyond = count(client, filters, after)
-    beyond_high = count(client, filters, str(uuid.UUID(int=high)))
-    if beyond is not None and beyond_high is not None and beyond - beyond_high > 1:
-        high = _first(lambda x: (count(client, filters, str(uuid.UUID(int=x))) or 0) < beyond, start, high)
-    task_id = str(uuid.UUID(int=high))
-    if client.get_task(task_id).status != 500:  # a fault that came and went misled the search
-        raise fault
-    return Unreadable(task_id, str(fault))
+    beyond_it = count(client, filters, str(uuid.UUID(int=candidates[0])))
+    if beyond is not None and beyond_it is not None and beyond - beyond_it > 1:
+        # Another such row lies before it, or rows were deleted meanwhile: asking for the row itself will tell.
+        first = _first(lambda x: (count(client, filters, str(uuid.UUID(int=x))) or 0) < beyond, start, candidates[0])
+        candidates.insert(0, first)
+    for task_id in (str(uuid.UUID(int=candidate)) for candidate in candidates):
+        if client.get_task(task_id).status == 500:
+            return Unreadable(task_id, str(fault))
+    raise fault  # a fault that came and went misled the search
 
 
 def _first(holds: Callable[[int], bool], low: int, high: int) -> int:

@@ -142,6 +142,16 @@ def test_by_id_goes_round_rows_that_cannot_be_served(
     assert len(sim.requests) < len(places) * 500 + 3 * 60
 
 
+def test_a_deletion_does_not_mislead_the_search(simulate: Simulate, connect: Connect) -> None:
+    sim = simulate(tasks=60, speed=0, now=NOW)
+    ids = sorted(sim.ids())
+    sim.poison(ids[5])
+    doomed = ids[20:]
+    sim.before_request(lambda simulator, number, path: simulator.delete(doomed.pop()) if "count" in path else None)
+    met = ids_of(walks.by_id(connect(sim), 20))
+    assert met[:20] == [*ids[:5], f"!{ids[5]}", *ids[6:20]]
+
+
 def test_by_id_gives_up_where_the_server_fails_on_everything(simulate: Simulate, connect: Connect) -> None:
     sim = simulate(tasks=60, speed=0)
     sim.fault("500", times=None)
