@@ -201,7 +201,7 @@ class _Load:
         if note.stage not in ("start", "by id"):
             return
         after = note.cursor
-        for step in walks.by_id(self.client, self.settings.page_size, filters, after):
+        for step in walks.one_ahead(walks.by_id(self.client, self.settings.page_size, filters, after)):
             if isinstance(step, walks.Unreadable):
                 self._note_unreadable(step.task_id, step.reason)
                 continue
@@ -227,7 +227,7 @@ class _Load:
 
     def _take(self, steps: Iterator[walks.Rows | walks.Unreadable]) -> None:
         note = self.manifest
-        for step in steps:
+        for step in walks.one_ahead(steps):
             if isinstance(step, walks.Unreadable):
                 self._note_unreadable(step.task_id, step.reason)
                 continue

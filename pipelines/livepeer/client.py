@@ -249,7 +249,7 @@ class Client:
     def _wait_seconds(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         base = self._politeness.retry_wait_seconds
-        backoff: float = wait_exponential_jitter(initial=base, max=LONGEST_WAIT_SECONDS, jitter=base)(state)
+        backoff: float = wait_exponential_jitter(multiplier=base, max=LONGEST_WAIT_SECONDS, jitter=base)(state)
         asked = error.retry_after_seconds if isinstance(error, failures.TransientError) else None
         return backoff if asked is None else min(max(asked, 0.0), LONGEST_WAIT_SECONDS)
 

@@ -8,14 +8,16 @@ can move.
 import re
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.livepeer import failures
 from pipelines.livepeer.client import Client, Page
 from pipelines.livepeer.rows import Row, read_row
 
 Filters = list[dict[str, Any]]
+T = TypeVar("T")
 
 BY_ID = "id-false"
 BY_UPDATE = "updatedAt-false,id-false"
@@ -178,6 +180,15 @@ def by_documented_paging(client: Client, limit: int) -> Iterator[Rows]:
             cursor = following
         if number and not found:
             return
+
+
+def one_ahead(steps: Iterator[T]) -> Iterator[T]:
+    """The same steps, the next of them being fetched while one is worked on."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, steps, None)
+        while (step := following.result()) is not None:
+            following = thread.submit(next, steps, None)
+            yield step
 
 
 def _stepped_back(cursor: str | None, page_rows: int) -> str | None:

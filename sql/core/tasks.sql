@@ -142,4 +142,3 @@ select
     load_id,                                                                  -- load that brought this state
     payload_sha256                                                            -- hash of the redacted payload in the landing zone
 from states
-order by created_at, task_id
