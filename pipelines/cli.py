@@ -5,15 +5,11 @@ proof has a gap, which is printed.
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipelines import __version__
 from pipelines.errors import ArchiveError, SettingsError
@@ -136,6 +132,7 @@ def query(sql_or_name: str | None, form: str, output: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def status(as_json: bool) -> None:
     """How fresh and whole the archive is, and what it holds."""
+    from pipelines.reading import age
     from pipelines.reading import status as read_status
 
     found = read_status(load_settings())
@@ -145,11 +142,11 @@ def status(as_json: bool) -> None:
     click.echo(f"home       {found.home}")
     click.echo(f"published  {found.published_version or 'nothing yet: run `task-archive sync`'}")
     for account in found.accounts:
-        age = f", {_age(account.unproven_seconds)} ago" if account.unproven_seconds is not None else ""
+        ago = f", {age(account.unproven_seconds)} ago" if account.unproven_seconds is not None else ""
         last = account.last_load
         click.echo(f"account    {account.account}: {account.tasks:,} tasks, {account.open_tasks:,} open")
         click.echo(
-            f"  proven until  {account.proven_until_at or 'never'}{age}; last sweep {account.last_sweep_at or 'never'}"
+            f"  proven until  {account.proven_until_at or 'never'}{ago}; last sweep {account.last_sweep_at or 'never'}"
         )
         click.echo(
             f"  last load     {last['load_id']}: {last['verdict']}, {last['tasks_seen']:,} tasks met, "
@@ -222,6 +219,7 @@ def ui(port: int) -> None:
 def _run(job: str, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None) -> None:
     """Runs a job, prints what came of it, and leaves with its exit status."""
     from pipelines.runs import run_job
+    from pipelines.terminal import print_loads, watching
 
     settings = load_settings()
     try:
@@ -234,72 +232,6 @@ def _run(job: str, config: dict[str, Any] | None = None, tags: dict[str, str] | 
     click.echo(f"published  {settings.published / 'task_archive.duckdb'}")
     if not done.is_proven:
         sys.exit(GAP)
-
-
-def print_loads(loads: list[Any]) -> None:
-    """A line for each load with its proof, and one for each gap."""
-    for load in loads:
-        seconds = (load.finished_at_ms - load.started_at_ms) / 1000
-        counted = (
-            f"server counts {load.server_count_after:,}"
-            if load.server_count_after is not None
-            else "no count to compare"
-        )
-        click.echo(
-            f"{load.lane:10} {load.account}: {load.tasks_seen:,} tasks met, {load.appeared:,} new, "
-            f"{load.changed:,} changed, {len(load.deleted):,} deleted; {load.requests:,} requests in {seconds:.1f} s"
-        )
-        click.echo(f"proof      {load.verdict}: {counted}, {len(load.unreadable):,} could not be had")
-        for reason in load.reasons:
-            click.echo(f"  gap      {reason}")
-
-
-@contextmanager
-def watching() -> Iterator[None]:
-    """Shows how far a run has come: a bar on a terminal, lines otherwise. On standard error."""
-    from pipelines.defs.resources import describe, listener_of_this_process
-    from pipelines.landing.lanes import Listener
-    from pipelines.landing.lanes import Progress as LaneProgress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        from pipelines.defs.resources import lines
-
-        token = listener_of_this_process.set(Listener(progress=lines(_to_stderr), say=_to_stderr))
-        try:
-            yield
-        finally:
-            listener_of_this_process.reset(token)
-        return
-    with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as bar:
-        shown: dict[str, TaskID] = {}
-
-        def report(progress: LaneProgress) -> None:
-            if progress.account not in shown:
-                shown[progress.account] = bar.add_task("", total=None)
-            bar.update(
-                shown[progress.account],
-                description=describe(progress),
-                completed=progress.rows_read,
-                total=progress.expected_tasks,
-            )
-
-        token = listener_of_this_process.set(Listener(progress=report, say=bar.console.print))
-        try:
-            yield
-        finally:
-            listener_of_this_process.reset(token)
-
-
-def _to_stderr(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def _age(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if abs(seconds) >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 if __name__ == "__main__":

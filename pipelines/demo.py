@@ -13,7 +13,10 @@ import click
 import httpx
 
 from pipelines.errors import ArchiveError, SettingsError
+from pipelines.reading import run_query, sql_of, status
+from pipelines.runs import run_job
 from pipelines.settings import load_settings
+from pipelines.terminal import print_loads, watching
 
 HOURS = 12
 NOTE = ".task-archive-demo"
@@ -21,10 +24,6 @@ NOTE = ".task-archive-demo"
 
 def run_demo(tasks: int, home: Path) -> None:
     """Runs the demo in `home`, which is made anew; leaves alone a folder that no demo made."""
-    from pipelines.cli import print_loads, watching
-    from pipelines.reading import run_query, sql_of, status
-    from pipelines.runs import run_job
-
     if home.exists() and not (home / NOTE).exists() and any(home.iterdir()):
         raise SettingsError(f"{home} is no demo's archive: name another folder with --home")
     began = time.monotonic()

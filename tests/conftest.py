@@ -18,6 +18,7 @@ from pipelines.livepeer.redact import Redactor
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 
+NOW_MS = 1_795_000_000_000  # 2026-11-18, when the simulators' clocks start
 FINGERPRINT_KEY = "fingerprint key of the tests"
 
 tls_context = cache(httpx.create_ssl_context)  # takes 30 ms, and every client wants one
@@ -39,7 +40,7 @@ def simulate() -> Iterator[Callable[..., Simulator]]:
     open_simulators: list[Simulator] = []
 
     def simulate(**arguments: Any) -> Simulator:
-        simulator = Simulator(**({"tasks": 300, "days": 10, "seed": 1} | arguments)).serve()
+        simulator = Simulator(**({"tasks": 300, "days": 10, "seed": 1, "now": NOW_MS} | arguments)).serve()
         open_simulators.append(simulator)
         return simulator
 

@@ -38,7 +38,7 @@ def run(clean_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def simulator(simulate: Callable[..., Simulator], monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    served = simulate(tasks=300, days=6, speed=0)
+    served = simulate(tasks=300, days=6, speed=0, now=None)
     monkeypatch.setenv("LIVEPEER_API_URL", served.url)
     monkeypatch.setenv("LIVEPEER_API_KEY", served.api_key)
     return served

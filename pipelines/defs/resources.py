@@ -60,16 +60,6 @@ def lines(say: Callable[[str], None]) -> Callable[[Progress], None]:
         nonlocal said_at
         if time.monotonic() - said_at >= SECONDS_BETWEEN_LINES:
             said_at = time.monotonic()
-            say(describe(progress))
+            say(str(progress))
 
     return report
-
-
-def describe(progress: Progress) -> str:
-    """A line such as `default sweep: 12,000 of 200,000 tasks, 8,100/s, 23 s left`."""
-    rate = progress.rows_read / max(progress.elapsed_seconds, 0.001)
-    of = f" of {progress.expected_tasks:,}" if progress.expected_tasks else ""
-    line = f"{progress.account} {progress.lane}: {progress.rows_read:,}{of} tasks, {rate:,.0f}/s"
-    if progress.expected_tasks and rate:
-        line += f", {max(0.0, (progress.expected_tasks - progress.rows_read) / rate):.0f} s left"
-    return line

@@ -37,6 +37,15 @@ class Progress:
     expected_tasks: int | None
     elapsed_seconds: float
 
+    def __str__(self) -> str:
+        """Such as `default sweep: 12,000 of 200,000 tasks, 8,100/s, 23 s left`."""
+        rate = self.rows_read / max(self.elapsed_seconds, 0.001)
+        of = f" of {self.expected_tasks:,}" if self.expected_tasks else ""
+        line = f"{self.account} {self.lane}: {self.rows_read:,}{of} tasks, {rate:,.0f}/s"
+        if self.expected_tasks and rate:
+            line += f", {max(0.0, (self.expected_tasks - self.rows_read) / rate):.0f} s left"
+        return line
+
 
 @dataclass(frozen=True)
 class Listener:

@@ -1,0 +1,66 @@
+"""What the command shows of a run: its progress, and what came of its loads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from pipelines.defs.resources import lines, listener_of_this_process
+from pipelines.landing.lanes import Listener
+from pipelines.landing.lanes import Progress as LaneProgress
+from pipelines.landing.manifest import Manifest
+
+
+def print_loads(loads: list[Manifest]) -> None:
+    """A line for each load with its proof, and one for each gap."""
+    for load in loads:
+        seconds = ((load.finished_at_ms or load.started_at_ms) - load.started_at_ms) / 1000
+        counted = (
+            f"server counts {load.server_count_after:,}"
+            if load.server_count_after is not None
+            else "no count to compare"
+        )
+        click.echo(
+            f"{load.lane:10} {load.account}: {load.tasks_seen:,} tasks met, {load.appeared:,} new, "
+            f"{load.changed:,} changed, {len(load.deleted):,} deleted; {load.requests:,} requests in {seconds:.1f} s"
+        )
+        click.echo(f"proof      {load.verdict}: {counted}, {len(load.unreadable):,} could not be had")
+        for reason in load.reasons:
+            click.echo(f"  gap      {reason}")
+
+
+@contextmanager
+def watching() -> Iterator[None]:
+    """Shows how far a run has come: a bar on a terminal, lines otherwise. On standard error."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        token = listener_of_this_process.set(Listener(progress=lines(_to_stderr), say=_to_stderr))
+        try:
+            yield
+        finally:
+            listener_of_this_process.reset(token)
+        return
+    with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as bar:
+        shown: dict[str, TaskID] = {}
+
+        def report(progress: LaneProgress) -> None:
+            if progress.account not in shown:
+                shown[progress.account] = bar.add_task("", total=None)
+            bar.update(
+                shown[progress.account],
+                description=str(progress),
+                completed=progress.rows_read,
+                total=progress.expected_tasks,
+            )
+
+        token = listener_of_this_process.set(Listener(progress=report, say=bar.console.print))
+        try:
+            yield
+        finally:
+            listener_of_this_process.reset(token)
+
+
+def _to_stderr(line: str) -> None:
+    click.echo(line, err=True)
