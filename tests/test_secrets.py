@@ -67,7 +67,7 @@ def test_no_secret_reaches_the_disk_or_the_output(
     simulate: Callable[..., Simulator], clean_environment: None, tmp_path: Path
 ) -> None:
     key = f"{CANARY}-the-api-key-itself"
-    simulator = simulate(tasks=50, speed=0, keys={"default": key})
+    simulator = simulate(tasks=50, speed=0, now=None, keys={"default": key})
     secrets = canaries()
     template = sorted(simulator.ids())[0]
     for offset in range(len(SHAPES)):

@@ -3,7 +3,8 @@
 import dagster as dg
 
 from pipelines.defs.landing import account_tasks, created_days, refreshed_tasks
-from pipelines.settings import load_settings
+from pipelines.errors import SettingsError
+from pipelines.settings import environment_variable, load_settings
 
 nightly = dg.define_asset_job(
     "nightly",
@@ -23,12 +24,15 @@ refresh = dg.define_asset_job(
 
 
 def nightly_schedule() -> dg.ScheduleDefinition:
-    """The nightly job at the time that the settings name."""
+    """The nightly job at the time that the settings name. Raises SettingsError where that is no cron line."""
     settings = load_settings()
-    return dg.ScheduleDefinition(
-        name="nightly",
-        job=nightly,
-        cron_schedule=settings.schedule,
-        execution_timezone=settings.time_zone,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-    )
+    try:
+        return dg.ScheduleDefinition(
+            name="nightly",
+            job=nightly,
+            cron_schedule=settings.schedule,
+            execution_timezone=settings.time_zone,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+        )
+    except dg.DagsterInvalidDefinitionError:
+        raise SettingsError(f"{environment_variable('schedule')} is no cron line: {settings.schedule}") from None

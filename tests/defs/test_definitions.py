@@ -155,14 +155,15 @@ def test_a_check_that_fails_keeps_the_version_before(
     from pipelines.warehouse.models import load_models
 
     tasks = load_models()["tasks"]
-    twice = tasks.sql.replace("from states\n", "from (from states union all from states)\n")
+    before_sql = tasks.sql
+    twice = tasks.sql.removesuffix("from states") + "from (from states union all from states)"
     assert twice != tasks.sql
     object.__setattr__(tasks, "sql", twice)
     try:
         with pytest.raises(RunFailed, match="key_is_unique"):
             run_job(settings, "nightly")
     finally:
-        object.__setattr__(tasks, "sql", twice.replace("from (from states union all from states)\n", "from states\n"))
+        object.__setattr__(tasks, "sql", before_sql)
     assert (settings.published / "current").readlink() == before
     assert build.building_path(settings).exists()
 
