@@ -87,7 +87,7 @@ class Extraction:
             lane = "changes" if proven_ms is not None else "sweep"
         if lane == "changes" and proven_ms is None:
             raise SettingsError(
-                f"nothing of account {self.account} is archived yet: run `task-archive sync` without --lane"
+                f"no proven sweep of account {self.account} yet to go on from: run `task-archive sync` without --lane"
             )
         if lane == "changes" and proven_ms is not None:
             return self._run("changes", Window(updated_from_ms=proven_ms - self.settings.overlap_seconds * 1000))
@@ -188,7 +188,8 @@ class _Load:
         note.reasons = list(dict.fromkeys(note.reasons))  # a load that went on may have met one twice
         if note.verdict is None:
             note.verdict = "limited" if note.reasons else "whole"
-        if note.verdict != "broken" and note.lane in ("sweep", "changes"):
+        walked_by_key = note.abilities is not None and note.abilities.id_keyset
+        if note.verdict != "broken" and note.lane in ("sweep", "changes") and walked_by_key:
             note.proven_until_ms = note.server_started_at_ms
         note.stage, note.cursor = "done", None
         return self.writer.complete()

@@ -86,7 +86,8 @@ class Zone:
 
     def new_load_id(self, lane: str, now_ms: int) -> str:
         """An id that sorts behind every load before it, even where the clock was set back."""
-        last = max((path.name for path in self.root.glob("*/*/")), default="")
+        loads = (path.name for path in self.root.glob("*/*/") if re.match(r"\d{8}T\d{9}Z-", path.name))
+        last = max(loads, default="")
         stamp = _stamp(now_ms)
         if last[: len(stamp)] >= stamp:
             then = datetime.strptime(last[: len(stamp) - 1], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)

@@ -1,5 +1,5 @@
 -- Uploads that were announced and never came: pending, never scheduled, older than the threshold.
-with clock as (select account, max(proven_until_at) as now_at from loads group by all)
+with clock as (select account, max(coalesce(proven_until_at, finished_at)) as now_at from loads group by all)
 select t.task_id, t.created_at, round(epoch(c.now_at - t.created_at) / 3600, 1) as age_hours, t.creator_id
 from tasks as t
 inner join clock as c using (account)
