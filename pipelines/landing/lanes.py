@@ -181,11 +181,7 @@ class _Load:
         note.finished_at_ms = time.time_ns() // 1_000_000
         note.vanished = sorted(self.vanished)
         if note.unreadable:
-            note.reasons = [
-                *note.reasons,
-                f"{len(note.unreadable)} tasks could not be had, first {note.unreadable[0].task_id}",
-            ]
-        note.reasons = list(dict.fromkeys(note.reasons))  # a load that went on may have met one twice
+            self._because(f"{len(note.unreadable)} tasks could not be had, first {note.unreadable[0].task_id}")
         if note.verdict is None:
             note.verdict = "limited" if note.reasons else "whole"
         walked_by_key = note.abilities is not None and note.abilities.id_keyset
@@ -244,21 +240,18 @@ class _Load:
             appeared = note.appeared
             keys = self.writer.add_page(step.rows, step.fetched_at_ms)
             self.seen |= keys
-            if note.lane in (
-                "sweep",
-                "backfill",
-            ):  # the walk by id has counted all but the new ones and those that came back
+            if note.lane in ("sweep", "backfill"):
+                # The walk by id has counted all but the new ones and those that came back.
                 note.tasks_seen += note.appeared - appeared + len(self.vanished & keys)
             self.vanished -= keys
             self._checkpoint(note.stage, note.cursor)
 
     def _fetch_by_documented_paging(self) -> None:
         note = self.manifest
-        note.reasons = [
-            *note.reasons,
+        self._because(
             "the server has no paging by key: its documented paging was walked until nothing new came, which cannot "
-            "prove that no row was missed",
-        ]
+            "prove that no row was missed"
+        )
         self._take(walks.by_documented_paging(self.client, self.settings.page_size))
         note.tasks_seen = len(self.seen)
         self.vanished = set(self.writer.known.expected_between(None, None, note.window)) - self.seen
@@ -273,18 +266,12 @@ class _Load:
         note = self.manifest
         self._look_up_vanished()
         if note.abilities is None or not note.abilities.count:
-            note.reasons = [
-                *note.reasons,
-                "the server does not count its rows, so that nothing confirms the number met",
-            ]
+            self._because("the server does not count its rows, so that nothing confirms the number met")
             return
         for _ in range(CATCH_UP_ROUNDS):
             note.server_count_after = walks.count(self.client, self._filters())
             if note.server_count_after is None:
-                note.reasons = [
-                    *note.reasons,
-                    "the server could not count its rows, so that nothing confirms the number met",
-                ]
+                self._because("the server could not count its rows, so that nothing confirms the number met")
                 return
             if self._short_of(note.server_count_after) <= 0:
                 return
@@ -297,20 +284,25 @@ class _Load:
                 return
         note.verdict = "broken"
         short = self._short_of(_needed(note.server_count_after))
-        note.reasons = [*note.reasons, f"the server counts {note.server_count_after} tasks, {short} more than were met"]
+        self._because(f"the server counts {note.server_count_after} tasks, {short} more than were met")
 
     def _short_of(self, server_count: int) -> int:
-        return server_count - self.manifest.tasks_seen - len(self.manifest.unreadable)
+        """Rows that the server counts and the walk neither met nor knows to be unreadable."""
+        listed_unreadable = sum(missing.task_id not in self.vanished for missing in self.manifest.unreadable)
+        return server_count - self.manifest.tasks_seen - listed_unreadable
 
     def _look_up_vanished(self) -> None:
-        note = self.manifest
         self.look_up(sorted(self.vanished)[:MOST_LOOKUPS])
         if len(self.vanished) > MOST_LOOKUPS:
-            note.reasons = [
-                *note.reasons,
+            self._because(
                 f"{len(self.vanished)} archived tasks are listed no more, of which {MOST_LOOKUPS} were looked up: "
-                "was the key moved to another project?",
-            ]
+                "was the key moved to another project?"
+            )
+
+    def _because(self, reason: str) -> None:
+        """Notes what the proof lacks; a load that went on may meet a reason twice."""
+        if reason not in self.manifest.reasons:
+            self.manifest.reasons = [*self.manifest.reasons, reason]
 
     def _note_vanished(self, after: str | None, last: str | None, met: set[str]) -> None:
         """Notes known tasks with after < id <= last that the list does not show; one it cannot serve is still there."""
@@ -364,18 +356,12 @@ def _resume_or_begin(extraction: Extraction, lane: Lane, window: Window) -> Mani
     resumed: Manifest | None = None
     zone.clear_leftovers(account)
     for manifest in zone.open_loads(account):
-        if (
-            resumed is None
-            and manifest.lane == lane
-            and manifest.lane in ("sweep", "backfill")
-            and manifest.window == window
-        ):
+        walks_by_id = lane in ("sweep", "backfill")
+        if resumed is None and walks_by_id and (manifest.lane, manifest.window) == (lane, window):
             resumed = manifest
             continue
-        manifest.verdict, manifest.reasons = (
-            "broken",
-            ["interrupted; what had landed is kept, a later load fetches the rest"],
-        )
+        manifest.verdict = "broken"
+        manifest.reasons = ["interrupted; what had landed is kept, a later load fetches the rest"]
         manifest.finished_at_ms = manifest.finished_at_ms or time.time_ns() // 1_000_000
         LoadWriter(zone, manifest, extraction.redactor).complete()
     if resumed is not None:

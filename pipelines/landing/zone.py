@@ -57,9 +57,7 @@ class Zone:
         found = []
         for path in self.root.glob(f"{account}/*/"):
             if not (path / MANIFEST).exists():
-                with suppress(
-                    FileNotFoundError
-                ):  # no note yet, or completed at this moment: a reader may look any time
+                with suppress(FileNotFoundError):  # no note yet, or completed at this moment
                     found.append(_read(path / PROGRESS))
         return sorted(found, key=lambda manifest: manifest.load_id)
 
@@ -136,11 +134,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def is_account_name(text: str) -> bool:
-    """Account names are folder names too."""
-    return re.fullmatch(r"\w+", text) is not None
 
 
 def write_note(folder: Path, manifest: Manifest) -> None:

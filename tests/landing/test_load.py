@@ -10,7 +10,7 @@ import pytest
 from pipelines.errors import LandingError
 from pipelines.landing.load import PAGES_PER_PART, LoadWriter
 from pipelines.landing.manifest import Manifest, Missing, Part, Window, decode, encode
-from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, is_account_name, write_durably, write_manifest
+from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, write_durably, write_manifest
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.rows import read_row
 from pipelines.simulator import Simulator
@@ -198,11 +198,6 @@ def test_a_later_load_wins_whatever_the_clock_says(zone: Zone) -> None:
         writer = new_writer(zone, at_ms=at_ms)
         writer.add_page(page("a", name="odd" if number % 2 else "even"), at_ms)
         assert writer.complete().rows_landed == 1
-
-
-@pytest.mark.parametrize(("text", "is_one"), [("default", True), ("my_2nd", True), ("../up", False), ("", False)])
-def test_account_names_are_folder_names(text: str, is_one: bool) -> None:
-    assert is_account_name(text) is is_one
 
 
 # --------------------------------------------------------------------------------------------------------------- damage
