@@ -30,6 +30,7 @@ with httpx.Client(headers={"Authorization": "Bearer " + key}, timeout=120) as cl
 frame = pandas.json_normalize(tasks)
 frame = frame.map(lambda value: str(value) if isinstance(value, list) else value)
 connection = duckdb.connect(os.environ["TASK_ARCHIVE_HOME"] + "/plain.duckdb")
+connection.execute("set enable_progress_bar = false")
 connection.execute("create table tasks as select * from frame")
 print(len(frame), "rows,", frame["id"].nunique(), "distinct")
 """
