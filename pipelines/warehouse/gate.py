@@ -7,6 +7,7 @@ other is taken apart here: what does not fit leaves NULL and a problem, which be
 
 import json
 import math
+from types import GenericAlias
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -48,7 +49,7 @@ def _typed(shape: Shape, name: str) -> Any:
     if isinstance(shape, Kind):
         return _SCALARS[shape]
     if isinstance(shape, list):
-        return list[_typed(shape[0], name) | None]  # type: ignore[misc]
+        return GenericAlias(list, (_typed(shape[0], name) | None,))
     fields = []
     for number, (key, inner) in enumerate(shape.items()):
         kind = _typed(inner, f"{name}_{number}")
