@@ -1,0 +1,40 @@
+"""The demo, as a newcomer runs it."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipelines.cli import main
+
+
+def test_the_demo_runs_again_and_leaves_other_folders_alone(
+    clean_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "LIVEPEER_API_URL",
+        "LIVEPEER_API_KEY",
+        "TASK_ARCHIVE_HOME",
+        "DAGSTER_HOME",
+        "DAGSTER_DISABLE_TELEMETRY",
+    ):
+        monkeypatch.setenv(name, "")  # the demo sets them for its process: have them put back
+    home = tmp_path / "demo"
+    (home / "published").mkdir(parents=True)  # as a demo before would have left it
+    (home / ".task-archive-demo").touch()
+    shown = CliRunner().invoke(main, ["demo", "--tasks", "400", "--home", str(home)], catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.count("proof      whole") == 2
+    assert "sweep      default: " in shown.output
+    assert "changes    default: " in shown.output
+    for heading in ("Rows by table", "How often do tasks fail?", "How long do they take?", "How much is processed?"):
+        assert heading in shown.output
+    assert (home / "published" / "task_archive.duckdb").exists()
+    assert f"TASK_ARCHIVE_HOME={home}" in shown.output
+
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("not a demo's")
+    refused = CliRunner().invoke(main, ["demo", "--home", str(mine)])
+    assert refused.exit_code == 2
+    assert (mine / "notes.txt").exists()
