@@ -185,6 +185,3 @@ TASK: dict[str, Shape] = {
         "exportData": {"ipfs": {"cid": TEXT}},
     },
 }
-
-PHASES = ("pending", "waiting", "running", "completed", "failed", "cancelled")
-TYPES = ("upload", "import", "clip", "transcode", "transcode-file", "export", "export-data")

@@ -54,26 +54,24 @@ def observations(settings: Settings) -> Observations:
 
 
 def start(settings: Settings) -> None:
-    """Begins a version: an empty file."""
+    """Begins a version: clears what a run before it left half-built."""
     for path in settings.warehouse.glob("building.duckdb*"):
         path.unlink()
-    with open_building(settings) as connection:
-        connection.execute("select 1")
 
 
 @contextmanager
 def open_building(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to the version being built that sees the observations and the manifests."""
     with connect(building_path(settings), memory_mb=settings.memory_mb) as connection:
-        typed = observations(settings)
-        for name, files in (("observations", typed.files()), ("problems", typed.problem_files())):
+        zone = Zone(settings.landing)
+        for name, files in zip(("observations", "problems"), observations(settings).files(zone), strict=True):
             listed = ", ".join(quoted(str(file)) for file in files)
             connection.execute(f"create or replace temp view {name} as from read_parquet([{listed}])")
-        offer_sources(connection, settings, Zone(settings.landing).manifests())
+        _offer_sources(connection, settings, zone.manifests())
         yield connection
 
 
-def offer_sources(connection: duckdb.DuckDBPyConnection, settings: Settings, loads: list[manifests.Manifest]) -> None:
+def _offer_sources(connection: duckdb.DuckDBPyConnection, settings: Settings, loads: list[manifests.Manifest]) -> None:
     """The manifests as JSON texts and the thresholds as a row, for the SQL to read."""
     texts = pa.table({"manifest": pa.array([manifests.encode(load).decode() for load in loads], pa.string())})
     connection.register("manifests", texts)

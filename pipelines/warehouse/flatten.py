@@ -85,12 +85,13 @@ class Observations:
 
     def flatten(self, zone: Zone, say: Callable[[str], None] = lambda line: None) -> Flattened:
         """Parses the landed parts that were not parsed yet. Raises LandingError where a part is not what was landed."""
-        if not self.folder.exists():
+        none = self.folder / "none"
+        if not _typed_file(none).exists():
             shutil.rmtree(self.root, ignore_errors=True)
-            self._write(OBSERVATION.empty_table(), self.folder / "none")
+            self._write(OBSERVATION.empty_table(), none)
         jobs = []
         for path, part in zone.parts(zone.manifests()):
-            target = self.folder / path.relative_to(zone.root).with_suffix("")
+            target = self._target(zone, path, part)
             if not _typed_file(target).exists():
                 jobs.append((zone, path, part, target))
         # DuckDB lets go of the interpreter while it parses, so a second thread can gate the next part.
@@ -102,13 +103,18 @@ class Observations:
             say(f"parsed {done.observations:,} observations, {done.problems:,} values did not fit")
         return done
 
-    def files(self) -> list[Path]:
-        """The Parquet files of typed observations, never none."""
-        return sorted(self.folder.rglob("*.typed.parquet"))
+    def files(self, zone: Zone) -> tuple[list[Path], list[Path]]:
+        """The Parquet files of typed observations and of problems for what has landed; an empty one leads each list."""
+        targets = [
+            self.folder / "none",
+            *(self._target(zone, path, part) for path, part in zone.parts(zone.manifests())),
+        ]
+        problems = [_problems_file(target) for target in targets]
+        return [_typed_file(target) for target in targets], [path for path in problems if path.exists()]
 
-    def problem_files(self) -> list[Path]:
-        """The Parquet files of problems, never none."""
-        return sorted(self.folder.rglob("*.problems.parquet"))
+    def _target(self, zone: Zone, path: Path, part: Part) -> Path:
+        """A landed part's place here, without an ending; named by its hash too, so that it stands for this content."""
+        return self.folder / path.relative_to(zone.root).with_name(f"{path.stem}-{part.sha256[:12]}")
 
     def _flatten_part(self, zone: Zone, path: Path, part: Part, target: Path) -> tuple[int, int]:
         zone.verify(path, part)
@@ -118,7 +124,7 @@ class Observations:
         target.parent.mkdir(parents=True, exist_ok=True)
         batch, problems = _gated(landed)
         if problems.num_rows or not landed.num_rows:
-            pq.write_table(problems, target.with_name(f"{target.name}.problems.parquet"))
+            pq.write_table(problems, _problems_file(target))
         fresh = target.with_name(f".{target.name}.new")
         with connect() as connection:
             connection.execute("set threads = 1")
@@ -130,6 +136,10 @@ class Observations:
 
 def _typed_file(target: Path) -> Path:
     return target.with_name(f"{target.name}.typed.parquet")
+
+
+def _problems_file(target: Path) -> Path:
+    return target.with_name(f"{target.name}.problems.parquet")
 
 
 def _gated(table: pa.Table) -> tuple[pa.Table, pa.Table]:

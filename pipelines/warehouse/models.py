@@ -60,11 +60,6 @@ class Model:
     form: str
     sql: str
 
-    @property
-    def summary(self) -> str:
-        """The description's first sentence."""
-        return re.split(r"(?<=[.])\s", self.description, maxsplit=1)[0]
-
 
 @cache
 def load_models() -> dict[str, Model]:

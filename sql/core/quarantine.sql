@@ -1,4 +1,5 @@
--- What did not fit: values of newest states that are NULL in their column, and payloads that are no task at all.
+-- What did not fit, in each observation that held it: values that are NULL in their column or mended, and payloads that
+-- are no task at all.
 -- key: load_id, page, row_position, number
 
 select

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +283,12 @@ def test_bytes_that_are_no_text_are_kept(tmp_path: Path) -> None:
     rows = flattened(tmp_path, [b'{"id":"a","status":{"errorMessage":"caf\xe9"}}'])
     assert [row["error_message"] for row in rows["tasks"]] == ["caf?"]
     assert [row["path"] for row in rows["quarantine"]] == ["$.status.errorMessage"]
+
+
+def test_a_load_that_was_removed_leaves_the_tables(tmp_path: Path) -> None:
+    """What is derived follows the landing zone, also where a damaged load was taken out of it to be fetched again."""
+    assert len(flattened(tmp_path, [b'{"id":"a","type":5}', b'{"id":"b"}'])["tasks"]) == 2
+    shutil.rmtree(tmp_path / "landing")
+    rows = flattened(tmp_path, [b'{"id":"c"}'])
+    assert [row["task_id"] for row in rows["tasks"]] == ["c"]
+    assert rows["quarantine"] == []
