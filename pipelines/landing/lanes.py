@@ -11,6 +11,7 @@ from typing import Literal
 
 from pipelines import __version__
 from pipelines.errors import SettingsError
+from pipelines.landing import damage
 from pipelines.landing.load import LoadWriter
 from pipelines.landing.manifest import Lane, Manifest, Missing, Window
 from pipelines.landing.zone import Zone
@@ -81,10 +82,13 @@ class Extraction:
         )
 
     def sync(self, lane: Literal["auto", "changes", "sweep"] = "auto") -> Manifest:
-        """The nightly lane. `auto` sweeps an account that was never swept whole, and fetches changes otherwise."""
-        proven_ms = proven_until_ms(self.zone.manifests(self.account))
+        """The nightly lane. `auto` sweeps an account that was never swept whole, or not since files of it were lost,
+        and fetches changes otherwise."""
+        lost = self._set_damage_aside()
+        loads = self.zone.manifests(self.account)
+        proven_ms = proven_until_ms(loads)
         if lane == "auto":
-            lane = "changes" if proven_ms is not None else "sweep"
+            lane = "sweep" if proven_ms is None or damage.unswept(lost, loads) else "changes"
         if lane == "changes" and proven_ms is None:
             raise SettingsError(
                 f"no proven sweep of account {self.account} yet to go on from: run `task-archive sync` without --lane"
@@ -95,14 +99,22 @@ class Extraction:
 
     def backfill(self, created_from_ms: int, created_to_ms: int) -> Manifest:
         """Tasks created in [created_from_ms, created_to_ms)."""
+        self._set_damage_aside()
         return self._run("backfill", Window(created_from_ms=created_from_ms, created_to_ms=created_to_ms))
 
     def refresh(self, task_ids: Iterable[str]) -> Manifest:
         """Single tasks, each by its id."""
+        self._set_damage_aside()
         with self.client:
             load = _Load(self, "refresh", Window())
             load.look_up(task_ids)
             return load.complete()
+
+    def _set_damage_aside(self) -> list[damage.Damage]:
+        """Has only files used that are what was landed; returns what the archive goes without."""
+        found = damage.lost(self.zone, self.account) + damage.altered(self.zone, self.account)
+        damage.set_aside(self.zone, found, self.listener.say)
+        return damage.lost(self.zone, self.account)
 
     def _run(self, lane: Lane, window: Window) -> Manifest:
         with self.client:
@@ -377,6 +389,7 @@ def _resume_or_begin(extraction: Extraction, lane: Lane, window: Window) -> Mani
         code_version=__version__,
         run_id=extraction.run_id,
         started_at_ms=now_ms,
+        lost_files=[lost.name for lost in damage.lost(zone, account)],
     )
 
 

@@ -38,7 +38,8 @@ class Manifest(msgspec.Struct):
     """Written as `progress.json` while the load is open and as `manifest.json` once it is complete.
 
     tasks_seen: distinct tasks met; appeared, changed, unchanged: how they compare with what had landed before;
-    proven_until_ms: the server's clock when the walk began, up to which the archive holds every change after this load.
+    proven_until_ms: the server's clock when the walk began, up to which the archive holds every change after this load;
+    lost_files: landed files, as load/file, that the archive went without when the load began.
     """
 
     load_id: str
@@ -73,6 +74,7 @@ class Manifest(msgspec.Struct):
     verdict: Verdict | None = None
     reasons: list[str] = []
     parts: list[Part] = []
+    lost_files: list[str] = []
     stage: str = "start"
     cursor: str | None = None
 

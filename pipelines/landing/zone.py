@@ -1,6 +1,7 @@
 """Where loads lie and how they are found: `landing/<account>/<load_id>/` with Parquet parts and a manifest."""
 
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -42,45 +43,47 @@ class Zone:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.damaged = root.with_name(f"{root.name}-damaged")  # what was set aside, in the same folders
 
     def folder(self, account: str, load_id: str) -> Path:
         """The folder of a load."""
         return self.root / account / load_id
 
     def manifests(self, account: str | None = None) -> list[Manifest]:
-        """Complete loads in the order they were made. Raises LandingError on a manifest that cannot be read."""
-        found = [_read(path) for path in self.root.glob(f"{account or '*'}/*/{MANIFEST}")]
-        return sorted(found, key=lambda manifest: manifest.load_id)
+        """Complete loads in the order they were made, less those whose manifest is damaged (see `damage.lost`)."""
+        return _readable(self.root.glob(f"{account or '*'}/*/{MANIFEST}"))
 
-    def open_loads(self, account: str) -> list[Manifest]:
+    def open_loads(self, account: str | None = None) -> list[Manifest]:
         """Loads that were begun and not completed, as far as they had got when their last part was written."""
-        found = []
-        for path in self.root.glob(f"{account}/*/"):
-            if not (path / MANIFEST).exists():
-                with suppress(FileNotFoundError):  # no note yet, or completed at this moment
-                    found.append(_read(path / PROGRESS))
-        return sorted(found, key=lambda manifest: manifest.load_id)
+        folders = [path for path in self.root.glob(f"{account or '*'}/*/") if not (path / MANIFEST).exists()]
+        return _readable(path / PROGRESS for path in folders)
 
     def clear_leftovers(self, account: str) -> None:
-        """Removes what kills left that is no load. Only for the run that holds the archive: another's may be new.
-
-        Raises LandingError where a folder holds more than a kill can leave.
-        """
+        """Removes what kills left that is no load. Only for the run that holds the archive: another's may be new."""
         for path in self.root.glob(f"{account}/*/"):
             if (path / MANIFEST).exists():
                 (path / PROGRESS).unlink(missing_ok=True)
-            elif not (path / PROGRESS).exists():
-                if len(list(path.glob("part-*.parquet"))) > 1:  # the first part is noted before the second is written
-                    raise LandingError(
-                        f"{path} has lost its {MANIFEST}: restore it, or remove the folder to fetch again"
-                    )
+            elif self.is_leftover(path):
                 shutil.rmtree(path)
 
+    def is_leftover(self, folder: Path) -> bool:
+        """Whether a folder is no more than what a kill leaves of a load before its first note.
+
+        That is one part at most, since the first is noted before the second is written, and in the newest load, since
+        each run clears before it begins. Anything else without a note has lost it.
+        """
+        if (folder / MANIFEST).exists() or (folder / PROGRESS).exists():
+            return False
+        parts = len(list(folder.glob("part-*.parquet")))
+        return parts == 0 or (parts == 1 and folder.name == max(path.name for path in folder.parent.glob("*/")))
+
     def parts(self, manifests: Iterable[Manifest]) -> Iterator[tuple[Path, Part]]:
-        """The Parquet files of loads."""
+        """The Parquet files of loads, less those that are missing or were set aside (see `damage.lost`)."""
         for manifest in manifests:
             for part in manifest.parts:
-                yield self.folder(manifest.account, manifest.load_id) / part.file, part
+                path = self.folder(manifest.account, manifest.load_id) / part.file
+                if path.exists():
+                    yield path, part
 
     def new_load_id(self, lane: str, now_ms: int) -> str:
         """An id that sorts behind every load before it, even where the clock was set back."""
@@ -101,19 +104,31 @@ class Zone:
         if digest != part.sha256:
             raise LandingError(f"landed file was altered or cut: {path}")
 
+    def set_aside(self, file: Path) -> None:
+        """Moves a file out of the landing zone to its place in `damaged`, beside any that lies there already."""
+        target = self.damaged / file.relative_to(self.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        names = itertools.chain([target.name], (f"{target.name}.{number}" for number in itertools.count(1)))
+        shutil.move(file, next(path for name in names if not (path := target.with_name(name)).exists()))
+
 
 def _stamp(millis: int) -> str:
     moment = datetime.fromtimestamp(millis / 1000, UTC)
     return moment.strftime("%Y%m%dT%H%M%S") + f"{millis % 1000:03d}Z"
 
 
-def _read(path: Path) -> Manifest:
-    try:
-        return decode(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise LandingError(
-            f"{path} cannot be read ({error}): restore it, or remove its folder to fetch again"
-        ) from None
+def _readable(paths: Iterable[Path]) -> list[Manifest]:
+    found = [note for path in paths if (note := read_note(path)) is not None]
+    return sorted(found, key=lambda manifest: manifest.load_id)
+
+
+def read_note(path: Path) -> Manifest | None:
+    """A manifest or the note of an open load; None where it is missing, cut, or not that of its folder's load."""
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, FileNotFoundError):
+        note = decode(path.read_bytes())
+        if (note.account, note.load_id) == (path.parent.parent.name, path.parent.name):
+            return note
+    return None
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.landing import damage
 from pipelines.landing.manifest import Part
 from pipelines.landing.zone import OBSERVATION, Zone
 from pipelines.livepeer.contract import ASSET, TASK
@@ -84,21 +85,28 @@ class Observations:
         self.folder = root / CONTRACT
 
     def flatten(self, zone: Zone, say: Callable[[str], None] = lambda line: None) -> Flattened:
-        """Parses the landed parts that were not parsed yet. Raises LandingError where a part is not what was landed."""
+        """Parses the landed parts that were not parsed yet. One that is not what was landed is set aside."""
         none = self.folder / "none"
         if not _typed_file(none).exists():
             shutil.rmtree(self.root, ignore_errors=True)
             self._write(OBSERVATION.empty_table(), none)
-        jobs = []
-        for path, part in zone.parts(zone.manifests()):
-            target = self._target(zone, path, part)
-            if not _typed_file(target).exists():
-                jobs.append((zone, path, part, target))
+
+        def is_parsed(path: Path, part: Part) -> bool:
+            return _typed_file(self._target(zone, path, part)).exists()
+
+        damage.set_aside(zone, damage.lost(zone) + damage.altered(zone, unless=is_parsed), say)
+        jobs = [
+            (path, self._target(zone, path, part))
+            for path, part in zone.parts(zone.manifests())
+            if not is_parsed(path, part)
+        ]
         # DuckDB lets go of the interpreter while it parses, so a second thread can gate the next part.
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             done = Flattened(0, 0, 0)
-            for observations, problems in pool.map(lambda job: self._flatten_part(*job), jobs):
+            for observations, problems in pool.map(lambda job: self._write(pq.read_table(job[0]), job[1]), jobs):
                 done = Flattened(done.parts + 1, done.observations + observations, done.problems + problems)
+        if gone := damage.in_one_line(damage.lost(zone)):
+            say(gone)
         if done.parts:
             say(f"parsed {done.observations:,} observations, {done.problems:,} values did not fit")
         return done
@@ -115,10 +123,6 @@ class Observations:
     def _target(self, zone: Zone, path: Path, part: Part) -> Path:
         """A landed part's place here, without an ending; named by its hash too, so that it stands for this content."""
         return self.folder / path.relative_to(zone.root).with_name(f"{path.stem}-{part.sha256[:12]}")
-
-    def _flatten_part(self, zone: Zone, path: Path, part: Part, target: Path) -> tuple[int, int]:
-        zone.verify(path, part)
-        return self._write(pq.read_table(path), target)
 
     def _write(self, landed: pa.Table, target: Path) -> tuple[int, int]:
         target.parent.mkdir(parents=True, exist_ok=True)

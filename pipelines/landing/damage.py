@@ -1,0 +1,120 @@
+"""Landed files that are not what was landed: found by their manifests' hashes, named, set aside, and done without.
+
+Nothing is removed: a damaged file moves to `landing-damaged/`, where it keeps its place. What is put back into the
+landing zone whole is used again by the next run.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipelines.errors import LandingError
+from pipelines.landing.manifest import Manifest, Part
+from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, read_note
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A landed file that cannot be used: a part, or a manifest and with it the whole load. `load`, `part`: its record,
+    where that can be read."""
+
+    account: str
+    load_id: str
+    file: str
+    what: str
+    load: Manifest | None = None
+    part: Part | None = None
+
+    @property
+    def name(self) -> str:
+        """What a manifest calls it."""
+        return f"{self.load_id}/{self.file}"
+
+    def __str__(self) -> str:
+        rows = f", {self.part.rows:,} observations" if self.part else ", the whole load"
+        fetched = f", fetched {_between(self.load)}" if self.load else ""
+        return f"landed file {self.account}/{self.name} {self.what}{rows}{fetched}"
+
+
+def lost(zone: Zone, account: str | None = None) -> list[Damage]:
+    """What the archive goes without: files that are missing, that were set aside, or that have lost their manifest."""
+    found = []
+    for load in _loads(zone, account):
+        for part in load.parts:
+            if not (zone.folder(load.account, load.load_id) / part.file).exists():
+                was_set_aside = any((zone.damaged / load.account / load.load_id).glob(f"{part.file}*"))
+                what = "was damaged and set aside" if was_set_aside else "is missing"
+                found.append(Damage(load.account, load.load_id, part.file, what, load, part))
+    for folder in sorted(zone.root.glob(f"{account or '*'}/*/")):
+        names = [name for name in (MANIFEST, PROGRESS) if (folder / name).exists()]
+        if names and read_note(folder / names[0]) is None and folder.exists():
+            found.append(Damage(folder.parent.name, folder.name, names[0], "cannot be read"))
+        elif not names and not zone.is_leftover(folder):
+            found.append(Damage(folder.parent.name, folder.name, MANIFEST, "is missing"))
+    for folder in sorted(zone.damaged.glob(f"{account or '*'}/*/")):
+        if not zone.folder(folder.parent.name, folder.name).exists():
+            found.append(Damage(folder.parent.name, folder.name, MANIFEST, "was damaged and set aside"))
+    return found
+
+
+def altered(
+    zone: Zone, account: str | None = None, unless: Callable[[Path, Part], bool] = lambda path, part: False
+) -> list[Damage]:
+    """Parts that are there and are not what was landed: reads every byte of them."""
+    found = []
+    for load in _loads(zone, account):
+        for path, part in zone.parts([load]):
+            if unless(path, part):
+                continue
+            try:
+                zone.verify(path, part)
+            except LandingError:
+                what = "was cut" if path.stat().st_size < part.bytes else "was altered"
+                found.append(Damage(load.account, load.load_id, part.file, what, load, part))
+    return found
+
+
+def set_aside(zone: Zone, damages: Iterable[Damage], say: Callable[[str], None]) -> None:
+    """Moves what is damaged out of the way of runs, and names it. Only for the run that holds the archive."""
+    for damage in damages:
+        folder = zone.folder(damage.account, damage.load_id)
+        if damage.part is not None and (folder / damage.file).exists():
+            zone.set_aside(folder / damage.file)
+        elif damage.part is None and folder.exists():
+            # The note goes last: a kill meanwhile leaves a load that is still known to be damaged.
+            for file in sorted(folder.iterdir(), key=lambda path: path.name in (MANIFEST, PROGRESS)):
+                zone.set_aside(file)
+            folder.rmdir()
+        else:
+            continue
+        say(f"{damage}: set aside into {zone.damaged / damage.account / damage.load_id}, the rest is used")
+
+
+def in_one_line(damages: list[Damage]) -> str | None:
+    """What each run says of what the archive goes without, if anything."""
+    if not damages:
+        return None
+    more = f" and {len(damages) - 1:,} more" if len(damages) > 1 else ""
+    return f"{damages[0]}{more}: see `task-archive verify --landing`"
+
+
+def unswept(damages: Iterable[Damage], loads: Iterable[Manifest]) -> bool:
+    """Whether something is lost that no sweep has made up for: what it held of the current state may be missing, and
+    changes alone would not bring it back."""
+    made_up = {name for load in loads if load.lane == "sweep" and load.verdict != "broken" for name in load.lost_files}
+    return any(damage.name not in made_up for damage in damages)
+
+
+def _loads(zone: Zone, account: str | None) -> list[Manifest]:
+    """Open loads first, so that one which is completed meanwhile is met twice rather than not at all."""
+    by_id = {load.load_id: load for load in [*zone.open_loads(account), *zone.manifests(account)]}
+    return [by_id[load_id] for load_id in sorted(by_id)]
+
+
+def _between(load: Manifest) -> str:
+    began, ended = (
+        datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        for millis in (load.started_at_ms, load.finished_at_ms or load.started_at_ms)
+    )
+    return f"{began} to {ended} UTC by a {load.lane} load"
