@@ -35,7 +35,7 @@ def test_every_command_and_table_is_in_the_readme() -> None:
 def test_the_sql_of_the_readme_runs(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     build.build_empty(settings)
-    with duckdb.connect(str(build.building_path(settings)), read_only=True) as connection:
+    with duckdb.connect(build.building_folder(settings) / build.DATABASE, read_only=True) as connection:
         blocks = re.findall(r"```sql\n(.+?)```", README, re.DOTALL)
         statements = [statement for block in blocks for statement in block.split(";") if statement.strip()]
         assert len(statements) >= 3

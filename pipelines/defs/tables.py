@@ -49,13 +49,11 @@ def _spec(model: Model) -> dg.AssetSpec:
     )
 
 
-def _check_specs(layer: str) -> list[dg.AssetCheckSpec]:
+def _check_specs(model: Model) -> list[dg.AssetCheckSpec]:
     return [
         dg.AssetCheckSpec(
             check.name, asset=asset_key(model.name), description=check.description, blocking=check.severity == "error"
         )
-        for model in published_models()
-        if model.layer == layer
         for check in model.checks
     ]
 
@@ -76,27 +74,13 @@ def observations(context: dg.AssetExecutionContext, archive: Archive) -> dg.Mate
 
 
 @dg.multi_asset(
-    specs=[_spec(model) for model in published_models() if model.layer == "core"], check_specs=_check_specs("core")
+    specs=[_spec(model) for model in published_models()],
+    check_specs=[spec for model in published_models() for spec in _check_specs(model)],
 )
-def core_tables(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult]:
-    """The normalized tables, each a SELECT over the newest observations."""
+def tables(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult]:
+    """Every table, each the SELECT of its .sql file, made from the observations into a new version."""
     with _failing_clearly():
-        build.start(archive.settings)
-        yield from _build(archive, "landing", "core")
-
-
-@dg.multi_asset(
-    specs=[_spec(model) for model in published_models() if model.layer == "marts"], check_specs=_check_specs("marts")
-)
-def mart_tables(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult]:
-    """The tables that answer questions."""
-    with _failing_clearly():
-        yield from _build(archive, "marts")
-
-
-def _build(archive: Archive, *layers: str) -> Iterator[dg.MaterializeResult]:
-    with build.open_building(archive.settings) as connection:
-        for built in build.build_layers(connection, *layers):
+        for built in build.build_version(archive.settings):
             yield _materialized(built)
 
 

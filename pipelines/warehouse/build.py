@@ -1,27 +1,46 @@
-"""Building a version of the warehouse: every table is its .sql file's SELECT, made anew, commented and checked.
+"""Building a version of the warehouse: every table is its .sql file's SELECT, made anew, checked and exported.
 
-A version is built in a file of its own beside the published one, so that nothing is seen of it before it is complete.
+A version is built in a folder of its own, as a DuckDB file and Parquet, so that nothing is seen of it before it is
+complete. Publishing moves the folder.
 """
 
+import json
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from pipelines import __version__
 from pipelines.errors import WarehouseError
 from pipelines.landing import manifest as manifests
-from pipelines.landing.zone import Zone
+from pipelines.landing.zone import Zone, write_durably
 from pipelines.settings import Settings
-from pipelines.warehouse.database import connect, quoted
+from pipelines.warehouse.database import STORAGE_VERSION, connect, prepare, quoted
 from pipelines.warehouse.flatten import Observations
 from pipelines.warehouse.models import PUBLISHED_LAYERS, Check, Model, load_models
 
+DATABASE = "task_archive.duckdb"
+PARQUET = "parquet"
+COMPLETE = "version.json"
+
 # The planner's guesses put the wide observations into a join's hash table now and then, which is all of them in memory.
 # So the right side of a join is the one that is held, as it is written.
-JOIN_AS_WRITTEN = "set disabled_optimizers = 'join_order,build_side_probe_side'"
+JOIN_AS_WRITTEN = "set global disabled_optimizers = 'join_order,build_side_probe_side'"
+
+# The published tables' database, and the one in memory for what feeds them.
+TABLES, INTERNAL = "task_archive", "memory"
+
+# A row group is compressed by one thread: of DuckDB's default of 122,880 rows, few accounts have enough to share out.
+ROWS_PER_GROUP = 30_720
+WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -47,9 +66,9 @@ class Built:
     outcomes: list[Outcome]
 
 
-def building_path(settings: Settings) -> Path:
+def building_folder(settings: Settings) -> Path:
     """The version being built."""
-    return settings.warehouse / "building.duckdb"
+    return settings.warehouse / "building"
 
 
 def observations(settings: Settings) -> Observations:
@@ -57,76 +76,138 @@ def observations(settings: Settings) -> Observations:
     return Observations(settings.warehouse / "observations")
 
 
-def start(settings: Settings) -> None:
-    """Begins a version: clears what a run before it left half-built."""
-    for path in settings.warehouse.glob("building.duckdb*"):
-        path.unlink()
+def build_version(settings: Settings, folder: Path | None = None) -> Iterator[Built]:
+    """Builds a version into a folder (cleared first; `building_folder` by default) and yields each finished table.
 
-
-@contextmanager
-def open_building(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the version being built that sees the observations and the manifests."""
-    with connect(building_path(settings), memory_mb=settings.memory_mb) as connection:
-        connection.execute(JOIN_AS_WRITTEN)
-        zone = Zone(settings.landing)
-        for name, files in zip(("observations", "problems"), observations(settings).files(zone), strict=True):
-            listed = ", ".join(quoted(str(file)) for file in files)
-            connection.execute(f"create or replace temp view {name} as from read_parquet([{listed}])")
-        _offer_sources(connection, settings, zone.manifests())
-        yield connection
-
-
-def _offer_sources(connection: duckdb.DuckDBPyConnection, settings: Settings, loads: list[manifests.Manifest]) -> None:
-    """The manifests as JSON texts and the thresholds as a row, for the SQL to read."""
-    texts = pa.table({"manifest": pa.array([manifests.encode(load).decode() for load in loads], pa.string())})
-    connection.register("manifests", texts)
-    connection.execute(
-        "create or replace temp table settings as select ? as stuck_running_seconds, ? as stuck_waiting_seconds, "
-        "? as abandoned_seconds",
-        [settings.stuck_running_seconds, settings.stuck_waiting_seconds, settings.abandoned_seconds],
-    )
-
-
-def build_layers(connection: duckdb.DuckDBPyConnection, *layers: str) -> Iterator[Built]:
-    """Builds the tables of layers in order, one at a time. Internal ones last as long as the connection."""
-    for model in load_models().values():
-        if model.layer not in layers:
-            continue
-        if model.layer in PUBLISHED_LAYERS:
-            yield build(connection, model)
-        else:
-            connection.execute(f"create or replace temp {model.form} {model.name} as {model.sql}")
+    The folder holds COMPLETE once every table stands and no check that blocks has failed.
+    """
+    folder = folder or building_folder(settings)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rows, sound = {}, True
+    with _open(settings, folder) as connection:
+        for built in _in_parallel(connection, folder):
+            rows[built.model.name] = built.rows
+            sound = sound and all(each.passed or each.check.severity == "warn" for each in built.outcomes)
+            yield built
+    if sound:
+        version = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        about = {"version": version, "code_version": __version__, "rows": rows, "bytes": size}
+        write_durably(folder / COMPLETE, json.dumps(about, indent=1).encode())
 
 
 def build_empty(settings: Settings) -> list[Built]:
     """Every table without rows, in a home that holds nothing: what the SQL alone says of columns and types."""
     observations(settings).flatten(Zone(settings.landing))
-    start(settings)
-    with open_building(settings) as connection:
-        return list(build_layers(connection, "landing", *PUBLISHED_LAYERS))
+    order = list(load_models())
+    return sorted(build_version(settings), key=lambda built: order.index(built.model.name))
 
 
-def build(connection: duckdb.DuckDBPyConnection, model: Model) -> Built:
-    """Builds one table and runs its checks. Raises WarehouseError where the SQL fails."""
+@contextmanager
+def _open(settings: Settings, folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the version being built that sees observations, problems, manifests and settings."""
+    with connect(memory_mb=settings.memory_mb, spill=settings.warehouse / "spill") as connection:
+        connection.execute(JOIN_AS_WRITTEN)
+        connection.execute(
+            f"attach {quoted(str(folder / DATABASE))} as {TABLES} "
+            f"(storage_version {quoted(STORAGE_VERSION)}, row_group_size {ROWS_PER_GROUP})"
+        )
+        zone = Zone(settings.landing)
+        for name, files in zip(("observations", "problems"), observations(settings).files(zone), strict=True):
+            listed = ", ".join(quoted(str(file)) for file in files)
+            connection.execute(f"create view {name} as from read_parquet([{listed}])")
+        texts = pa.array([manifests.encode(load).decode() for load in zone.manifests()], pa.string())
+        connection.register("texts", pa.table({"manifest": texts}))
+        connection.execute("create table manifests as from texts")
+        connection.execute(
+            "create table settings as select ? as stuck_running_seconds, ? as stuck_waiting_seconds, "
+            "? as abandoned_seconds",
+            [settings.stuck_running_seconds, settings.stuck_waiting_seconds, settings.abandoned_seconds],
+        )
+        yield connection
+
+
+def _in_parallel(connection: duckdb.DuckDBPyConnection, folder: Path) -> Iterator[Built]:
+    """Makes the tables as soon as what they read is there, and checks and exports each while the next are made."""
+    models = load_models()
+    order = list(models)
+    plan: TopologicalSorter[tuple[str, bool]] = TopologicalSorter()  # name, and whether it is to be finished or made
+    for model in models.values():
+        read = [name for name in model.reads if name in models]
+        plan.add((model.name, False), *((name, False) for name in read))
+        if model.layer in PUBLISHED_LAYERS:
+            published = [name for name in read if models[name].layer in PUBLISHED_LAYERS]
+            parents = ((name, False) for name in model.parents)
+            plan.add((model.name, True), (model.name, False), *parents, *((name, True) for name in published))
+    plan.prepare()
+
+    def work(name: str, finish: bool) -> Built | None:
+        with connection.cursor() as session:
+            prepare(session)
+            session.execute(f"set search_path = '{TABLES}.main,{INTERNAL}.main'")
+            if finish:
+                return _finish(session, models[name], folder / PARQUET)
+            _make(session, models[name])
+        return None
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        running: dict[Future[Built | None], tuple[str, bool]] = {}
+        try:
+            while plan.is_active():
+                for node in sorted(plan.get_ready(), key=lambda node: order.index(node[0])):
+                    running[pool.submit(work, *node)] = node
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    plan.done(running.pop(done))
+                    if (built := done.result()) is not None:
+                        yield built
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _make(session: duckdb.DuckDBPyConnection, model: Model) -> None:
+    """Makes one relation. Raises WarehouseError where the SQL fails."""
+    place = "" if model.layer in PUBLISHED_LAYERS else f"{INTERNAL}."
     try:
-        connection.execute(f"create or replace table {model.name} as {model.sql}")
+        session.execute(f"create {model.form} {place}{model.name} as {model.sql}")
     except duckdb.Error as error:
         raise WarehouseError(f"sql/{model.layer}/{model.name}.sql failed: {str(error).splitlines()[0]}") from None
-    columns = [(row[0], row[1]) for row in connection.execute(f"describe {model.name}").fetchall()]
+
+
+def _finish(session: duckdb.DuckDBPyConnection, model: Model, parquet: Path) -> Built:
+    """Comments, checks and exports one table."""
+    columns = [(row[0], row[1]) for row in session.execute(f"describe {model.name}").fetchall()]
     if [name for name, _ in columns] != list(model.columns):
         raise WarehouseError(f"sql/{model.layer}/{model.name}.sql: its columns are not those that it documents")
-    connection.execute(f"comment on table {model.name} is {quoted(model.description)}")
+    session.execute(f"comment on table {model.name} is {quoted(model.description)}")
     for name, meaning in model.columns.items():
-        connection.execute(f'comment on column {model.name}."{name}" is {quoted(meaning)}')
-    rows = connection.execute(f"select count(*) from {model.name}").fetchall()[0][0]
-    return Built(model, rows, columns, [_run_check(connection, check) for check in model.checks])
+        session.execute(f'comment on column {model.name}."{name}" is {quoted(meaning)}')
+    outcomes = [_run_check(session, check) for check in model.checks]
+    rows = _export(session, model, parquet / model.name / f"{model.name}.parquet")
+    return Built(model, rows, columns, outcomes)
 
 
-def _run_check(connection: duckdb.DuckDBPyConnection, check: Check) -> Outcome:
-    rows = connection.execute(f"select count(*) from ({check.failing})").fetchall()[0][0]
+def _run_check(session: duckdb.DuckDBPyConnection, check: Check) -> Outcome:
+    rows = session.execute(f"select count(*) from ({check.failing})").fetchall()[0][0]
     example = ""
     if rows:
-        names = [column[0] for column in connection.execute(f"describe {check.failing}").fetchall()]
-        first = connection.execute(f"from ({check.failing}) limit 1").fetchall()[0]
+        names = [column[0] for column in session.execute(f"describe {check.failing}").fetchall()]
+        first = session.execute(f"from ({check.failing}) limit 1").fetchall()[0]
         example = ", ".join(f"{name}={value}" for name, value in list(zip(names, first, strict=True))[:6])
     return Outcome(check, rows, example)
+
+
+def _export(session: duckdb.DuckDBPyConnection, model: Model, file: Path) -> int:
+    """Writes a table's Parquet, each field with its meaning; returns its rows."""
+    file.parent.mkdir(parents=True)
+    batches = session.sql(f"from {model.name}").to_arrow_reader(ROWS_PER_GROUP)
+    schema = pa.schema(
+        field.with_metadata({"description": model.columns[field.name]}) for field in batches.schema
+    ).with_metadata({"description": model.description})
+    rows = 0
+    # Dictionaries of the many columns of ids and URLs would only cost time.
+    with pq.ParquetWriter(file, schema, compression="zstd", dictionary_pagesize_limit=65_536) as writer:
+        for batch in batches:
+            writer.write_batch(batch.cast(schema))
+            rows += batch.num_rows
+    return rows

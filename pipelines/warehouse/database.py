@@ -17,7 +17,7 @@ SPARK_MACROS = "create or replace temp macro unix_millis(moment) as epoch_ms(mom
 
 @contextmanager
 def connect(
-    path: Path | None = None, *, read_only: bool = False, memory_mb: int | None = None
+    path: Path | None = None, *, read_only: bool = False, memory_mb: int | None = None, spill: Path | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in UTC that is closed in any case; no path: in memory. Raises WarehouseError if it cannot open."""
     try:
@@ -29,14 +29,20 @@ def connect(
     except duckdb.Error as error:
         raise WarehouseError(f"cannot open {path}: {str(error).splitlines()[0]}") from None
     try:
-        connection.execute("set TimeZone = 'UTC'")
-        if memory_mb is not None:  # beyond it, DuckDB works on disk, beside the file
+        prepare(connection)
+        if memory_mb is not None:  # beyond it, DuckDB works on disk
             connection.execute(f"set memory_limit = '{memory_mb}MB'")
-        if not read_only:
-            connection.execute(SPARK_MACROS)
+        if spill is not None:
+            connection.execute(f"set temp_directory = {quoted(str(spill))}")
         yield connection
     finally:
         connection.close()
+
+
+def prepare(session: duckdb.DuckDBPyConnection) -> None:
+    """What each session needs of its own, a cursor of a connection too."""
+    session.execute("set TimeZone = 'UTC'")
+    session.execute(SPARK_MACROS)
 
 
 def quoted(text: str) -> str:

@@ -165,7 +165,8 @@ def test_a_check_that_fails_keeps_the_version_before(
     finally:
         object.__setattr__(tasks, "sql", before_sql)
     assert (settings.published / "current").readlink() == before
-    assert build.building_path(settings).exists()
+    assert (build.building_folder(settings) / build.DATABASE).exists()
+    assert not (build.building_folder(settings) / build.COMPLETE).exists()
 
 
 def test_two_runs_on_one_home_do_not_meet(

@@ -17,6 +17,7 @@ from pipelines.landing.load import PAGES_PER_PART
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
+from pipelines.warehouse.database import connect
 
 PAGE = 10
 TASKS = 600
@@ -184,9 +185,8 @@ def test_changes_killed_again_and_again(sim: Simulator, archives: tuple[Any, Any
 
 def built_tables(kept: Any) -> dict[str, list[tuple[Any, ...]]]:
     build.observations(kept.settings).flatten(kept.zone, print)
-    build.start(kept.settings)
-    with build.open_building(kept.settings) as connection:
-        list(build.build_layers(connection, "landing", "core"))
+    list(build.build_version(kept.settings))
+    with connect(build.building_folder(kept.settings) / build.DATABASE, read_only=True) as connection:
         tables = read_tables(connection)
     assert {row[0] for row in tables["tasks"]} == kept.simulator.ids()
     return tables

@@ -19,6 +19,7 @@ from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.rows import read_row
 from pipelines.settings import Settings
 from pipelines.warehouse import build
+from pipelines.warehouse.database import connect
 from tests.warehouse import reference
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "livepeer"
@@ -45,10 +46,10 @@ def flattened(home: Path, payloads: list[bytes]) -> dict[str, list[dict[str, Any
     writer.add_page([read_row(payload) for payload in payloads], 1_795_000_000_500)
     writer.complete()
     build.observations(archive).flatten(zone)
-    build.start(archive)
+    tables = list(build.build_version(archive))
     rows = {}
-    with build.open_building(archive) as connection:
-        for built in build.build_layers(connection, "landing", "core"):
+    with connect(build.building_folder(archive) / build.DATABASE, read_only=True) as connection:
+        for built in tables:
             cursor = connection.execute(f"from {built.model.name}")
             names = [column[0] for column in cursor.description]
             rows[built.model.name] = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

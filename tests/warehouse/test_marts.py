@@ -20,16 +20,14 @@ def tables(simulate: Callable[..., Simulator], archive: Callable[..., Any]) -> I
     synced.sync()
     settings = synced.settings
     build.observations(settings).flatten(Zone(settings.landing))
-    build.start(settings)
-    with build.open_building(settings) as connection:
-        outcomes = [
-            outcome
-            for built in build.build_layers(connection, "landing", "core", "marts")
-            for outcome in built.outcomes
-            if not outcome.passed and outcome.check.severity == "error"
-        ]
-        assert outcomes == []
-    with duckdb.connect(str(build.building_path(settings)), read_only=True) as connection:
+    outcomes = [
+        outcome
+        for built in build.build_version(settings)
+        for outcome in built.outcomes
+        if not outcome.passed and outcome.check.severity == "error"
+    ]
+    assert outcomes == []
+    with duckdb.connect(build.building_folder(settings) / build.DATABASE, read_only=True) as connection:
         connection.execute("set TimeZone = 'UTC'")
         yield lambda table: connection.sql(f"from {table}").df()
 

@@ -21,10 +21,8 @@ def make_version(settings: Settings) -> None:
     from pipelines.landing.zone import Zone
 
     build.observations(settings).flatten(Zone(settings.landing))
-    build.start(settings)
-    with build.open_building(settings) as connection:
-        for _ in build.build_layers(connection, "landing", "core", "marts"):
-            pass
+    for _ in build.build_version(settings):
+        pass
 
 
 def count(connection: duckdb.DuckDBPyConnection) -> int:
