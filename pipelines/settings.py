@@ -91,8 +91,24 @@ class Settings(BaseSettings):
     schedule: Annotated[str, AfterValidator(_cron)] = Field(
         "15 2 * * *", validation_alias="TASK_ARCHIVE_SCHEDULE", description="cron line of the nightly job"
     )
+    sweep_schedule: Annotated[str, AfterValidator(_cron)] = Field(
+        "45 3 * * 0",
+        validation_alias="TASK_ARCHIVE_SWEEP_SCHEDULE",
+        description="cron line of the sweep, which finds what changes alone cannot show",
+    )
+    observe_schedule: Annotated[str, AfterValidator(_cron)] = Field(
+        "*/5 * * * *",
+        validation_alias="TASK_ARCHIVE_OBSERVE_SCHEDULE",
+        description="cron line of the observe job, once its schedule is switched on",
+    )
+    observe_lookups: int = Field(
+        100,
+        ge=0,
+        validation_alias="TASK_ARCHIVE_OBSERVE_LOOKUPS",
+        description="most open tasks that an observe run asks for by id",
+    )
     time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
-        "UTC", validation_alias="TASK_ARCHIVE_TIME_ZONE", description="time zone of the schedule"
+        "UTC", validation_alias="TASK_ARCHIVE_TIME_ZONE", description="time zone of the schedules"
     )
     stuck_running_seconds: int = Field(
         300,
@@ -148,6 +164,11 @@ class Settings(BaseSettings):
     def warehouse(self) -> Path:
         """Parsed observations and the version being built: derived, can be deleted."""
         return self.home / "warehouse"
+
+    @property
+    def observations(self) -> Path:
+        """Landed payloads as they were parsed."""
+        return self.warehouse / "observations"
 
     @property
     def published(self) -> Path:

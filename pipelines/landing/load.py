@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,28 +18,40 @@ from pipelines.livepeer.rows import Row
 PAGES_PER_PART = 10
 
 
+class Taken(NamedTuple):
+    """What was on a page: the keys of its tasks, and of those whose state was new and lands."""
+
+    keys: set[str]
+    landed: set[str]
+
+
 class LoadWriter:
     """Redacts, recognises what has landed before, and writes the rest."""
 
-    def __init__(self, zone: Zone, manifest: Manifest, redactor: Redactor) -> None:
+    def __init__(
+        self,
+        zone: Zone,
+        manifest: Manifest,
+        redactor: Redactor,
+        landed: Callable[[Path, Part], None] = lambda path, part: None,
+    ) -> None:
+        """`landed` is called with each part once it is noted."""
         self.manifest = manifest
         self.folder = zone.folder(manifest.account, manifest.load_id)
         self.folder.mkdir(parents=True, exist_ok=True)
         _remove_unnoted(self.folder, manifest)
         self.known = Known(zone, manifest.account, also=manifest)
         self._redactor = redactor
+        self._landed = landed
         self._held: list[tuple[Any, ...]] = []
         self._pages = 0
 
-    def add_page(self, rows: list[Row], fetched_at_ms: int) -> set[str]:
-        """Takes a page in; returns the keys of its tasks."""
-        note, keys = self.manifest, set()
-        payloads = self._redactor.redact_all([row.payload for row in rows])
-        for position, (row, payload) in enumerate(zip(rows, payloads, strict=True)):
-            text = _as_text(payload)
-            sha256 = hashlib.sha256(text.encode()).hexdigest()
+    def add_page(self, rows: Sequence[Row], fetched_at_ms: int) -> Taken:
+        """Takes a page in."""
+        note, taken = self.manifest, Taken(set(), set())
+        for position, (row, (text, sha256)) in enumerate(zip(rows, as_landed(self._redactor, rows), strict=True)):
             key = key_of(row, sha256)
-            keys.add(key)
+            taken.keys.add(key)
             if self.known.is_unchanged(key, sha256, row.is_deleted):
                 note.unchanged += 1
                 continue
@@ -46,16 +59,17 @@ class LoadWriter:
                 note.changed += 1
             else:
                 note.appeared += 1
-            self.known.add(key, sha256, row.is_deleted)
+            self.known.add(key, sha256, row)
+            taken.landed.add(key)
             self._land(position, fetched_at_ms, row, text, sha256)
         note.pages += 1
         note.rows_read += len(rows)
         self._pages += 1
-        return keys
+        return taken
 
     def add_gone(self, task_id: str, fetched_at_ms: int) -> None:
         """Takes in that the API knows a task no more."""
-        self.known.add(task_id, None, is_deleted=True)
+        self.known.add_gone(task_id)
         self._land(0, fetched_at_ms, Row(b"", task_id, None, None, True), None, None)
         self.manifest.pages += 1
 
@@ -67,11 +81,14 @@ class LoadWriter:
 
     def flush(self) -> None:
         """Writes what is held, then notes it: a part that is not noted does not exist."""
-        if self._held:
-            self.manifest.parts = [*self.manifest.parts, self._write_part()]
+        part = self._write_part() if self._held else None
+        if part is not None:
+            self.manifest.parts = [*self.manifest.parts, part]
             self._held = []
         self._pages = 0
         write_note(self.folder, self.manifest)
+        if part is not None:
+            self._landed(self.folder / part.file, part)
 
     def complete(self) -> Manifest:
         """Closes the load for ever."""
@@ -100,8 +117,15 @@ class LoadWriter:
         return Part(path.name, rows, path.stat().st_size, digest)
 
 
+def as_landed(redactor: Redactor, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """The payloads of rows as they land: redacted, each with its hash."""
+    for payload in redactor.redact_all([row.payload for row in rows]):
+        text = _as_text(payload)
+        yield text, hashlib.sha256(text.encode()).hexdigest()
+
+
 def _as_text(payload: bytes) -> str:
-    """The payload as it lands. Bytes that are no UTF-8 become \\udcXX escapes, which every engine can read."""
+    """Bytes that are no UTF-8 become \\udcXX escapes, which every engine can read."""
     try:
         return payload.decode()
     except UnicodeDecodeError:

@@ -6,7 +6,7 @@ import msgspec
 
 from pipelines.livepeer.walks import Abilities
 
-Lane = Literal["sweep", "changes", "backfill", "refresh"]
+Lane = Literal["sweep", "changes", "observe", "backfill", "refresh"]
 Verdict = Literal["whole", "limited", "broken"]
 
 
@@ -28,7 +28,7 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """A task that could not be had, and why."""
+    """A task that could not be had from the list, and why."""
 
     task_id: str
     reason: str
@@ -38,6 +38,10 @@ class Manifest(msgspec.Struct):
     """Written as `progress.json` while the load is open and as `manifest.json` once it is complete.
 
     tasks_seen: distinct tasks met; appeared, changed, unchanged: how they compare with what had landed before;
+    digest_ids, digest_states: of the tasks met, see `digest`;
+    overlap_rows: tasks met whose last change lies before the point proven so far; overlap_equal: of which had landed;
+    settled_*: tasks created before settled_until_ms, in the server's count before the walk, and met;
+    looked_up: open tasks asked for by id, their last change lying before the window;
     proven_until_ms: the server's clock when the walk began, up to which the archive holds every change after this load;
     lost_files: landed files, as load/file, that the archive went without when the load began.
     """
@@ -66,11 +70,19 @@ class Manifest(msgspec.Struct):
     appeared: int = 0
     changed: int = 0
     unchanged: int = 0
+    digest_ids: str | None = None
+    digest_states: str | None = None
+    overlap_rows: int = 0
+    overlap_equal: int = 0
+    looked_up: list[str] = []
     vanished: list[str] = []
     deleted: list[str] = []
     unreadable: list[Missing] = []
     server_count_before: int | None = None
     server_count_after: int | None = None
+    settled_until_ms: int | None = None
+    settled_count: int | None = None
+    settled_seen: int = 0
     verdict: Verdict | None = None
     reasons: list[str] = []
     parts: list[Part] = []

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from statistics import median
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, quote, urlsplit
@@ -46,12 +47,21 @@ class TaskAnswer:
 
 @dataclass
 class Traffic:
-    """What a client has used so far."""
+    """What a client has used so far, and what the answers' Dates say of the clocks.
+
+    clock_skews: our clock minus the server's at each answer, seconds; earliest_server_at_ms: the lowest Date.
+    """
 
     requests: int = 0
     attempts_repeated: int = 0
     bytes_received: int = 0
-    clock_skew_seconds: float | None = None
+    clock_skews: list[float] = field(default_factory=list)
+    earliest_server_at_ms: int | None = None
+
+    @property
+    def clock_skew_seconds(self) -> float | None:
+        """The median, which one odd answer or a clock that jumps does not move; Dates are whole seconds."""
+        return round(median(self.clock_skews), 1) if self.clock_skews else None
 
 
 @dataclass(frozen=True)
@@ -177,7 +187,9 @@ class Client:
         self._raise_for_failure(response)
         server_at_ms = _server_at_ms(response)
         if server_at_ms is not None:
-            self.traffic.clock_skew_seconds = round(time.time() - server_at_ms / 1000, 1)
+            traffic = self.traffic
+            traffic.clock_skews.append(time.time() - server_at_ms / 1000)
+            traffic.earliest_server_at_ms = min(traffic.earliest_server_at_ms or server_at_ms, server_at_ms)
         return response
 
     def _raise_for_failure(self, response: httpx.Response) -> None:

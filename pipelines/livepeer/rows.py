@@ -43,6 +43,18 @@ def read_row(payload: bytes) -> Row:
     return Row(payload, head.id, _millis(head.createdAt), _millis(updated), bool(head.deleted))
 
 
+class _Project(msgspec.Struct):
+    projectId: str | None = None
+
+
+def project_of(payload: bytes) -> str | None:
+    """The project that a task names; None where it names none."""
+    try:
+        return msgspec.json.decode(payload, type=_Project).projectId
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def _read_odd_row(payload: bytes) -> Row:
     try:
         task = json.loads(payload.decode("utf-8", "surrogateescape"))

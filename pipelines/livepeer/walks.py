@@ -59,9 +59,9 @@ def updated_since(millis: int) -> Filters:
     return [{"id": "updatedAt", "value": {"gte": millis}}]
 
 
-def created_between(from_ms: int, to_ms: int) -> Filters:
-    """Rows with createdAt in [from_ms, to_ms)."""
-    return [{"id": "createdAt", "value": {"gte": from_ms, "lt": to_ms}}]
+def created_between(from_ms: int | None, to_ms: int) -> Filters:
+    """Rows with createdAt in [from_ms, to_ms); None is no bound. Rows without createdAt are in no such window."""
+    return [{"id": "createdAt", "value": {"lt": to_ms} if from_ms is None else {"gte": from_ms, "lt": to_ms}}]
 
 
 def probe(client: Client) -> tuple[Abilities, Page]:
