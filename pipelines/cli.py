@@ -4,6 +4,7 @@ Exit status: 0 done and proved; 1 failed, nothing half-published; 2 usage or set
 proof has a gap, which is printed.
 """
 
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +127,29 @@ def query(sql_or_name: str | None, form: str, output: Path | None) -> None:
             click.echo(f"{name:24} {answers}")
         return
     run_query(load_settings(), sql_of(sql_or_name), form, output)
+
+
+@main.command(epilog=example("task-archive verify --account default"))
+@click.option("--account", help="One account; all that have a key otherwise.")
+@click.option("--landing", is_flag=True, help="Check the landed files against their manifests instead.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def verify(account: str | None, landing: bool, as_json: bool) -> None:
+    """Compare the archive with the server as it is now; changes nothing. Exit status 3 where they differ."""
+    settings = load_settings()
+    if landing:
+        from pipelines.landing.damage import check
+        from pipelines.landing.zone import Zone
+
+        checked = check(Zone(settings.landing))
+        lines, found, is_well = [*checked.lines()], checked.as_dict(), not checked.damages
+    else:
+        from pipelines.verify import verify as compare
+
+        compared = [compare(settings, name) for name in settings.accounts(account)]
+        lines = [line for one in compared for line in one.lines()]
+        found, is_well = {"accounts": [one.as_dict() for one in compared]}, all(one.is_equal for one in compared)
+    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines))
+    sys.exit(0 if is_well else GAP)
 
 
 @main.command(epilog=example("task-archive status --json"))
