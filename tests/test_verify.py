@@ -202,7 +202,8 @@ def test_requests_grow_with_the_differences_and_not_with_the_archive(synced: Cal
             assert found.requests <= constant + differences * (math.log2(RANGE_MS) + 4)
     assert requests[1000, 0] == requests[8000, 0] <= constant
     for differences in (1, 8):
-        assert requests[8000, differences] - requests[1000, differences] <= differences * 5
+        # Eight times the tasks are three more halvings, or some more where the times are uneven.
+        assert requests[8000, differences] - requests[1000, differences] <= differences * 8
 
 
 def test_a_whole_month_that_is_missing_is_found(synced: Callable[..., Any]) -> None:
