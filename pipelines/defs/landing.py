@@ -1,6 +1,7 @@
 """From the API to the landing zone: an asset for each way of asking. What it lands counts the same, whichever way."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
@@ -11,6 +12,7 @@ from pipelines.errors import ArchiveError
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
 from pipelines.livepeer.failures import TransientError
+from pipelines.warehouse.follow import Follower
 
 FIRST_DAY = "2020-01-01"  # before the first task of Livepeer's video API
 CREATED_DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
@@ -113,12 +115,14 @@ def _for_each_account(
     """Runs a lane for each account; one account's failure keeps no other from landing, and fails the asset then."""
     manifests: list[Manifest] = []
     failures: dict[str, ArchiveError] = {}
-    listener = archive.listener(context.log.info)
-    for account in archive.settings.accounts(wanted):
-        try:
-            manifests.append(run(Extraction(archive.settings, account, context.run.run_id, listener)))
-        except ArchiveError as error:
-            failures[account] = error
+    settings = archive.settings
+    with Follower(settings.landing, settings.observations) as follower:
+        listener = replace(archive.listener(context.log.info), landed=follower.take)
+        for account in settings.accounts(wanted):
+            try:
+                manifests.append(run(Extraction(settings, account, context.run.run_id, listener)))
+            except ArchiveError as error:
+                failures[account] = error
     if failures:
         several = len(failures) + len(manifests) > 1
         raise dg.Failure(

@@ -73,7 +73,7 @@ def building_folder(settings: Settings) -> Path:
 
 def observations(settings: Settings) -> Observations:
     """The typed observations that versions are built from."""
-    return Observations(settings.warehouse / "observations")
+    return Observations(settings.observations)
 
 
 def build_version(settings: Settings, folder: Path | None = None) -> Iterator[Built]:

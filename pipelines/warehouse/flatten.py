@@ -86,24 +86,19 @@ class Observations:
 
     def flatten(self, zone: Zone, say: Callable[[str], None] = lambda line: None) -> Flattened:
         """Parses the landed parts that were not parsed yet. One that is not what was landed is set aside."""
-        none = self.folder / "none"
-        if not _typed_file(none).exists():
-            shutil.rmtree(self.root, ignore_errors=True)
-            self._write(OBSERVATION.empty_table(), none)
+        self.prepare()
+        for leftover in self.folder.glob("*/*/.*.new"):  # of a process that was killed
+            leftover.unlink()
 
         def is_parsed(path: Path, part: Part) -> bool:
-            return _typed_file(self._target(zone, path, part)).exists()
+            return _typed_file(self._target(zone.root, path, part)).exists()
 
         damage.set_aside(zone, damage.lost(zone) + damage.altered(zone, unless=is_parsed), say)
-        jobs = [
-            (path, self._target(zone, path, part))
-            for path, part in zone.parts(zone.manifests())
-            if not is_parsed(path, part)
-        ]
+        jobs = [(path, part) for path, part in zone.parts(zone.manifests()) if not is_parsed(path, part)]
         # DuckDB lets go of the interpreter while it parses, so a second thread can gate the next part.
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             done = Flattened(0, 0, 0)
-            for observations, problems in pool.map(lambda job: self._write(pq.read_table(job[0]), job[1]), jobs):
+            for observations, problems in pool.map(lambda job: self.parse(zone.root, *job), jobs):
                 done = Flattened(done.parts + 1, done.observations + observations, done.problems + problems)
         if gone := damage.in_one_line(damage.lost(zone)):
             say(gone)
@@ -111,25 +106,36 @@ class Observations:
             say(f"parsed {done.observations:,} observations, {done.problems:,} values did not fit")
         return done
 
+    def prepare(self) -> None:
+        """Clears away what another contract parsed."""
+        none = self.folder / "none"
+        if not _typed_file(none).exists():
+            shutil.rmtree(self.root, ignore_errors=True)
+            self._write(OBSERVATION.empty_table(), none)
+
     def files(self, zone: Zone) -> tuple[list[Path], list[Path]]:
         """The Parquet files of typed observations and of problems for what has landed; an empty one leads each list."""
         targets = [
             self.folder / "none",
-            *(self._target(zone, path, part) for path, part in zone.parts(zone.manifests())),
+            *(self._target(zone.root, path, part) for path, part in zone.parts(zone.manifests())),
         ]
         problems = [_problems_file(target) for target in targets]
         return [_typed_file(target) for target in targets], [path for path in problems if path.exists()]
 
-    def _target(self, zone: Zone, path: Path, part: Part) -> Path:
+    def parse(self, landing: Path, path: Path, part: Part) -> tuple[int, int]:
+        """Parses one landed part; returns its observations and problems."""
+        return self._write(pq.read_table(path), self._target(landing, path, part))
+
+    def _target(self, landing: Path, path: Path, part: Part) -> Path:
         """A landed part's place here, without an ending; named by its hash too, so that it stands for this content."""
-        return self.folder / path.relative_to(zone.root).with_name(f"{path.stem}-{part.sha256[:12]}")
+        return self.folder / path.relative_to(landing).with_name(f"{path.stem}-{part.sha256[:12]}")
 
     def _write(self, landed: pa.Table, target: Path) -> tuple[int, int]:
         target.parent.mkdir(parents=True, exist_ok=True)
         batch, problems = _gated(landed)
         if problems.num_rows or not landed.num_rows:
             pq.write_table(problems, _problems_file(target))
-        fresh = target.with_name(f".{target.name}.new")
+        fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
         with connect() as connection:
             connection.execute("set threads = 1")
             connection.register("batch", batch)
