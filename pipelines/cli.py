@@ -5,6 +5,7 @@ proof has a gap, which is printed.
 """
 
 import json
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,14 @@ from pipelines.settings import load_settings
 
 FAILED, USAGE, GAP = 1, 2, 3
 DAY = click.DateTime(formats=["%Y-%m-%d"])
+
+
+def duration(text: str) -> float:
+    """Seconds of 90s, 5m, 8h or 2d."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if found is None or not float(found[1]):
+        raise click.BadParameter(f"{text!r} is no duration such as 90s, 5m, 8h or 2d")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 class Command(click.Group):
@@ -77,6 +86,34 @@ def sync(lane: str, account: str | None) -> None:
     settings.accounts(account)
     settings.check_origin()
     _run("nightly", {"lane": lane} | ({"account": account} if account else {}))
+
+
+@main.command(epilog=example("task-archive observe --every 5m --for 8h"))
+@click.option("--every", type=duration, help="Go on with a pass this often, until --for is over or Ctrl-C.")
+@click.option("--for", "how_long", type=duration, help="For so long; needs --every.")
+@click.option("--account", help="One account; all that have a key otherwise.")
+def observe(every: float | None, how_long: float | None, account: str | None) -> None:
+    """Fetch what changed, lightly: a pass that finds nothing new costs one request and publishes nothing.
+
+    The more often, the better is known when tasks waited, ran and failed: the API overwrites it.
+    """
+    from pipelines import observing
+    from pipelines.terminal import watching
+
+    settings = load_settings()
+    settings.accounts(account)
+    settings.check_origin()
+    if how_long is not None and every is None:
+        raise SettingsError("--for needs --every: how often to look")
+    status = 0
+    try:
+        with watching():
+            for done in observing.passes(settings, account, every, how_long):
+                click.echo(f"{datetime.now():%H:%M:%S} {done.says}", err=done.has_failed)
+                status = FAILED if done.has_failed else GAP if done.has_gap else 0
+    except KeyboardInterrupt:
+        status = 0
+    sys.exit(status)
 
 
 @main.command(epilog=example("task-archive backfill --from 2026-10-01 --to 2026-10-07"))
@@ -167,11 +204,11 @@ def status(as_json: bool) -> None:
     click.echo(f"published  {found.published_version or 'nothing yet: run `task-archive sync`'}")
     for account in found.accounts:
         ago = f", {age(account.unproven_seconds)} ago" if account.unproven_seconds is not None else ""
+        swept, since = account.last_whole_sweep_at, account.seconds_since_whole_sweep
         last = account.last_load
         click.echo(f"account    {account.account}: {account.tasks:,} tasks, {account.open_tasks:,} open")
-        click.echo(
-            f"  proven until  {account.proven_until_at or 'never'}{ago}; last sweep {account.last_sweep_at or 'never'}"
-        )
+        click.echo(f"  proven until  {account.proven_until_at or 'never'}{ago}")
+        click.echo(f"  whole sweep   {swept}, {age(since)} ago" if since is not None else "  whole sweep   never")
         click.echo(
             f"  last load     {last['load_id']}: {last['verdict']}, {last['tasks_seen']:,} tasks met, "
             f"{last['appeared']:,} new, {last['changed']:,} changed"

@@ -8,14 +8,15 @@ from pipelines.defs.resources import Archive
 defs = dg.Definitions(
     assets=[
         landing.account_tasks,
+        landing.observed_tasks,
         landing.created_days,
         landing.refreshed_tasks,
         tables.observations,
         tables.tables,
         published.task_archive,
     ],
-    jobs=[jobs.nightly, jobs.backfill, jobs.refresh],
-    schedules=[jobs.nightly_schedule()],
+    jobs=[jobs.nightly, jobs.observe, jobs.backfill, jobs.refresh],
+    schedules=jobs.schedules(),
     sensors=[sensors.run_failed],
     resources={"archive": Archive()},
     # A run's steps follow one another on one file, under one lock.

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from pipelines.errors import ArchiveError, SettingsError
 from pipelines.landing.lanes import proven_until_ms
-from pipelines.landing.zone import Zone
+from pipelines.landing.zone import MANIFEST, Zone
 from pipelines.settings import Settings
 from pipelines.warehouse.database import connect, quoted
 from pipelines.warehouse.models import published_models, sql_folder
@@ -117,12 +117,14 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class AccountStatus:
-    """What is archived of an account. Ages are of now; None before the first proven load."""
+    """What is archived of an account. Ages are of now; None before the first proven load, or whole sweep."""
 
     account: str
     proven_until_at: str | None
     unproven_seconds: float | None
     last_sweep_at: str | None
+    last_whole_sweep_at: str | None
+    seconds_since_whole_sweep: float | None
     tasks: int
     open_tasks: int
     last_load: dict[str, Any]
@@ -162,16 +164,17 @@ def status(settings: Settings) -> Status:
     for account in sorted({manifest.account for manifest in manifests}):
         loads = [manifest for manifest in manifests if manifest.account == account]
         proven_ms = proven_until_ms(loads)
-        sweeps = [load.finished_at_ms for load in loads if load.lane == "sweep" and load.verdict != "broken"]
+        sweeps = [load for load in loads if load.lane == "sweep" and load.verdict != "broken"]
+        whole_ms = max((load.finished_at_ms or 0 for load in sweeps if load.verdict == "whole"), default=None)
         last = loads[-1]
         accounts.append(
             AccountStatus(
                 account=account,
                 proven_until_at=_iso(proven_ms),
-                unproven_seconds=None
-                if proven_ms is None
-                else round(datetime.now(UTC).timestamp() - proven_ms / 1000, 1),
-                last_sweep_at=_iso(sweeps[-1] if sweeps else None),
+                unproven_seconds=_seconds_since(proven_ms),
+                last_sweep_at=_iso(sweeps[-1].finished_at_ms if sweeps else None),
+                last_whole_sweep_at=_iso(whole_ms),
+                seconds_since_whole_sweep=_seconds_since(whole_ms),
                 tasks=tasks.get(account, (0, 0))[0],
                 open_tasks=tasks.get(account, (0, 0))[1],
                 last_load={
@@ -194,6 +197,29 @@ def status(settings: Settings) -> Status:
     return Status(str(settings.home), version, accounts, open_loads, rows, sizes)
 
 
+def is_behind(settings: Settings) -> bool:
+    """Whether a load has landed that is not published: what came after it failed."""
+    landed = max((path.parent.name for path in settings.landing.glob(f"*/*/{MANIFEST}")), default="")
+    if not landed or not (settings.published / "current").exists():
+        return bool(landed)
+    with published(settings) as connection:
+        last = connection.execute("select max(load_id) from loads").fetchall()[0][0]
+    return landed > (last or "")
+
+
+def open_tasks(settings: Settings, account: str, before_ms: int) -> list[str]:
+    """Ids of an account's open tasks last changed before a time, as published, the longest unseen first."""
+    if not (settings.published / "current").exists():
+        return []
+    with published(settings) as connection:
+        found = connection.execute(
+            "select task_id from tasks where account = ? and phase in ('pending', 'waiting', 'running') "
+            "and deleted_at is null and epoch_ms(updated_at) < ? order by last_seen_at, task_id",
+            [account, before_ms],
+        )
+        return [task_id for (task_id,) in found.fetchall()]
+
+
 def free_bytes(folder: Path) -> int:
     """Room on the disk that holds a folder or its nearest existing parent."""
     while not folder.exists():
@@ -205,6 +231,10 @@ def _iso(millis: int | None) -> str | None:
     if millis is None:
         return None
     return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _seconds_since(millis: int | None) -> float | None:
+    return None if millis is None else round(datetime.now(UTC).timestamp() - millis / 1000, 1)
 
 
 def age(seconds: float) -> str:

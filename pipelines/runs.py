@@ -47,7 +47,11 @@ def run_job(
 
     prepare_instance(settings)
     job = defs.resolve_job_def(name)
-    landing = {"nightly": "landing__account_tasks", "refresh": "landing__refreshed_tasks"}.get(name)
+    landing = {
+        "nightly": "landing__account_tasks",
+        "observe": "landing__observed_tasks",
+        "refresh": "landing__refreshed_tasks",
+    }.get(name)
     try:
         with dg.DagsterInstance.get() as instance:
             result = job.execute_in_process(

@@ -1,15 +1,23 @@
 """The jobs: what the command and the schedules run. Each lands by one lane and goes on to a published version."""
 
+from typing import Any
+
 import dagster as dg
 
-from pipelines.defs.landing import account_tasks, created_days, refreshed_tasks
-from pipelines.errors import SettingsError
+from pipelines.defs.landing import Lane, SyncConfig, account_tasks, created_days, observed_tasks, refreshed_tasks
+from pipelines.errors import ArchiveError, SettingsError
+from pipelines.observing import has_news
 from pipelines.settings import environment_variable, load_settings
 
 nightly = dg.define_asset_job(
     "nightly",
     selection=dg.AssetSelection.assets(account_tasks).downstream(),
     description="What changed since the last proven point, or everything at first.",
+)
+observe = dg.define_asset_job(
+    "observe",
+    selection=dg.AssetSelection.assets(observed_tasks).downstream(),
+    description="What changed since the last proven point, where anything did; made to run all day.",
 )
 backfill = dg.define_asset_job(
     "backfill",
@@ -23,16 +31,33 @@ refresh = dg.define_asset_job(
 )
 
 
-def nightly_schedule() -> dg.ScheduleDefinition:
-    """The nightly job at the time that the settings name. Raises SettingsError where that is no cron line."""
+def schedules() -> list[dg.ScheduleDefinition]:
+    """The schedules at the times that the settings name. Raises SettingsError where one is no cron line."""
+    sweep = dg.RunConfig(ops={"landing__account_tasks": SyncConfig(lane=Lane.sweep)})
+    return [
+        _schedule("nightly", "schedule", job=nightly),
+        _schedule("sweep", "sweep_schedule", job=nightly, run_config=sweep),
+        _schedule("observe", "observe_schedule", is_on=False, job=observe, execution_fn=_where_there_is_news),
+    ]
+
+
+def _schedule(name: str, setting: str, is_on: bool = True, **arguments: Any) -> dg.ScheduleDefinition:
     settings = load_settings()
     try:
         return dg.ScheduleDefinition(
-            name="nightly",
-            job=nightly,
-            cron_schedule=settings.schedule,
+            name=name,
+            cron_schedule=getattr(settings, setting),
             execution_timezone=settings.time_zone,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
+            default_status=dg.DefaultScheduleStatus.RUNNING if is_on else dg.DefaultScheduleStatus.STOPPED,
+            **arguments,
         )
     except dg.DagsterInvalidDefinitionError:
-        raise SettingsError(f"{environment_variable('schedule')} is no cron line: {settings.schedule}") from None
+        raise SettingsError(f"{environment_variable(setting)} is no cron line: {getattr(settings, setting)}") from None
+
+
+def _where_there_is_news(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Looks before it runs: hundreds of idle runs a day would bury the others. A look that fails is left to a run."""
+    try:
+        return dg.RunRequest() if has_news(load_settings()) else dg.SkipReason("nothing new")
+    except ArchiveError:
+        return dg.RunRequest()

@@ -1,6 +1,6 @@
 """From the API to the landing zone: an asset for each way of asking. What it lands counts the same, whichever way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -12,6 +12,7 @@ from pipelines.errors import ArchiveError
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
 from pipelines.livepeer.failures import TransientError
+from pipelines.reading import is_behind, open_tasks
 from pipelines.warehouse.follow import Follower
 
 FIRST_DAY = "2020-01-01"  # before the first task of Livepeer's video API
@@ -38,6 +39,12 @@ class SyncConfig(dg.Config):
     """What a nightly run fetches; no account means all that have a key."""
 
     lane: Lane = Lane.auto
+    account: str | None = None
+
+
+class ObserveConfig(dg.Config):
+    """What an observe run looks at; no account means all that have a key."""
+
     account: str | None = None
 
 
@@ -68,9 +75,32 @@ def _proof(asset: str) -> list[dg.AssetCheckSpec]:
 )
 def account_tasks(context: dg.AssetExecutionContext, config: SyncConfig, archive: Archive) -> dg.MaterializeResult:
     """Tasks of all accounts, nightly: everything at first, then what changed since the last proven point."""
-    return _for_each_account(
-        context, archive, config.account, lambda extraction: extraction.sync(config.lane.value), "account_tasks"
-    )
+    loads = _for_each_account(context, archive, config.account, lambda extraction: extraction.sync(config.lane.value))
+    return _materialized(loads, "account_tasks")
+
+
+@dg.asset(
+    key=["landing", "observed_tasks"],
+    group_name="landing",
+    kinds={"python", "parquet"},
+    output_required=False,
+    check_specs=_proof("observed_tasks"),
+)
+def observed_tasks(
+    context: dg.AssetExecutionContext, config: ObserveConfig, archive: Archive
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    """What changed since the last proven point, and some open tasks. Where nothing changed nothing is materialized, so
+    that nothing downstream runs."""
+    settings = archive.settings
+
+    def observe(extraction: Extraction) -> Manifest | None:
+        return extraction.observe(lambda before_ms: open_tasks(settings, extraction.account, before_ms))
+
+    loads = _for_each_account(context, archive, config.account, observe)
+    if loads or is_behind(settings):
+        yield _materialized(loads, "observed_tasks")
+    else:
+        yield dg.AssetCheckResult(passed=True, check_name=PROOF, description="nothing changed")
 
 
 @dg.asset(
@@ -86,9 +116,8 @@ def created_days(context: dg.AssetExecutionContext, archive: Archive) -> dg.Mate
     """Tasks created on a day (UTC), fetched again: a partition each, one request window for a range of them."""
     window = context.partition_time_window
     from_ms, to_ms = (round(moment.timestamp() * 1000) for moment in (window.start, window.end))
-    return _for_each_account(
-        context, archive, None, lambda extraction: extraction.backfill(from_ms, to_ms), "created_days"
-    )
+    loads = _for_each_account(context, archive, None, lambda extraction: extraction.backfill(from_ms, to_ms))
+    return _materialized(loads, "created_days")
 
 
 @dg.asset(
@@ -100,31 +129,30 @@ def created_days(context: dg.AssetExecutionContext, archive: Archive) -> dg.Mate
 )
 def refreshed_tasks(context: dg.AssetExecutionContext, config: RefreshConfig, archive: Archive) -> dg.MaterializeResult:
     """Single tasks, asked for by their ids."""
-    return _for_each_account(
-        context, archive, config.account, lambda extraction: extraction.refresh(config.task_ids), "refreshed_tasks"
-    )
+    loads = _for_each_account(context, archive, config.account, lambda extraction: extraction.refresh(config.task_ids))
+    return _materialized(loads, "refreshed_tasks")
 
 
 def _for_each_account(
     context: dg.AssetExecutionContext,
     archive: Archive,
     wanted: str | None,
-    run: Callable[[Extraction], Manifest],
-    asset: str,
-) -> dg.MaterializeResult:
+    run: Callable[[Extraction], Manifest | None],
+) -> list[Manifest]:
     """Runs a lane for each account; one account's failure keeps no other from landing, and fails the asset then."""
-    manifests: list[Manifest] = []
+    loads: list[Manifest] = []
     failures: dict[str, ArchiveError] = {}
     settings = archive.settings
     with Follower(settings.landing, settings.observations) as follower:
         listener = replace(archive.listener(context.log.info), landed=follower.take)
         for account in settings.accounts(wanted):
             try:
-                manifests.append(run(Extraction(settings, account, context.run.run_id, listener)))
+                load = run(Extraction(settings, account, context.run.run_id, listener))
+                loads += [load] if load else []
             except ArchiveError as error:
                 failures[account] = error
     if failures:
-        several = len(failures) + len(manifests) > 1
+        several = len(settings.accounts(wanted)) > 1
         raise dg.Failure(
             description="; ".join(
                 f"{account}: {error}" if several else str(error) for account, error in failures.items()
@@ -132,6 +160,11 @@ def _for_each_account(
             allow_retries=FAILS_AT_ONCE not in context.run.tags
             and any(isinstance(error, TransientError) for error in failures.values()),
         )
+    return loads
+
+
+def _materialized(manifests: list[Manifest], asset: str) -> dg.MaterializeResult:
+    """What Dagster shows of the loads that an asset made."""
     return dg.MaterializeResult(
         metadata={
             "tasks seen": sum(manifest.tasks_seen for manifest in manifests),

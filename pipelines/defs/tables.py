@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from pipelines.defs.landing import NIGHTLY_FRESHNESS, account_tasks, created_days, refreshed_tasks
+from pipelines.defs.landing import NIGHTLY_FRESHNESS, account_tasks, created_days, observed_tasks, refreshed_tasks
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError
 from pipelines.landing.zone import Zone
@@ -62,7 +62,7 @@ def _check_specs(model: Model) -> list[dg.AssetCheckSpec]:
     key=OBSERVATIONS,
     group_name="core",
     kinds={"duckdb", "parquet"},
-    deps=[account_tasks, created_days, refreshed_tasks],
+    deps=[account_tasks, observed_tasks, created_days, refreshed_tasks],
 )
 def observations(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
     """Landed payloads, parsed with the contract's types; what does not fit goes to quarantine."""

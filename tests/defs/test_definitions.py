@@ -44,6 +44,7 @@ def test_assets_jobs_and_schedules_are_these() -> None:
     keys = {key.to_user_string() for key in defs.resolve_all_asset_keys()}
     assert keys == {
         "landing/account_tasks",
+        "landing/observed_tasks",
         "landing/created_days",
         "landing/refreshed_tasks",
         "core/observations",
@@ -51,8 +52,13 @@ def test_assets_jobs_and_schedules_are_these() -> None:
         *(f"marts/{table}" for table in MARTS),
         "published/task_archive",
     }
-    assert {job.name for job in defs.jobs or []} == {"nightly", "backfill", "refresh"}
-    assert [schedule.name for schedule in defs.schedules or []] == ["nightly"]
+    assert {job.name for job in defs.jobs or []} == {"nightly", "observe", "backfill", "refresh"}
+    schedules = [schedule for schedule in defs.schedules or [] if isinstance(schedule, dg.ScheduleDefinition)]
+    assert {schedule.name: (schedule.cron_schedule, schedule.default_status.value) for schedule in schedules} == {
+        "nightly": ("15 2 * * *", "RUNNING"),
+        "sweep": ("45 3 * * 0", "RUNNING"),
+        "observe": ("*/5 * * * *", "STOPPED"),
+    }
     assert [sensor.name for sensor in defs.sensors or []] == ["run_failed"]
 
 
@@ -99,6 +105,14 @@ def test_the_nightly_job_publishes_and_shows_what_it_did(simulated: tuple[Simula
     with duckdb.connect(str(settings.published / "task_archive.duckdb"), read_only=True) as connection:
         ids = {row[0] for row in connection.execute("select task_id from tasks").fetchall()}
     assert ids == simulator.ids()
+
+
+def test_the_sweep_schedule_runs_the_nightly_job_by_the_lane_sweep() -> None:
+    schedule = defs.resolve_schedule_def("sweep")
+    (request,) = schedule.evaluate_tick(dg.build_schedule_context()).run_requests or []
+    assert schedule.job_name == "nightly"
+    assert request.run_config["ops"]["landing__account_tasks"]["config"]["lane"] == "sweep"
+    assert dg.validate_run_config(defs.resolve_job_def("nightly"), request.run_config)
 
 
 def test_a_backfill_of_days_is_one_run_and_marks_each_day(simulated: tuple[Simulator, Settings]) -> None:
