@@ -248,9 +248,8 @@ def legacy_import(random: Random, task_id: str) -> Work:
 
 
 def legacy_transcode(random: Random, task_id: str) -> Work:
-    params = {"profile": PROFILES[0]}
     links = {"inputAssetId": uuid4(random), "outputAssetId": uuid4(random)}
-    return Work("transcode", {"transcode": params}, links, _media(random))
+    return Work("transcode", {}, links, _media(random))
 
 
 def unknown(random: Random, task_id: str) -> Work:
@@ -365,7 +364,7 @@ def _import_output(random: Random, work: Work) -> Json:
 
 
 def _transcode_output(random: Random, work: Work) -> Json:
-    return {"transcode": {"asset": {"assetSpec": _asset(random, work.media), "videoFilePath": "video"}}}
+    return {"transcode": {"asset": _asset(random, work.media)}}
 
 
 OUTPUTS: dict[str, Callable[[Random, Work], Json]] = {

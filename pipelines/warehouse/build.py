@@ -106,7 +106,7 @@ def build_empty(settings: Settings) -> list[Built]:
 
 @contextmanager
 def _open(settings: Settings, folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the version being built that sees observations, problems, manifests and settings."""
+    """A connection to the version being built that sees what was parsed, the manifests and the settings."""
     with connect(memory_mb=settings.memory_mb, spill=settings.warehouse / "spill") as connection:
         connection.execute(JOIN_AS_WRITTEN)
         connection.execute(
@@ -114,7 +114,7 @@ def _open(settings: Settings, folder: Path) -> Iterator[duckdb.DuckDBPyConnectio
             f"(storage_version {quoted(STORAGE_VERSION)}, row_group_size {ROWS_PER_GROUP})"
         )
         zone = Zone(settings.landing)
-        for name, files in zip(("observations", "problems"), observations(settings).files(zone), strict=True):
+        for name, files in observations(settings).files(zone).items():
             listed = ", ".join(quoted(str(file)) for file in files)
             connection.execute(f"create view {name} as from read_parquet([{listed}])")
         texts = pa.array([manifests.encode(load).decode() for load in zone.manifests()], pa.string())

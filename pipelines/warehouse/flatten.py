@@ -1,7 +1,8 @@
 """From landed payloads to typed observations: each payload is parsed once, by DuckDB, after the type gate.
 
-A landed part becomes a Parquet file of typed observations in `warehouse/observations/`, and one of problems where
-values did not fit. Both are derived: deleted, they come back from the landing zone; a changed contract makes them anew.
+A landed part becomes a Parquet file of typed observations in `warehouse/observations/`, and where there are any, one of
+values that did not fit and one of paths that the contract does not know. All are derived: deleted, they come back from
+the landing zone; a changed contract makes them anew.
 """
 
 import hashlib
@@ -68,6 +69,18 @@ PROBLEM = pa.schema(
     ]
 )
 
+UNKNOWN = pa.schema(
+    [
+        ("account", pa.string()),
+        ("path", pa.string()),
+        ("observations", pa.int64()),
+        ("first_fetched_at", pa.timestamp("ms", tz="UTC")),
+        ("last_fetched_at", pa.timestamp("ms", tz="UTC")),
+        ("example_task_id", pa.string()),
+        ("example", pa.string()),
+    ]
+)
+
 
 class Flattened(NamedTuple):
     """What a run of flatten did: parts parsed, observations and problems in them."""
@@ -113,14 +126,15 @@ class Observations:
             shutil.rmtree(self.root, ignore_errors=True)
             self._write(OBSERVATION.empty_table(), none)
 
-    def files(self, zone: Zone) -> tuple[list[Path], list[Path]]:
-        """The Parquet files of typed observations and of problems for what has landed; an empty one leads each list."""
-        targets = [
-            self.folder / "none",
-            *(self._target(zone.root, path, part) for path, part in zone.parts(zone.manifests())),
-        ]
-        problems = [_problems_file(target) for target in targets]
-        return [_typed_file(target) for target in targets], [path for path in problems if path.exists()]
+    def files(self, zone: Zone) -> dict[str, list[Path]]:
+        """The Parquet files of what has landed, by what is in them; an empty one leads each list."""
+        parts = zone.parts(zone.manifests())
+        targets = [self.folder / "none", *(self._target(zone.root, path, part) for path, part in parts)]
+        return {
+            "observations": [_typed_file(target) for target in targets],
+            "problems": [path for path in map(_problems_file, targets) if path.exists()],
+            "unknown_paths": [path for path in map(_unknown_file, targets) if path.exists()],
+        }
 
     def parse(self, landing: Path, path: Path, part: Part) -> tuple[int, int]:
         """Parses one landed part; returns its observations and problems."""
@@ -132,9 +146,11 @@ class Observations:
 
     def _write(self, landed: pa.Table, target: Path) -> tuple[int, int]:
         target.parent.mkdir(parents=True, exist_ok=True)
-        batch, problems = _gated(landed)
+        batch, problems, unknown = _gated(landed)
         if problems.num_rows or not landed.num_rows:
             pq.write_table(problems, _problems_file(target))
+        if unknown.num_rows or not landed.num_rows:
+            pq.write_table(unknown, _unknown_file(target))
         fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
         with connect() as connection:
             connection.execute("set threads = 1")
@@ -152,14 +168,20 @@ def _problems_file(target: Path) -> Path:
     return target.with_name(f"{target.name}.problems.parquet")
 
 
-def _gated(table: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """The batch with payloads that DuckDB may parse, and the problems of the others."""
+def _unknown_file(target: Path) -> Path:
+    return target.with_name(f"{target.name}.unknown.parquet")
+
+
+def _gated(table: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """The batch with payloads that DuckDB may parse, the problems of the others, and the paths that are unknown."""
     payloads: list[str | None] = table.column("payload").to_pylist()
     found: list[tuple[int, int, gate.Problem]] = []  # row, number within the row
+    unknown: list[tuple[int, gate.Unknown]] = []
     for row, payload in enumerate(payloads):
         if payload is not None:
-            payloads[row], problems = gate.gate(payload)
+            payloads[row], problems, beyond = gate.gate(payload)
             found += [(row, number, problem) for number, problem in enumerate(problems)]
+            unknown += [(row, each) for each in beyond]
     gated = table.set_column(table.schema.get_field_index("payload"), "payload", pa.array(payloads, pa.string()))
     where = table.take(pa.array([row for row, _, _ in found], pa.int64()))
     columns = {name: where[name] for name in ("account", "load_id", "page", "task_id", "fetched_at")}
@@ -170,4 +192,39 @@ def _gated(table: pa.Table) -> tuple[pa.Table, pa.Table]:
         "value": pa.array([problem.value for _, _, problem in found], pa.string()),
         "reason": pa.array([problem.reason for _, _, problem in found], pa.string()),
     }
-    return gated, pa.table(columns).select(PROBLEM.names).cast(PROBLEM)
+    return gated, pa.table(columns).select(PROBLEM.names).cast(PROBLEM), _by_path(table, unknown)
+
+
+def _by_path(table: pa.Table, unknown: list[tuple[int, gate.Unknown]]) -> pa.Table:
+    """How often each path was met in a batch, when, and an example."""
+    where = table.select(["account", "fetched_at", "task_id"]).take(pa.array([row for row, _ in unknown], pa.int64()))
+    met = pa.table(
+        {
+            "account": where["account"],
+            "fetched_at": where["fetched_at"],
+            "example_task_id": where["task_id"],
+            "path": pa.array([each.path for _, each in unknown], pa.string()),
+            "example": pa.array([each.value for _, each in unknown], pa.string()),
+        }
+    )
+    counts = [
+        ("path", "count"),
+        ("fetched_at", "min"),
+        ("fetched_at", "max"),
+        ("example_task_id", "last"),
+        ("example", "last"),
+    ]
+    grouped = met.group_by(["account", "path"], use_threads=False).aggregate(counts)
+    return (
+        grouped.rename_columns(
+            {
+                "path_count": "observations",
+                "fetched_at_min": "first_fetched_at",
+                "fetched_at_max": "last_fetched_at",
+                "example_task_id_last": "example_task_id",
+                "example_last": "example",
+            }
+        )
+        .select(UNKNOWN.names)
+        .cast(UNKNOWN)
+    )

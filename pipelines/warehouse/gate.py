@@ -7,6 +7,7 @@ other is taken apart here: what does not fit leaves NULL and a problem, which be
 
 import json
 import math
+import re
 from types import GenericAlias
 from typing import Annotated, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from pipelines.livepeer.contract import TASK, Kind, Shape
 INT64 = (-(2**63), 2**63 - 1)
 MILLIS = (-62_135_596_800_000, 253_402_300_799_999)
 LONGEST_VALUE = 200
+_POSITION = re.compile(r"\[\d+\]")
 
 
 class Problem(NamedTuple):
@@ -27,11 +29,20 @@ class Problem(NamedTuple):
     reason: str
 
 
+class Unknown(NamedTuple):
+    """A value where the contract knows no field: its path, list positions left out, and the value, shortened."""
+
+    path: str
+    value: str
+
+
 class Gated(NamedTuple):
-    """A payload that fits the contract, or None where there is no task in it, and what was left out to get there."""
+    """A payload that fits the contract, or None where there is no task in it; what was left out to get there, and what
+    the contract does not know."""
 
     payload: str | None
     problems: list[Problem]
+    unknown: list[Unknown]
 
 
 _SCALARS: dict[Kind, Any] = {
@@ -81,38 +92,27 @@ def gate(payload: str) -> Gated:
     data = payload.encode()
     try:
         task = _decoder.decode(data)
-        if task.f0 and (len(_encoder.encode(task)) == len(data) or not _has_equal_keys(payload)):
-            return Gated(payload, [])
+        if task.f0 and len(_encoder.encode(task)) == len(data):
+            return Gated(payload, [], [])
     except (msgspec.DecodeError, RecursionError):
         pass
     return _inspect(payload)
 
 
-def _has_equal_keys(payload: str) -> bool:
-    found = False
-
-    def look(pairs: list[tuple[str, Any]]) -> None:
-        nonlocal found
-        found = found or len({key for key, _ in pairs}) < len(pairs)
-
-    json.loads(payload, object_pairs_hook=look)
-    return found
-
-
 def _inspect(payload: str) -> Gated:
-    problems: list[Problem] = []
+    found = Gated(payload, [], [])
     try:
         task = json.loads(
             payload, object_pairs_hook=_Pairs, parse_int=_Verbatim, parse_float=_Verbatim, parse_constant=_Verbatim
         )
-        fitted = _fit(TASK, task, "$", problems)
+        fitted = _fit(TASK, task, "$", found)
         if not isinstance(fitted, dict) or not fitted.get("id"):
-            return Gated(None, [Problem("$", _short(payload), "is no task: it has no id")])
-        return Gated(_dump(fitted), problems)
+            return Gated(None, [Problem("$", _short(payload), "is no task: it has no id")], [])
+        return found._replace(payload=_dump(fitted)) if found.problems else found
     except RecursionError:
-        return Gated(None, [Problem("$", _short(payload), "is nested too deeply to be read")])
+        return Gated(None, [Problem("$", _short(payload), "is nested too deeply to be read")], [])
     except ValueError as error:
-        return Gated(None, [Problem("$", _short(payload), f"is no JSON: {error}")])
+        return Gated(None, [Problem("$", _short(payload), f"is no JSON: {error}")], [])
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -123,30 +123,34 @@ class _Verbatim(str):
     """JSON text that is written again as it stands: numbers as they were spelt, NaN included."""
 
 
-def _fit(shape: Shape, value: Any, path: str, problems: list[Problem]) -> Any:
-    """The part of `value` that fits `shape`; adds a problem for each that does not. None stands for null."""
+def _fit(shape: Shape, value: Any, path: str, found: Gated) -> Any:
+    """The part of `value` that fits `shape`; adds to `found` what does not and what is unknown. None is null."""
     if value is None:
         return None
     if isinstance(shape, Kind):
-        return _fit_scalar(shape, value, path, problems)
+        return _fit_scalar(shape, value, path, found)
     if isinstance(shape, list):
         if isinstance(value, list) and not isinstance(value, _Pairs):
-            return [_fit(shape[0], item, f"{path}[{index}]", problems) for index, item in enumerate(value)]
+            return [_fit(shape[0], item, f"{path}[{index}]", found) for index, item in enumerate(value)]
     elif isinstance(value, _Pairs):
         fields: dict[str, Any] = {}
         for key, inner in value:
             if key in shape:
                 if key in fields:
-                    problems.append(
+                    found.problems.append(
                         Problem(f"{path}.{key}", _short(_dump(fields[key])), "is given twice: the last one counts")
                     )
-                fields[key] = _fit(shape[key], inner, f"{path}.{key}", problems)
+                fields[key] = _fit(shape[key], inner, f"{path}.{key}", found)
+            else:
+                found.unknown.append(Unknown(_POSITION.sub("[]", f"{path}.{key}"), _short(_dump(inner))))
         return fields
-    problems.append(Problem(path, _short(_dump(value)), "is no list" if isinstance(shape, list) else "is no object"))
+    found.problems.append(
+        Problem(path, _short(_dump(value)), "is no list" if isinstance(shape, list) else "is no object")
+    )
     return None
 
 
-def _fit_scalar(kind: Kind, value: Any, path: str, problems: list[Problem]) -> Any:
+def _fit_scalar(kind: Kind, value: Any, path: str, found: Gated) -> Any:
     fitted: Any = None
     reason = f"is no {kind.name.lower()}" if kind is not Kind.MILLIS else "is no time in milliseconds"
     if kind is Kind.JSON:
@@ -161,7 +165,7 @@ def _fit_scalar(kind: Kind, value: Any, path: str, problems: list[Problem]) -> A
     elif kind in (Kind.INTEGER, Kind.MILLIS) and isinstance(value, _Verbatim):
         fitted, reason = _whole(value, *(INT64 if kind is Kind.INTEGER else MILLIS))
     if reason:
-        problems.append(Problem(path, _short(_dump(value)), reason))
+        found.problems.append(Problem(path, _short(_dump(value)), reason))
     return fitted
 
 

@@ -1,0 +1,103 @@
+-- Where payloads left the contract: fields that it does not know, values of other types, phases and task types unknown
+-- to us, fields missing that every task has. Nothing of it is lost: payloads are kept whole in the landing zone, and
+-- once the contract is extended, `task-archive rebuild` fills the new columns and empties this.
+-- key: account, kind, path
+-- check: observations > 0
+-- warn: not is_new
+
+with met as (
+    select
+        account,
+        'unknown path' as kind,
+        path,
+        observations,
+        first_fetched_at,
+        last_fetched_at,
+        example_task_id,
+        example
+    from unknown_paths
+    union all
+    select
+        account,
+        case when path = '$' then 'no task' else 'other type' end as kind,
+        regexp_replace(path, '\[\d+\]', '[]', 'g') as path,
+        1 as observations,
+        fetched_at as first_fetched_at,
+        fetched_at as last_fetched_at,
+        task_id as example_task_id,
+        value as example
+    from problems
+    union all
+    select
+        account,
+        'unknown phase' as kind,
+        '$.status.phase = ' || task.status.phase as path,
+        1 as observations,
+        fetched_at as first_fetched_at,
+        fetched_at as last_fetched_at,
+        task_id as example_task_id,
+        task.status.phase as example
+    from observations
+    where task.status.phase not in ('pending', 'waiting', 'running', 'completed', 'failed', 'cancelled')
+    union all
+    select
+        account,
+        'unknown type' as kind,
+        '$.type = ' || task.type as path,
+        1 as observations,
+        fetched_at as first_fetched_at,
+        fetched_at as last_fetched_at,
+        task_id as example_task_id,
+        task.type as example
+    from observations
+    where task.type not in ('upload', 'import', 'clip', 'transcode', 'transcode-file', 'export', 'export-data')
+    union all
+    select
+        account,
+        'missing path' as kind,
+        absent.path as path,
+        1 as observations,
+        fetched_at as first_fetched_at,
+        fetched_at as last_fetched_at,
+        task_id as example_task_id,
+        null as example
+    from (
+        select
+            account,
+            fetched_at,
+            task_id,
+            unnest([
+                case when task.type is null then '$.type' end,
+                case when task.createdAt is null then '$.createdAt' end,
+                case when task.status.phase is null then '$.status.phase' end,
+                case when task.status.updatedAt is null then '$.status.updatedAt' end
+            ]) as path
+        from observations
+        where
+            task.id is not null
+            and (
+                task.type is null or task.createdAt is null or task.status.phase is null
+                or task.status.updatedAt is null
+            )
+    ) as absent
+    where absent.path is not null
+),
+
+clock as (
+    select account, max(finished_at) as now_at from loads group by account
+)
+
+select
+    met.account as account,                                                   -- account of the load
+    kind,                                                                     -- unknown path, other type, unknown phase, unknown type, missing path or no task
+    path,                                                                     -- where in the payload, as a JSON path, positions in lists left out; with the value for phases and types
+    cast(sum(observations) as bigint) as observations,                        -- observed states in which it was met
+    min(first_fetched_at) as first_seen_at,                                   -- first fetched, UTC
+    max(last_fetched_at) as last_seen_at,                                     -- last fetched, UTC
+    max_by(example_task_id, row(last_fetched_at, example_task_id, example)) as example_task_id, -- a task that has it; null where the payload has no id
+    max_by(example, row(last_fetched_at, example_task_id, example)) as example, -- its value, shortened to 200 characters, secrets redacted
+    min(first_fetched_at) > max(clock.now_at) - interval 7 days as is_new     -- whether it was first met in the last 7 days of the account's loads
+from met
+left join clock on met.account = clock.account
+group by met.account, kind, path
+order by met.account, kind, path
