@@ -155,7 +155,8 @@ def refresh(task_ids: tuple[str, ...], account: str | None) -> None:
     help="json: an object a line.",
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file.")
-def query(sql_or_name: str | None, form: str, output: Path | None) -> None:
+@click.option("--as-of", metavar="TIMESTAMP", help="Answer as a version published then would have; UTC unless it says.")
+def query(sql_or_name: str | None, form: str, output: Path | None, as_of: str | None) -> None:
     """Ask the published version: SQL, or the NAME of a query; without either, list the names."""
     from pipelines.reading import named_queries, run_query, sql_of
 
@@ -163,7 +164,7 @@ def query(sql_or_name: str | None, form: str, output: Path | None) -> None:
         for name, answers in named_queries().items():
             click.echo(f"{name:24} {answers}")
         return
-    run_query(load_settings(), sql_of(sql_or_name), form, output)
+    run_query(load_settings(), sql_of(sql_or_name), form, output, as_of)
 
 
 @main.command(epilog=example("task-archive verify --account default"))

@@ -21,7 +21,7 @@ from pipelines.landing.lanes import proven_until_ms
 from pipelines.landing.zone import MANIFEST, Zone
 from pipelines.settings import Settings
 from pipelines.warehouse.database import connect, quoted
-from pipelines.warehouse.models import published_models, sql_folder
+from pipelines.warehouse.models import Model, load_macros, published_models, sql_folder
 from pipelines.warehouse.publish import current_database
 
 
@@ -53,9 +53,59 @@ def published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def run_query(settings: Settings, sql: str, form: str, output: Path | None) -> None:
+@contextmanager
+def published_as_of(settings: Settings, moment: datetime) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection on which every table stands as a version published at that moment held it.
+
+    What was known then is cut out of the published version, the tables made from it are their .sql files' SELECTs over
+    that. What cannot be cut refuses to answer. Raises SettingsError for a moment that the archive knows nothing of.
+    """
+    with connect() as connection:
+        connection.execute(f"attach {quoted(str(current_database(settings)))} as published (read_only)")
+        known_from, known_until = connection.execute("select min(finished_at), now() from published.loads").fetchall()[
+            0
+        ]
+        if known_from is None or not known_from <= moment <= known_until:
+            raise SettingsError(
+                f"nothing can be said as of {_plain(moment)}: "
+                + (f"the first load was complete at {_plain(known_from)}" if moment < known_until else "it is to come")
+            )
+        connection.execute("create schema as_of")
+        connection.execute("set search_path = 'memory.as_of,published.main'")
+        then = f"timestamptz {quoted(moment.isoformat())}"
+        for model in published_models():
+            connection.execute(f"create view as_of.{model.name} as {_as_of(model, then)}")
+        yield connection
+
+
+def _as_of(model: Model, then: str) -> str:
+    """A table's SELECT as of a moment."""
+    if model.name in {macro.name.removesuffix("_as_of") for macro in load_macros()}:
+        return f"from {model.name}_as_of({then})"
+    if model.name == "loads":
+        return f"from published.loads where finished_at <= {then}"
+    if model.name == "quarantine":
+        return "from published.quarantine where load_id in (select load_id from loads)"
+    if model.name == "thresholds":
+        return "from published.thresholds"
+    if model.layer == "core" or model.name == "superseded_tasks":
+        why = f"{model.name} cannot be asked as of an earlier time: it holds what belongs to the newest states only"
+        return f"from published.{model.name} where error({quoted(why)})"
+    return model.sql
+
+
+def moment_of(text: str) -> datetime:
+    """An ISO date or timestamp, in UTC where it names no zone. Raises SettingsError where it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"{text!r} is no ISO date or timestamp such as 2026-11-17 or 2026-11-17T06:00") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def run_query(settings: Settings, sql: str, form: str, output: Path | None, as_of: str | None = None) -> None:
     """Runs SQL and writes the rows as table, csv, json or parquet. Raises QueryError where DuckDB refuses it."""
-    with published(settings) as connection:
+    with published(settings) if as_of is None else published_as_of(settings, moment_of(as_of)) as connection:
         try:
             if form == "parquet":
                 if output is None:

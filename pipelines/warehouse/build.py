@@ -25,7 +25,7 @@ from pipelines.landing.zone import Zone, write_durably
 from pipelines.settings import Settings
 from pipelines.warehouse.database import STORAGE_VERSION, connect, prepare, quoted
 from pipelines.warehouse.flatten import Observations
-from pipelines.warehouse.models import PUBLISHED_LAYERS, Check, Model, load_models
+from pipelines.warehouse.models import PUBLISHED_LAYERS, Check, Model, load_macros, load_models
 
 DATABASE = "task_archive.duckdb"
 PARQUET = "parquet"
@@ -90,6 +90,7 @@ def build_version(settings: Settings, folder: Path | None = None) -> Iterator[Bu
             rows[built.model.name] = built.rows
             sound = sound and all(each.passed or each.check.severity == "warn" for each in built.outcomes)
             yield built
+        _create_macros(connection)
     if sound:
         version = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -128,6 +129,15 @@ def _open(settings: Settings, folder: Path) -> Iterator[duckdb.DuckDBPyConnectio
         yield connection
 
 
+@contextmanager
+def _session(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A session of its own on the version being built, where the tables and the internal relations are found."""
+    with connection.cursor() as session:
+        prepare(session)
+        session.execute(f"set search_path = '{TABLES}.main,{INTERNAL}.main'")
+        yield session
+
+
 def _in_parallel(connection: duckdb.DuckDBPyConnection, folder: Path) -> Iterator[Built]:
     """Makes the tables as soon as what they read is there, and checks and exports each while the next are made."""
     models = load_models()
@@ -143,9 +153,7 @@ def _in_parallel(connection: duckdb.DuckDBPyConnection, folder: Path) -> Iterato
     plan.prepare()
 
     def work(name: str, finish: bool) -> Built | None:
-        with connection.cursor() as session:
-            prepare(session)
-            session.execute(f"set search_path = '{TABLES}.main,{INTERNAL}.main'")
+        with _session(connection) as session:
             if finish:
                 return _finish(session, models[name], folder / PARQUET)
             _make(session, models[name])
@@ -185,6 +193,13 @@ def _finish(session: duckdb.DuckDBPyConnection, model: Model, parquet: Path) -> 
     outcomes = [_run_check(session, check) for check in model.checks]
     rows = _export(session, model, parquet / model.name / f"{model.name}.parquet")
     return Built(model, rows, columns, outcomes)
+
+
+def _create_macros(connection: duckdb.DuckDBPyConnection) -> None:
+    with _session(connection) as session:
+        for macro in load_macros():
+            session.execute(f"create macro {macro.name}({macro.takes}) as table {macro.sql}")
+            session.execute(f"comment on macro table {macro.name} is {quoted(macro.description)}")
 
 
 def _run_check(session: duckdb.DuckDBPyConnection, check: Check) -> Outcome:

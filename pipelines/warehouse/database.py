@@ -11,8 +11,12 @@ from pipelines.errors import WarehouseError
 # DuckDB 1.4, 1.5 and 2 all open this; BI servers are slow to follow.
 STORAGE_VERSION = "v1.4.0"
 
-# Spark SQL's function that the marts use and DuckDB lacks, so that the same files run in both.
-SPARK_MACROS = "create or replace temp macro unix_millis(moment) as epoch_ms(moment)"
+# Spark SQL's functions that the marts use and DuckDB lacks, so that the same files run in both.
+SPARK_MACROS = """
+create or replace temp macro unix_millis(moment) as epoch_ms(moment);
+create or replace temp macro sequence(first, last, step) as generate_series(first, last, step);
+create or replace temp macro explode(list) as unnest(list);
+"""
 
 
 @contextmanager

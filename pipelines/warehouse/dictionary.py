@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.settings import Settings
 from pipelines.warehouse import build
-from pipelines.warehouse.models import load_models
+from pipelines.warehouse.models import load_macros, load_models
 
 OPENING = """# Data dictionary
 
@@ -16,7 +16,7 @@ sends a secret stands a `redacted-…` fingerprint: equal secrets have equal fin
 
 
 def dictionary() -> str:
-    """Every published table with its key, checks and columns, as Markdown. Types come from building them empty."""
+    """Every published table with its key, checks and columns, and the macros. Types come from building them empty."""
     sections = [OPENING]
     with tempfile.TemporaryDirectory() as folder:
         for table in build.build_empty(Settings(home=Path(folder))):
@@ -27,6 +27,8 @@ def dictionary() -> str:
             lines += ["", "| column | type | meaning |", "| --- | --- | --- |"]
             lines += [f"| {name} | {_shown(kind)} | {model.columns[name]} |" for name, kind in table.columns]
             sections.append("\n".join(lines) + "\n")
+    for macro in load_macros():
+        sections.append(f"## {macro.name}({macro.takes})\n\nTable macro. {macro.description}\n")
     return "\n".join(sections)
 
 

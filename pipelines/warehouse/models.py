@@ -7,8 +7,11 @@ A file opens with comment lines: what the table is, then directives:
     -- check: condition    holds for every row, or nothing is published
     -- warn: condition     holds for every row, or it is reported
     -- as: view            how an internal relation is made, view or table
+    -- like: tasks, reading superseded for newest      instead of a SELECT: that of the table, over another relation
 
 Then one SELECT, each column with a trailing comment. What a table reads is read from its SQL.
+
+The files of `sql/macros` are table macros of the published file: `-- takes: moment` names the parameters.
 """
 
 import re
@@ -23,8 +26,8 @@ from sqlglot import exp
 from pipelines.errors import WarehouseError
 
 # Internal layers feed the others and are not published.
-LAYERS = ("landing", "core", "marts")
-PUBLISHED_LAYERS = ("core", "marts")
+LAYERS = ("landing", "core", "history", "marts")
+PUBLISHED_LAYERS = ("core", "history", "marts")
 
 Severity = Literal["error", "warn"]
 
@@ -61,6 +64,31 @@ class Model:
     sql: str
 
 
+@dataclass(frozen=True)
+class Macro:
+    """A table macro: its name, parameters, meaning and SELECT."""
+
+    name: str
+    takes: str
+    description: str
+    sql: str
+
+
+@cache
+def load_macros() -> list[Macro]:
+    """The table macros of the published file. Raises WarehouseError on a file that breaks the rules."""
+    macros = []
+    for path in sorted((sql_folder() / "macros").glob("*.sql")):
+        text, place = path.read_text(), f"sql/macros/{path.name}"
+        header, directives = _header(text, place, ("takes",))
+        if not header or "takes" not in directives:
+            raise WarehouseError(
+                f"{place}: say in the first comment lines what it gives and in `-- takes:` what it takes"
+            )
+        macros.append(Macro(path.stem, directives["takes"][0], header, text.strip()))
+    return macros
+
+
 @cache
 def load_models() -> dict[str, Model]:
     """Every table by name, in build order. Raises WarehouseError on a file that breaks the rules."""
@@ -79,9 +107,13 @@ def published_models() -> list[Model]:
 def parse_model(layer: str, name: str, text: str) -> Model:
     """One .sql file. Raises WarehouseError where a column has no meaning or a directive is unknown."""
     place = f"sql/{layer}/{name}.sql"
-    header, directives = _header(text, place)
+    header, directives = _header(text, place, ("key", "parent", "check", "warn", "as", "like"))
     if not header:
         raise WarehouseError(f"{place}: say in the first comment lines what the table is")
+    sql, replaced = text.strip(), {}
+    if "like" in directives:
+        text, relation, instead_of = _like(directives["like"][0], place)
+        sql, replaced = f"with {instead_of} as (from {relation})\nfrom (\n{text}\n)", {instead_of: relation}
     try:
         tree = sqlglot.parse_one(text, read="duckdb")
     except sqlglot.ParseError as error:
@@ -89,6 +121,7 @@ def parse_model(layer: str, name: str, text: str) -> Model:
     if not isinstance(tree, exp.Select):
         raise WarehouseError(f"{place}: must hold one SELECT")
     inner = {cte.alias for cte in tree.ctes}
+    read = {table.name for table in tree.find_all(exp.Table) if table.name and table.name not in inner}
     columns = {} if layer == "landing" else _columns(tree, place)
     key = tuple(part.strip() for value in directives.get("key", []) for part in value.split(","))
     if layer != "landing" and not key:
@@ -100,14 +133,23 @@ def parse_model(layer: str, name: str, text: str) -> Model:
         columns=columns,
         key=key,
         checks=tuple(_checks(name, key, directives)),
-        reads=frozenset(table.name for table in tree.find_all(exp.Table) if table.name and table.name not in inner),
+        reads=frozenset(replaced.get(table, table) for table in read),
         parents=tuple(directives.get("parent", [])),
         form=directives.get("as", ["table"])[0],
-        sql=text.strip(),
+        sql=sql,
     )
 
 
-def _header(text: str, place: str) -> tuple[str, dict[str, list[str]]]:
+def _like(directive: str, place: str) -> tuple[str, str, str]:
+    """What a `like` directive names: the table's text, the relation to read, and the one that it stands for."""
+    found = re.fullmatch(r"(\w+), reading (\w+) for (\w+)", directive)
+    files = list(sql_folder().glob(f"*/{found[1]}.sql")) if found else []
+    if found is None or not files:
+        raise WarehouseError(f"{place}: write `-- like: TABLE, reading RELATION for RELATION`, not `{directive}`")
+    return files[0].read_text().strip(), found[2], found[3]
+
+
+def _header(text: str, place: str, known: tuple[str, ...]) -> tuple[str, dict[str, list[str]]]:
     words: list[str] = []
     directives: dict[str, list[str]] = {}
     for line in text.lstrip().splitlines():
@@ -117,10 +159,10 @@ def _header(text: str, place: str) -> tuple[str, dict[str, list[str]]]:
         found = re.match(r"([a-z]+): (.+)", content)
         if found is None:
             words.append(content)
-        elif found[1] in ("key", "parent", "check", "warn", "as"):
+        elif found[1] in known:
             directives.setdefault(found[1], []).append(found[2].strip())
         else:
-            raise WarehouseError(f"{place}: unknown directive `{found[1]}:`; known are key, parent, check, warn, as")
+            raise WarehouseError(f"{place}: unknown directive `{found[1]}:`; known are {', '.join(known)}")
     return " ".join(words), directives
 
 

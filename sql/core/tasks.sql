@@ -1,6 +1,8 @@
 -- Every task the archive ever saw, one row each, in its newest observed state.
 -- key: task_id
 -- check: first_seen_at <= last_seen_at
+-- warn: deleted_after_at is null or deleted_after_at <= deleted_at
+-- warn: observed_at <= known_at
 -- warn: phase in ('pending', 'waiting', 'running', 'completed', 'failed', 'cancelled')
 -- warn: type in ('upload', 'import', 'clip', 'transcode', 'transcode-file', 'export', 'export-data')
 -- warn: created_at <= updated_at
@@ -136,9 +138,12 @@ select
     make_timestamptz(asset.status.updatedAt * 1000) as asset_updated_at,      -- when the asset's status changed, UTC
     asset.status.progress as asset_progress,                                  -- progress of the asset, 0 to 1
     asset.status.errorMessage as asset_error_message,                         -- why making the asset failed
-    deleted_at,                                                               -- when the API was first seen not to have it any more, UTC; null while it has
+    deleted_at,                                                               -- when the API was first seen not to have it any more since it was last seen there, UTC; null while it has
+    deleted_after_at,                                                         -- when it was last known to be there before that, UTC: the deletion lies between
     first_seen_at,                                                            -- when the archive first saw it, UTC
-    last_seen_at,                                                             -- when the API was last known to show it: fetched, or met by a proven sweep, UTC
+    last_seen_at,                                                             -- when the API was last known to show it: fetched, or still listed when a proven sweep began, UTC
+    observed_at,                                                              -- when it was first fetched in this state, its deletion included, UTC
+    known_at,                                                                 -- when the load that did so was complete, UTC: versions published from then on hold this state
     load_id,                                                                  -- load that brought this state
     payload_sha256                                                            -- hash of the redacted payload in the landing zone
 from states

@@ -19,7 +19,11 @@ from pipelines.simulator import Simulator
 ROOT = Path(__file__).parent.parent.parent
 
 CORE = ["files", "hashes", "loads", "profiles", "quarantine", "tasks", "thresholds", "tracks"]
-MARTS = ["daily_task_stats", "failure_reasons", "hourly_throughput", "task_durations"]
+HISTORY = ["superseded_tasks", "task_attempts", "task_history", "task_intervals"]
+MARTS = [
+    "attempt_errors", "daily_history_stats", "daily_task_stats", "failure_reasons", "hourly_backlog",
+    "hourly_throughput", "processing_times", "task_durations",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -49,6 +53,7 @@ def test_assets_jobs_and_schedules_are_these() -> None:
         "landing/refreshed_tasks",
         "core/observations",
         *(f"core/{table}" for table in CORE),
+        *(f"history/{table}" for table in HISTORY),
         *(f"marts/{table}" for table in MARTS),
         "published/task_archive",
     }
@@ -69,6 +74,9 @@ def test_lineage_is_read_from_the_sql() -> None:
         return {parent.to_user_string() for parent in graph.get(dg.AssetKey(list(key))).parent_keys}
 
     assert parents("core", "tasks") == {"core/observations", "core/loads"}
+    assert parents("history", "task_history") == {"core/observations", "core/loads"}
+    assert parents("history", "superseded_tasks") == {"core/observations", "core/loads"}
+    assert parents("history", "task_attempts") == {"history/task_intervals"}
     assert parents("marts", "failure_reasons") == {"core/tasks"}
     assert parents("marts", "daily_task_stats") == {
         "core/tasks",

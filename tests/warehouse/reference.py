@@ -228,7 +228,10 @@ JSON_COLUMNS = {
     "asset_source_encryption", "asset_nft_metadata",
 }  # fmt: skip
 # Columns of the tasks table that tell of the archive, not of the payload.
-ABOUT_THE_ARCHIVE = {"task_id", "account", "deleted_at", "first_seen_at", "last_seen_at", "load_id", "payload_sha256"}
+ABOUT_THE_ARCHIVE = {
+    "task_id", "account", "deleted_at", "deleted_after_at", "first_seen_at", "last_seen_at", "observed_at", "known_at",
+    "load_id", "payload_sha256",
+}  # fmt: skip
 
 PROFILE: dict[str, Reader] = {
     "name": first(text, "name"),

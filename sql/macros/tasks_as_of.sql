@@ -1,0 +1,29 @@
+-- The tasks table as it stood at a moment: what the loads that were complete by then had told of each task, with the
+-- same columns. `from tasks_as_of(timestamptz '2026-11-17 06:00:00+00')`.
+-- takes: moment
+
+with swept as (
+    select account, max(started_at) as started_at
+    from main.loads
+    where lane = 'sweep' and verdict != 'broken' and finished_at <= moment
+    group by account
+),
+
+replaced as (
+    select s.task_id, max(s.known_at) as known_at
+    from main.superseded_tasks as s
+    where s.known_at <= moment and s.task_id not in (select t.task_id from main.tasks as t where t.known_at <= moment)
+    group by s.task_id
+),
+
+stood as (
+    from main.tasks
+    where known_at <= moment
+    union all
+    from main.superseded_tasks
+    semi join replaced using (task_id, known_at)
+)
+
+select stood.* replace (least(stood.last_seen_at, greatest(stood.observed_at, swept.started_at)) as last_seen_at)
+from stood
+left join swept using (account)
