@@ -16,7 +16,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help setup demo test test-all check docs bench dagster lock clean
+.PHONY: help setup demo test test-all reliability check docs bench dagster lock clean
 
 help:             ## this list
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1|\2/p' Makefile | column -t -s'|'
@@ -31,6 +31,9 @@ test: $(READY)    ## the tests
 
 test-all: $(READY) ## the tests and the slow proofs
 	@$(BIN)/python -m pytest
+
+reliability: $(READY) ## kills, faults and hostile payloads by the hundred; writes their figures into docs/reliability.md
+	@$(BIN)/python -m pytest tests/hostile --figures docs/reliability.md
 
 check: $(READY)   ## lint, format, types, lock and generated docs
 	@$(BIN)/ruff check .
