@@ -7,6 +7,7 @@ proof has a gap, which is printed.
 import json
 import re
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,29 @@ def verify(account: str | None, landing: bool, as_json: bool) -> None:
     sys.exit(0 if is_well else GAP)
 
 
+@main.command(epilog=example("task-archive rebuild --verify"))
+@click.option("--verify", "compares", is_flag=True, help="Publish nothing: compare what is published with it.")
+@click.option("--json", "as_json", is_flag=True, help="With --verify: for machines.")
+def rebuild(compares: bool, as_json: bool) -> None:
+    """Make every table again from the landing zone, and publish. Asks the API nothing."""
+    if not compares:
+        _run("rebuild")
+        return
+    from pipelines.defs.resources import locked
+    from pipelines.warehouse.rebuild import compare_with_rebuilt
+
+    settings = load_settings()
+    lock = locked(settings)
+    try:
+        compared = compare_with_rebuilt(settings, lambda line: click.echo(line, err=True))
+    finally:
+        lock.release()
+    lines = [line for table in compared for line in table.lines()]
+    found = {"tables": [asdict(table) | {"is_equal": table.is_equal} for table in compared]}
+    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines))
+    sys.exit(0 if all(table.is_equal for table in compared) else GAP)
+
+
 @main.command(epilog=example("task-archive status --json"))
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def status(as_json: bool) -> None:
@@ -280,6 +304,8 @@ def ui(port: int) -> None:
 
 def _run(job: str, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None) -> None:
     """Runs a job, prints what came of it, and leaves with its exit status."""
+    from pipelines.landing.damage import in_one_line, lost
+    from pipelines.landing.zone import Zone
     from pipelines.runs import run_job
     from pipelines.terminal import print_loads, watching
 
@@ -292,6 +318,8 @@ def _run(job: str, config: dict[str, Any] | None = None, tags: dict[str, str] | 
         sys.exit(130)
     print_loads(done.loads)
     click.echo(f"published  {settings.published / 'task_archive.duckdb'}")
+    if gone := in_one_line(lost(Zone(settings.landing))):
+        click.echo(f"damaged    {gone}")
     if not done.is_proven:
         sys.exit(GAP)
 

@@ -15,7 +15,7 @@ defs = dg.Definitions(
         tables.tables,
         published.task_archive,
     ],
-    jobs=[jobs.nightly, jobs.observe, jobs.backfill, jobs.refresh],
+    jobs=[jobs.nightly, jobs.observe, jobs.backfill, jobs.refresh, jobs.rebuild],
     schedules=jobs.schedules(),
     sensors=[sensors.run_failed],
     resources={"archive": Archive()},

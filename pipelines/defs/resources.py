@@ -19,6 +19,20 @@ SECONDS_BETWEEN_LINES = 5.0
 listener_of_this_process: ContextVar[Listener | None] = ContextVar("listener_of_this_process", default=None)
 
 
+def locked(settings: Settings) -> FileLock:
+    """The archive's lock, taken; the system drops it when the process dies. Raises Busy after the wait."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.home / ".lock")
+    try:
+        lock.acquire(timeout=settings.lock_wait_seconds)
+    except Timeout:
+        raise Busy(
+            f"another run holds {settings.home}; waited {settings.lock_wait_seconds:g} s "
+            "(TASK_ARCHIVE_LOCK_WAIT_SECONDS)"
+        ) from None
+    return lock
+
+
 class Archive(dg.ConfigurableResource[Any]):
     """The archive of the home that the environment names, held by one run at a time."""
 
@@ -31,17 +45,9 @@ class Archive(dg.ConfigurableResource[Any]):
         return self._settings
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Takes the lock; the system drops it when the process dies. Raises Busy after the wait."""
+        """Takes the lock."""
         self._settings = load_settings()
-        self._settings.home.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self._settings.home / ".lock")
-        try:
-            self._lock.acquire(timeout=self._settings.lock_wait_seconds)
-        except Timeout:
-            raise Busy(
-                f"another run holds {self._settings.home}; waited {self._settings.lock_wait_seconds:g} s "
-                "(TASK_ARCHIVE_LOCK_WAIT_SECONDS)"
-            ) from None
+        self._lock = locked(self._settings)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Gives the lock back."""

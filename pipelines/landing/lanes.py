@@ -110,6 +110,7 @@ class Extraction:
 
         open_tasks: ids of those last changed before a time, the longest unseen first. They are asked for in turn.
         """
+        self._set_damage_aside()
         loads = self.zone.manifests(self.account)
         with self.client:
             look = self._look(loads)

@@ -119,11 +119,15 @@ class Observations:
             say(f"parsed {done.observations:,} observations, {done.problems:,} values did not fit")
         return done
 
+    def drop(self) -> None:
+        """Forgets what was parsed."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
     def prepare(self) -> None:
         """Clears away what another contract parsed."""
         none = self.folder / "none"
         if not _typed_file(none).exists():
-            shutil.rmtree(self.root, ignore_errors=True)
+            self.drop()
             self._write(OBSERVATION.empty_table(), none)
 
     def files(self, zone: Zone) -> dict[str, list[Path]]:

@@ -17,9 +17,10 @@ select
         where media_duration_seconds > longest_plausible_media_seconds
             or asset_size_bytes > largest_plausible_asset_bytes
     ) as implausible_tasks,                                                   -- of which with a duration or size beyond the thresholds, left out of the sums
-    coalesce(sum(media_duration_seconds) filter (
-        where media_duration_seconds <= longest_plausible_media_seconds
-    ), 0) / 60.0 as media_minutes,                                            -- source media processed, minutes
+    cast(coalesce(sum(case
+        when abs(media_duration_seconds) <= longest_plausible_media_seconds
+            then cast(round(media_duration_seconds * 1000) as bigint)
+    end), 0) as double) / 60000 as media_minutes,                             -- source media processed, minutes; summed in milliseconds, which give the same in any order
     cast(coalesce(sum(asset_size_bytes) filter (
         where asset_size_bytes <= largest_plausible_asset_bytes
     ), 0) as bigint) as source_bytes                                          -- source media processed, bytes

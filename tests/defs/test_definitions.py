@@ -57,7 +57,7 @@ def test_assets_jobs_and_schedules_are_these() -> None:
         *(f"marts/{table}" for table in MARTS),
         "published/task_archive",
     }
-    assert {job.name for job in defs.jobs or []} == {"nightly", "observe", "backfill", "refresh"}
+    assert {job.name for job in defs.jobs or []} == {"nightly", "observe", "backfill", "refresh", "rebuild"}
     schedules = [schedule for schedule in defs.schedules or [] if isinstance(schedule, dg.ScheduleDefinition)]
     assert {schedule.name: (schedule.cron_schedule, schedule.default_status.value) for schedule in schedules} == {
         "nightly": ("15 2 * * *", "RUNNING"),
