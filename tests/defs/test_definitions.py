@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import duckdb
 import pytest
 
 from pipelines.definitions import defs
+from pipelines.landing.zone import Zone
 from pipelines.runs import Done, RunFailed, prepare_instance, run_job
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
@@ -112,6 +114,10 @@ def test_the_nightly_job_publishes_and_shows_what_it_did(simulated: tuple[Simula
         )
     with duckdb.connect(str(settings.published / "task_archive.duckdb"), read_only=True) as connection:
         ids = {row[0] for row in connection.execute("select task_id from tasks").fetchall()}
+        in_sql = "printf('%016x', (sum(('0x' || left(sha256({}), 16))::ubigint) % 18446744073709551616)::ubigint)"
+        of_ids, of_states = (in_sql.format(text) for text in ("task_id", "task_id || ':' || epoch_ms(updated_at)"))
+        digests = connection.execute(f"select {of_ids}, {of_states} from tasks").fetchall()
+        assert connection.execute("select digest_ids, digest_states from loads").fetchall() == digests
     assert ids == simulator.ids()
 
 
@@ -191,17 +197,41 @@ def test_a_check_that_fails_keeps_the_version_before(
     assert not (build.building_folder(settings) / build.COMPLETE).exists()
 
 
-def test_two_runs_on_one_home_do_not_meet(
+SYNC = [sys.executable, "-m", "pipelines.cli", "sync"]
+
+
+def test_a_run_that_is_killed_leaves_no_lock(
     simulated: tuple[Simulator, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, settings = simulated
-    from filelock import FileLock
-
-    settings.home.mkdir()
+    simulator, settings = simulated
+    monkeypatch.setenv("TASK_ARCHIVE_PAGE_SIZE", "20")
     monkeypatch.setenv("TASK_ARCHIVE_LOCK_WAIT_SECONDS", "0.2")
-    with FileLock(settings.home / ".lock"), pytest.raises(RunFailed, match="another run holds"):
-        run_job(settings, "nightly")
+    is_reading, go_on = threading.Event(), threading.Event()
+
+    def hold(simulator: Simulator, number: int, path: str) -> None:
+        if "cursor=" in path and "limit=20&" in path and not go_on.is_set():
+            is_reading.set()
+            go_on.wait(60)
+
+    simulator.before_request(hold)
+    with subprocess.Popen(SYNC, env=os.environ.copy(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        assert is_reading.wait(60)
+        with pytest.raises(RunFailed, match="another run holds"):
+            run_job(settings, "nightly")
+        first.kill()
+    go_on.set()
     assert run_job(settings, "nightly").is_proven
+
+
+@pytest.mark.slow
+def test_of_two_runs_at_once_the_second_waits(simulated: tuple[Simulator, Settings]) -> None:
+    simulator, settings = simulated
+    simulator.latency_seconds = 0.1
+    runs = [subprocess.Popen(SYNC, env=os.environ.copy(), stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [run.wait(180) for run in runs] == [0, 0]
+    first, second = Zone(settings.landing).manifests()
+    assert (first.lane, second.lane, first.verdict, second.verdict) == ("sweep", "changes", "whole", "whole")
+    assert (first.finished_at_ms or 0) <= second.started_at_ms
 
 
 def test_workspace_yaml_loads_in_dagster(tmp_path: Path) -> None:

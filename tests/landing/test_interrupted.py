@@ -159,7 +159,9 @@ def test_a_sweep_killed_again_and_again(sim: Simulator, archives: tuple[Any, Any
     assert len(pages_asked(sim, asked)) == TASKS // PAGE - done + 1
     assert (load.verdict, load.tasks_seen, load.appeared, load.rows_landed) == ("whole", TASKS, TASKS, TASKS)
     assert len(disturbed.manifests()) == 1
-    quiet.sync()
+    assert load.requests > len(sim.requests) - asked  # what the killed ones had asked for, as far as it was noted
+    undisturbed = quiet.sync()
+    assert (load.digest_ids, load.digest_states) == (undisturbed.digest_ids, undisturbed.digest_states)
     check_landing(disturbed, quiet)
     assert disturbed.sync("sweep").rows_landed == 0
 
