@@ -27,7 +27,7 @@ RUN_LANE = (
     "Extraction(load_settings(), 'default', 'run').sync(sys.argv[1])"
 )
 # What tells of the loads, not of the tasks.
-OF_LOADS = ("load_id", "first_seen_at", "last_seen_at", "deleted_at")
+OF_LOADS = ("load_id", "first_seen_at", "last_seen_at", "deleted_at", "deleted_after_at", "observed_at", "known_at")
 
 Simulate = Callable[..., Simulator]
 Archives = Callable[..., Any]
