@@ -16,6 +16,7 @@ import click
 
 from pipelines import __version__
 from pipelines.errors import ArchiveError, SettingsError
+from pipelines.harmless import printable
 from pipelines.settings import load_settings
 
 # Heavy imports (Dagster above all) stay inside the commands that need them: --help, query and status answer at once.
@@ -39,10 +40,10 @@ class Command(click.Group):
         try:
             return super().invoke(ctx)
         except SettingsError as error:
-            click.echo(f"task-archive: {error}", err=True)
+            click.echo(f"task-archive: {printable(str(error))}", err=True)
             ctx.exit(USAGE)
         except ArchiveError as error:
-            click.echo(f"task-archive: {error}", err=True)
+            click.echo(f"task-archive: {printable(str(error))}", err=True)
             ctx.exit(FAILED)
         except OSError as error:
             if isinstance(error, BrokenPipeError):
@@ -110,7 +111,7 @@ def observe(every: float | None, how_long: float | None, account: str | None) ->
     try:
         with watching():
             for done in observing.passes(settings, account, every, how_long):
-                click.echo(f"{datetime.now():%H:%M:%S} {done.says}", err=done.has_failed)
+                click.echo(f"{datetime.now():%H:%M:%S} {printable(done.says)}", err=done.has_failed)
                 status = FAILED if done.has_failed else GAP if done.has_gap else 0
     except KeyboardInterrupt:
         status = 0
@@ -142,6 +143,9 @@ def backfill(first: datetime, last: datetime) -> None:
 def refresh(task_ids: tuple[str, ...], account: str | None) -> None:
     """Fetch single tasks by id."""
     load_settings().accounts(account)
+    for task_id in task_ids:
+        if not task_id or printable(task_id) != task_id:
+            raise SettingsError(f"no task has the id {task_id!r}")
     _run("refresh", {"task_ids": list(task_ids)} | ({"account": account} if account else {}))
 
 
@@ -153,7 +157,7 @@ def refresh(task_ids: tuple[str, ...], account: str | None) -> None:
     type=click.Choice(["table", "csv", "json", "parquet"]),
     default="table",
     show_default=True,
-    help="json: an object a line.",
+    help="json: an object a line. csv: text that a spreadsheet would run as a formula gets an apostrophe in front.",
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file.")
 @click.option("--as-of", metavar="TIMESTAMP", help="Answer as a version published then would have; UTC unless it says.")
@@ -187,7 +191,7 @@ def verify(account: str | None, landing: bool, as_json: bool) -> None:
         compared = [compare(settings, name) for name in settings.accounts(account)]
         lines = [line for one in compared for line in one.lines()]
         found, is_well = {"accounts": [one.as_dict() for one in compared]}, all(one.is_equal for one in compared)
-    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines))
+    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(map(printable, lines)))
     sys.exit(0 if is_well else GAP)
 
 
@@ -210,7 +214,7 @@ def rebuild(compares: bool, as_json: bool) -> None:
         lock.release()
     lines = [line for table in compared for line in table.lines()]
     found = {"tables": [asdict(table) | {"is_equal": table.is_equal} for table in compared]}
-    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines))
+    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(map(printable, lines)))
     sys.exit(0 if all(table.is_equal for table in compared) else GAP)
 
 
@@ -239,7 +243,7 @@ def status(as_json: bool) -> None:
             f"{last['appeared']:,} new, {last['changed']:,} changed"
         )
         for reason in last["reasons"]:
-            click.echo(f"                {reason}")
+            click.echo(f"                {printable(reason)}")
     for load in found.open_loads:
         click.echo(f"interrupted  {load}: the next sync goes on from there or closes it")
     if found.rows:
@@ -281,7 +285,7 @@ def doctor() -> None:
     click.echo()
     well = True
     for finding in examine(settings):
-        click.echo(f"{'ok  ' if finding.is_well else 'FAIL'} {finding.what}: {finding.says}")
+        click.echo(f"{'ok  ' if finding.is_well else 'FAIL'} {finding.what}: {printable(finding.says)}")
         well = well and finding.is_well
     sys.exit(0 if well else FAILED)
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.errors import ArchiveError, SettingsError
+from pipelines.harmless import printable, printable_json, spreadsheet_cell
 from pipelines.landing.lanes import proven_until_ms
 from pipelines.landing.zone import MANIFEST, Zone
 from pipelines.settings import Settings
@@ -126,13 +127,14 @@ def _write(cursor: duckdb.DuckDBPyConnection, form: str, file: IO[str]) -> None:
     names = [column[0] for column in cursor.description or []]
     if form == "csv":
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
+        writer.writerow(map(spreadsheet_cell, names))
         while rows := cursor.fetchmany(10_000):
-            writer.writerows([["" if value is None else _plain(value) for value in row] for row in rows])
+            writer.writerows([["" if value is None else _csv(value) for value in row] for row in rows])
     elif form == "json":
         while rows := cursor.fetchmany(10_000):
             for row in rows:
-                file.write(json.dumps(dict(zip(names, map(_plain, row), strict=True)), ensure_ascii=False) + "\n")
+                line = json.dumps(dict(zip(names, map(_plain, row), strict=True)), ensure_ascii=False, default=str)
+                file.write(printable_json(line) + "\n")
     else:
         _write_table(names, cursor.fetchmany(1001), file)
 
@@ -141,15 +143,20 @@ def _write_table(names: list[str], rows: list[tuple[Any, ...]], file: IO[str]) -
     numeric = [all(isinstance(row[i], int | float | Decimal | None) for row in rows) for i in range(len(names))]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name, is_numeric in zip(names, numeric, strict=True):
-        table.add_column(name, justify="right" if is_numeric else "left", overflow="fold")
+        table.add_column(printable(name), justify="right" if is_numeric else "left", overflow="fold")
     for row in rows[:1000]:
-        table.add_row(*("" if value is None else " ".join(str(_plain(value)).split()) for value in row))
+        table.add_row(*("" if value is None else printable(" ".join(str(_plain(value)).split())) for value in row))
     terminal = file is sys.stdout and file.isatty()
-    Console(file=file, width=None if terminal else 240, highlight=False, markup=False).print(table)
+    Console(file=file, width=None if terminal else 240, highlight=False, markup=False, emoji=False).print(table)
     if not rows:
         file.write("(no rows)\n")
     if len(rows) > 1000:
         file.write("(the first 1,000 rows; --format csv gives all)\n")
+
+
+def _csv(value: Any) -> Any:
+    """A value for a cell: text that a spreadsheet would take for a formula is marked as text, numbers stay numbers."""
+    return spreadsheet_cell(value) if isinstance(value, str) else _plain(value)
 
 
 def _plain(value: Any) -> Any:
@@ -162,6 +169,8 @@ def _plain(value: Any) -> Any:
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, list):
         return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
     return value
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipelines.defs.resources import lines, listener_of_this_process
+from pipelines.harmless import printable
 from pipelines.landing.lanes import Listener
 from pipelines.landing.lanes import Progress as LaneProgress
 from pipelines.landing.manifest import Manifest
@@ -28,7 +29,7 @@ def print_loads(loads: list[Manifest]) -> None:
         )
         click.echo(f"proof      {load.verdict}: {counted}, {len(load.unreadable):,} could not be had")
         for reason in load.reasons:
-            click.echo(f"  gap      {reason}")
+            click.echo(f"  gap      {printable(reason)}")
 
 
 @contextmanager
@@ -55,7 +56,10 @@ def watching() -> Iterator[None]:
                 total=progress.expected_tasks,
             )
 
-        token = listener_of_this_process.set(Listener(progress=report, say=bar.console.print))
+        def say(line: str) -> None:
+            bar.console.print(printable(line), markup=False, highlight=False, emoji=False)
+
+        token = listener_of_this_process.set(Listener(progress=report, say=say))
         try:
             yield
         finally:
@@ -63,4 +67,4 @@ def watching() -> Iterator[None]:
 
 
 def _to_stderr(line: str) -> None:
-    click.echo(line, err=True)
+    click.echo(printable(line), err=True)

@@ -14,6 +14,7 @@ update that was missed and lies in the same window as the one before; what chang
 
 import itertools
 import json
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -115,7 +116,7 @@ class Comparison:
         if not self.is_equal:
             ids = [found.task_id for found in self.differences if found.kind != "unreadable"]
             by_id = 0 < len(ids) <= MOST_REFRESHED and len(ids) == len(self.differences)
-            yield f"do         task-archive {'refresh ' + ' '.join(ids) if by_id else 'sync --lane sweep'}"
+            yield f"do         task-archive {'refresh ' + shlex.join(ids) if by_id else 'sync --lane sweep'}"
         yield f"{'equal' if self.is_equal else 'different':10} {self.requests:,} requests"
 
     def by_day(self) -> dict[str, dict[str, int]]:

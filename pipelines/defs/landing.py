@@ -9,6 +9,7 @@ import dagster as dg
 
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError
+from pipelines.harmless import markdown_cell
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
 from pipelines.livepeer.failures import TransientError
@@ -200,6 +201,6 @@ def _as_markdown(manifests: list[Manifest]) -> str:
         )
         lines.append(
             f"| {load.load_id} | {load.account} | {load.tasks_seen:,} | {load.appeared:,} | {load.changed:,} "
-            f"| {load.verdict} | {proven} | {'; '.join(load.reasons)} |"
+            f"| {load.verdict} | {proven} | {markdown_cell('; '.join(load.reasons))} |"
         )
     return "\n".join(lines)

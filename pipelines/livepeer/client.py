@@ -142,7 +142,8 @@ class Client:
     def get_task(self, task_id: str) -> TaskAnswer:
         """One task by its id, with the outcomes that say something about the task itself as values, not failures."""
         try:
-            response = self._get(f"/task/{quote(task_id, safe='')}", {})
+            # A dot is quoted too: in "." and ".." it would lead to another path.
+            response = self._get(f"/task/{quote(task_id, safe='').replace('.', '%2E')}", {})
             status, payload = response.status_code, response.content
         except failures.NotFound:
             status, payload = 404, None

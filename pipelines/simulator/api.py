@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Protocol
+from urllib.parse import unquote
 
 from pipelines.simulator.errors import ApiError, malformed_row, not_found, refused
 from pipelines.simulator.listing import legacy_page, next_link, query_of, studio_page
@@ -73,7 +74,7 @@ def _route(backend: Backend, request: Request) -> Response:
         case "GET" | "HEAD", ["api", "task"]:
             return _list_tasks(backend, request)
         case "GET" | "HEAD", ["api", "task", task_id]:
-            return _get_task(backend, request, task_id)
+            return _get_task(backend, request, unquote(task_id))
         case "POST", ["api", "task", task_id, "retry"]:
             return _retry_task(backend, request, task_id)
         case _, ["api", *_]:

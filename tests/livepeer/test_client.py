@@ -361,8 +361,10 @@ def test_one_task(sim: Simulator, connect: Callable[..., Client]) -> None:
 
 def test_an_id_cannot_lead_to_another_path(scripted: Scripted, connect: Callable[..., Client]) -> None:
     scripted.says(200, b"{}")
-    connect(scripted.url).get_task("../user?a=b#c")
-    assert scripted.targets == ["/api/task/..%2Fuser%3Fa%3Db%23c"]
+    client = connect(scripted.url)
+    for task_id in ("../user?a=b#c", "..", "."):
+        client.get_task(task_id)
+    assert scripted.targets == ["/api/task/%2E%2E%2Fuser%3Fa%3Db%23c", "/api/task/%2E%2E", "/api/task/%2E"]
 
 
 def test_a_page_of_a_proxy_does_not_pass_for_a_task_that_is_gone(

@@ -1,0 +1,35 @@
+"""What the API sends, shown so that it harms nobody who looks at it: on a terminal, in a spreadsheet, in Markdown."""
+
+import html
+import re
+from typing import Any
+
+# Controls move the cursor, change colours and titles, or split a line; the marks of writing direction make text look
+# like another; half characters cannot be written at all.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_RAW_IN_JSON = re.compile("[\x7f-\x9f]")
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # = + - @ of full width count as well
+
+
+def printable(text: str) -> str:
+    """The text in one line, its control characters written as escapes such as \\x1b."""
+    return _CONTROLS.sub(_escaped, text)
+
+
+def printable_json(text: str) -> str:
+    """The same JSON; the controls that JSON need not escape are escaped too."""
+    return _RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def markdown_cell(text: str) -> str:
+    """Text for a cell of a Markdown table: no markup, no HTML, no further cell."""
+    return re.sub(r"[\\`*_\[\]()!|~#]", lambda found: f"&#{ord(found[0])};", html.escape(printable(text)))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
