@@ -48,7 +48,10 @@ def _cron(text: str) -> str:
 class Settings(BaseSettings):
     """The settings of one archive. Units are in the names."""
 
-    model_config = SettingsConfigDict(env_file=ENV_FILE, extra="ignore", populate_by_name=True)
+    # The prefix is for the fields' own names, which pydantic looks up too: `home` must never be read from HOME.
+    model_config = SettingsConfigDict(
+        env_file=ENV_FILE, extra="ignore", populate_by_name=True, env_prefix="TASK_ARCHIVE_"
+    )
 
     api_url: Annotated[str, AfterValidator(_url)] = Field(
         "https://livepeer.studio/api", validation_alias="LIVEPEER_API_URL", description="the API's base URL"

@@ -152,6 +152,14 @@ def test_settings_that_are_missing_or_wrong(run: Run) -> None:
     assert run("sync", "--lane", "sideways").exit_code == 2
 
 
+def test_nothing_is_read_from_variables_of_other_programs(run: Run, tmp_path: Path) -> None:
+    others = {"HOME": str(tmp_path / "me"), "SCHEDULE": "never", "TIME_ZONE": "Mars", "ATTEMPTS": "0", "API_KEYS": "x"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TASK_ARCHIVE_HOME")
+        result = run("doctor", **others)
+    assert re.search(rf"TASK_ARCHIVE_HOME +{re.escape(str(tmp_path / 'archive'))} ", result.output), result.output
+
+
 def test_a_wrong_key_is_one_line_without_the_key(run: Run, simulator: Simulator) -> None:
     result = run("sync", LIVEPEER_API_KEY="a-key-that-is-wrong")
     assert result.exit_code == 1
