@@ -100,7 +100,6 @@ def observe(every: float | None, how_long: float | None, account: str | None) ->
     The more often, the better is known when tasks waited, ran and failed: the API overwrites it.
     """
     from pipelines import observing
-    from pipelines.terminal import watching
 
     settings = load_settings()
     settings.accounts(account)
@@ -109,10 +108,9 @@ def observe(every: float | None, how_long: float | None, account: str | None) ->
         raise SettingsError("--for needs --every: how often to look")
     status = 0
     try:
-        with watching():
-            for done in observing.passes(settings, account, every, how_long):
-                click.echo(f"{datetime.now():%H:%M:%S} {printable(done.says)}", err=done.has_failed)
-                status = FAILED if done.has_failed else GAP if done.has_gap else 0
+        for done in observing.passes(settings, account, every, how_long):
+            click.echo(f"{datetime.now():%H:%M:%S} {printable(done.says)}", err=done.has_failed)
+            status = FAILED if done.has_failed else GAP if done.has_gap else 0
     except KeyboardInterrupt:
         status = 0
     sys.exit(status)

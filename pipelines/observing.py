@@ -32,8 +32,10 @@ def observe(settings: Settings, account: str | None = None) -> Pass:
         if not has_news(settings, account):
             return Pass("nothing new")
         from pipelines.runs import run_job  # Dagster takes a second to import: not for an idle pass
+        from pipelines.terminal import watching
 
-        done = run_job(settings, "observe", {"account": account} if account else None)
+        with watching():
+            done = run_job(settings, "observe", {"account": account} if account else None)
     except (ArchiveError, OSError) as error:
         return Pass(f"failed: {error}", has_failed=True)
     return Pass(_in_a_line(done.loads), has_gap=not done.is_proven)
