@@ -244,6 +244,8 @@ def status(as_json: bool) -> None:
             click.echo(f"                {printable(reason)}")
     for load in found.open_loads:
         click.echo(f"interrupted  {load}: the next sync goes on from there or closes it")
+    for damaged in found.damaged_files:
+        click.echo(f"damaged    {damaged}: see `task-archive verify --landing`")
     if found.rows:
         click.echo("rows       " + ", ".join(f"{table} {rows:,}" for table, rows in found.rows.items()))
     click.echo("disk       " + ", ".join(f"{folder} {size / 1e6:,.1f} MB" for folder, size in found.bytes.items()))

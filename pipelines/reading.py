@@ -18,6 +18,7 @@ from rich.table import Table
 
 from pipelines.errors import ArchiveError, SettingsError
 from pipelines.harmless import printable, printable_json, spreadsheet_cell
+from pipelines.landing.damage import lost
 from pipelines.landing.lanes import proven_until_ms
 from pipelines.landing.zone import MANIFEST, Zone
 from pipelines.settings import Settings
@@ -191,12 +192,13 @@ class AccountStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The state of an archive."""
+    """The state of an archive; `damaged_files`: what it goes without."""
 
     home: str
     published_version: str | None
     accounts: list[AccountStatus]
     open_loads: list[str]
+    damaged_files: list[str]
     rows: dict[str, int]
     bytes: dict[str, int]
 
@@ -248,12 +250,13 @@ def status(settings: Settings) -> Status:
             )
         )
     open_loads = [load.load_id for folder in settings.landing.glob("*/") for load in zone.open_loads(folder.name)]
+    damaged = [str(found) for found in lost(zone)]
     sizes = {
         path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
         for path in (settings.landing, settings.warehouse, settings.published, settings.dagster)
         if path.exists()
     }
-    return Status(str(settings.home), version, accounts, open_loads, rows, sizes)
+    return Status(str(settings.home), version, accounts, open_loads, damaged, rows, sizes)
 
 
 def is_behind(settings: Settings) -> bool:

@@ -108,7 +108,7 @@ def test_equal(synced: Callable[..., Any]) -> None:
     assert "equal" in list(found.lines())[-1]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
 def test_each_difference_is_found_by_its_id(synced: Callable[..., Any], seed: int) -> None:
     kept = synced()
     sim, random = kept.simulator, Random(seed)

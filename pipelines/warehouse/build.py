@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 
 from pipelines import __version__
 from pipelines.errors import WarehouseError
+from pipelines.landing import damage
 from pipelines.landing import manifest as manifests
 from pipelines.landing.zone import Zone, write_durably
 from pipelines.settings import Settings
@@ -41,6 +43,10 @@ TABLES, INTERNAL = "task_archive", "memory"
 # A row group is compressed by one thread: of DuckDB's default of 122,880 rows, few accounts have enough to share out.
 ROWS_PER_GROUP = 30_720
 WORKERS = 2
+
+DAMAGE = pa.schema(
+    [(name, pa.string()) for name in ("account", "load_id", "file", "damage")] + [("rows_lost", pa.int64())]
+)
 
 
 @dataclass(frozen=True)
@@ -121,12 +127,19 @@ def _open(settings: Settings, folder: Path) -> Iterator[duckdb.DuckDBPyConnectio
         texts = pa.array([manifests.encode(load).decode() for load in zone.manifests()], pa.string())
         connection.register("texts", pa.table({"manifest": texts}))
         connection.execute("create table manifests as from texts")
+        connection.register("lost", pa.Table.from_pylist([_as_row(lost) for lost in damage.lost(zone)], schema=DAMAGE))
+        connection.execute("create table damages as from lost")
         connection.execute(
             "create table settings as select ? as stuck_running_seconds, ? as stuck_waiting_seconds, "
             "? as abandoned_seconds",
             [settings.stuck_running_seconds, settings.stuck_waiting_seconds, settings.abandoned_seconds],
         )
         yield connection
+
+
+def _as_row(lost: damage.Damage) -> dict[str, Any]:
+    rows = lost.part.rows if lost.part else None
+    return dict(zip(DAMAGE.names, (lost.account, lost.load_id, lost.file, lost.what, rows), strict=True))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pipelines.simulator import Simulator
 
 ROOT = Path(__file__).parent.parent.parent
 
-CORE = ["files", "hashes", "loads", "profiles", "quarantine", "tasks", "thresholds", "tracks"]
+CORE = ["damaged_files", "drift", "files", "hashes", "loads", "profiles", "quarantine", "tasks", "thresholds", "tracks"]
 HISTORY = ["superseded_tasks", "task_attempts", "task_history", "task_intervals"]
 MARTS = [
     "attempt_errors", "daily_history_stats", "daily_task_stats", "failure_reasons", "hourly_backlog",
