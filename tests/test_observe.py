@@ -121,29 +121,14 @@ def test_an_idle_run_of_the_job_lands_and_publishes_nothing(synced: Simulated) -
     assert {"core__observations", "published__task_archive"} <= steps.keys()
 
 
-def test_a_change_is_landed_and_published(synced: Simulated) -> None:
+def test_a_change_is_landed_and_published_by_the_next_pass_where_that_failed(
+    synced: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
     simulator, settings = synced
     changed = sorted(simulator.ids())[:3]
     simulator.advance(600)
     for task_id in changed:
         simulator.update(task_id, phase="failed", errorMessage="while observed")
-    result = observe()
-    assert result.exit_code == 0, result.output
-    (line,) = lines(result)
-    assert re.fullmatch(r"(\d+ new, )?\d+ changed, published", line)
-    assert phases(settings, *changed) == ["failed"] * 3
-    load = Zone(settings.landing).manifests()[-1]
-    assert (load.lane, load.verdict) == ("observe", "whole")
-    assert lines(observe()) == ["nothing new"]
-
-
-def test_what_could_not_be_published_is_published_by_the_next_pass(
-    synced: Simulated, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    simulator, settings = synced
-    changed = min(simulator.ids())
-    simulator.advance(600)
-    simulator.update(changed, phase="failed", errorMessage="while observed")
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -152,10 +137,14 @@ def test_what_could_not_be_published_is_published_by_the_next_pass(
         patch.setattr("pipelines.defs.published.publish", full)
         result = observe()
     assert result.exit_code == 1
-    assert "No space left" in result.output
-    assert phases(settings, changed) != ["failed"]
-    assert observe().exit_code == 0
-    assert phases(settings, changed) == ["failed"]
+    assert re.search("failed: .*No space left", result.output)
+    load = Zone(settings.landing).manifests()[-1]
+    assert (load.lane, load.verdict) == ("observe", "whole")
+    assert phases(settings, *changed) != ["failed"] * 3
+
+    result = observe()
+    assert (result.exit_code, lines(result)) == (0, ["nothing new, published"])
+    assert phases(settings, *changed) == ["failed"] * 3
     assert lines(observe()) == ["nothing new"]
 
 
@@ -177,15 +166,18 @@ def test_a_failed_pass_prints_its_line_and_the_next_one_follows(
     assert result.exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_gap_is_told_by_the_exit_status(synced: Simulated) -> None:
-    simulator, _ = synced
+    simulator, settings = synced
     simulator.advance(600)
-    simulator.insert()
+    new = simulator.insert()
     poisoned = min(simulator.ids())
     simulator.replace(poisoned, {"type": "upload", "status": {"updatedAt": simulator.now(), "phase": "failed"}})
     result = observe()
     assert result.exit_code == 3, result.output
-    assert f"gap: 1 tasks could not be had, first {poisoned}" in lines(result)[0]
+    line = rf"(1 new.*), published; gap: 1 tasks could not be had, first {poisoned}.*"
+    assert re.fullmatch(line, lines(result)[0])
+    assert phases(settings, new) == [simulator.tasks()[new]["status"]["phase"]]
 
 
 def test_what_is_wrong_is_said_at_once(synced: Simulated) -> None:
