@@ -43,13 +43,14 @@ COMPARED = pa.schema(
 
 COLUMNS = {"createdAt": "created_ms", "updatedAt": "updated_ms", "id": "task_id"}
 
-Kind = Literal["missing", "outdated", "deleted", "unlisted", "unreadable"]
+Kind = Literal["missing", "outdated", "deleted", "forbidden", "unreadable", "unlisted"]
 SAYS: dict[Kind, str] = {
     "missing": "the server lists it, the archive does not hold it",
     "outdated": "the archive holds an older state",
     "deleted": "the server has deleted it, the archive does not know yet",
-    "unlisted": "the server has it but lists it no more: was it moved to another project?",
+    "forbidden": "the key may not read it any more (403)",
     "unreadable": "the server cannot serve it (500), the archive does not hold it",
+    "unlisted": "the archive holds it as the server has it, but the list shows it no more: another project?",
 }
 
 
@@ -95,7 +96,7 @@ class Comparison:
 
     @property
     def is_equal(self) -> bool:
-        return not self.differences
+        return all(found.kind == "unlisted" for found in self.differences)
 
     def lines(self) -> Iterator[str]:
         """For people."""
@@ -114,9 +115,9 @@ class Comparison:
         if len(self.differences) > MOST_REFRESHED:
             yield f"  and {len(self.differences) - MOST_REFRESHED:,} more: --json lists all"
         if not self.is_equal:
-            ids = [found.task_id for found in self.differences if found.kind != "unreadable"]
-            by_id = 0 < len(ids) <= MOST_REFRESHED and len(ids) == len(self.differences)
-            yield f"do         task-archive {'refresh ' + shlex.join(ids) if by_id else 'sync --lane sweep'}"
+            ids = [found.task_id for found in self.differences if found.kind in ("missing", "outdated", "deleted")]
+            few = 0 < len(ids) <= MOST_REFRESHED
+            yield f"do         task-archive {'refresh ' + shlex.join(ids) if few else 'sync --lane sweep'}"
         yield f"{'equal' if self.is_equal else 'different':10} {self.requests:,} requests"
 
     def by_day(self) -> dict[str, dict[str, int]]:
@@ -359,7 +360,9 @@ class _Comparing:
         row = read_row(answer.payload) if answer.payload is not None else None
         if answer.status == 404 or (row is not None and row.is_deleted):
             return "deleted"
-        if answer.status == 403 or (row is not None and held == (*_what_is_compared(row), None)):
+        if answer.status == 403:
+            return "forbidden"
+        if row is not None and held == (*_what_is_compared(row), None):
             return "unlisted"
         if row is None or (row.updated_at_ms or 0) >= self.since_ms:
             return None  # it cannot be served, or it changed while we looked

@@ -99,7 +99,7 @@ def regrouped(landed: Path, target: Path, random: Random) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seed", "threads"), [(1, 1), (2, 4), *(pytest.param(seed, seed, marks=pytest.mark.slow) for seed in range(3, 9))]
+    ("seed", "threads"), [(1, 4), *(pytest.param(seed, seed - 1, marks=pytest.mark.slow) for seed in range(2, 9))]
 )
 def test_digests_depend_on_what_was_landed_alone(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, threads: int
@@ -216,13 +216,12 @@ def test_rebuild_publishes_the_same_and_fills_a_new_column_for_all_history(
 
 def test_verify_is_equal_and_leaves_everything_as_it_is(settings: Settings, run: Run) -> None:
     before = every_file(settings.home)
-    result = run(["rebuild", "--verify"])
+    result = run(["rebuild", "--verify", "--json"])
     assert result.exit_code == 0, result.output
-    assert result.stdout.count("equal  ") == len(published_models())
     after = every_file(settings.home)
     assert {name for name in after.keys() ^ before.keys() if not name.endswith(".lock")} == set()
     assert all(after[name] == body for name, body in before.items())
-    tables = json.loads(run(["rebuild", "--verify", "--json"]).stdout)["tables"]
+    tables = json.loads(result.stdout)["tables"]
     assert {table["table"]: Digest(**table["published"]) for table in tables} == published(settings)
 
 
@@ -235,6 +234,7 @@ def test_verify_tells_the_rows_and_columns_that_differ(settings: Settings, run: 
     result = run(["rebuild", "--verify"])
     assert result.exit_code == 3
     lines = result.stdout.splitlines()
+    assert sum(line.startswith("equal  ") for line in lines) == len(published_models()) - 2
     at = next(number for number, line in enumerate(lines) if line.startswith("differs    tasks"))
     assert lines[at].endswith("1 only published, 1 only rebuilt")
     assert lines[at + 1].startswith(f"  step: 2 rows, such as task_id {one}: published another, rebuilt ")
@@ -248,6 +248,7 @@ def with_published(settings: Settings, sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
 
 
+@pytest.mark.slow
 def test_the_tables_do_without_a_damaged_file_and_tell_of_it(settings: Settings, run: Run) -> None:
     whole = published(settings)
     zone = Zone(settings.landing)
