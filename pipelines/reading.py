@@ -91,7 +91,7 @@ def _as_of(model: Model, then: str) -> str:
     if model.name == "thresholds":
         return "from published.thresholds"
     if model.layer == "core" or model.name == "superseded_tasks":
-        why = f"{model.name} cannot be asked as of an earlier time: it holds what belongs to the newest states only"
+        why = f"{model.name} cannot be asked as of an earlier time: it tells of the newest states only"
         return f"from published.{model.name} where error({quoted(why)})"
     return model.sql
 

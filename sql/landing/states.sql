@@ -96,7 +96,7 @@ late as (
     from known
     anti join standing
         on known.task_id = standing.task_id and known.state.payload_sha256 = standing.state.payload_sha256
-    where state.updated_at_ms < newest_ms
+    where state.updated_at_ms < newest_ms and not is_deleted
     qualify row_number() over (partition by task_id, state.payload_sha256 order by load_id, page, position) = 1
 ),
 
@@ -168,7 +168,7 @@ select
     l.finished_at as known_at,
     n.finished_at as superseded_at,
     b.first_seen_at,
-    coalesce(greatest(b.there.at, p.swept_at), b.first_seen_at) as last_seen_at,
+    case when b.there is null then b.first_seen_at else greatest(b.there.at, p.swept_at) end as last_seen_at,
     case when b.is_deleted then b.gone.at end as deleted_at,
     case when b.is_deleted and b.there is not null then greatest(b.there.at, p.swept_at) end as deleted_after_at
 from bounded as b

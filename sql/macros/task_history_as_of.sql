@@ -21,7 +21,7 @@ select
         row_number() over (partition by task_id order by position) - 1 as position,
         least(last_observed_at, greatest(first_observed_at, proven_at)) as last_observed_at,
         least(
-            stood_until_at, greatest(stood_from_at, first_observed_at - skew, proven_until_at)
+            stood_until_at, greatest(updated_at, stood_from_at, first_observed_at - skew, proven_until_at)
         ) as stood_until_at
     )
 from main.task_history as history

@@ -1,0 +1,11 @@
+-- How many tasks a retry rescued, by day of completion (UTC): at least, since retries that nobody saw are not counted.
+select
+    day,
+    sum(rescued_tasks) as rescued_tasks,
+    sum(completed_tasks) as completed_tasks,
+    round(100.0 * sum(rescued_tasks) / nullif(sum(completed_tasks), 0), 2) as rescued_percent,
+    round(100.0 * sum(seen_open_tasks) / sum(ended_tasks), 1) as coverage_percent
+from daily_history_stats
+group by all
+order by day desc
+limit 30

@@ -1,0 +1,164 @@
+"""Made-up tasks and made-up loads that meet them: what the tests of history and as-of are tried on.
+
+Every load lands by the real writer, so that what is unchanged does not land again.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from hypothesis import strategies as st
+
+from pipelines.landing.load import LoadWriter
+from pipelines.landing.manifest import Lane, Manifest, Missing, Window
+from pipelines.landing.zone import Zone
+from pipelines.livepeer.redact import Redactor
+from pipelines.livepeer.rows import read_row
+from pipelines.settings import Settings
+from pipelines.warehouse import build
+from pipelines.warehouse.models import load_macros, load_models
+
+CREATED_MS = 1_795_000_000_000
+FIRST_LOAD_MS = CREATED_MS + 3_600_000
+SKEW_MS = 7_000  # our clock runs so far before the server's
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the API says of a task when a load asks: a state (of its life's number), with a mark, or that it is gone."""
+
+    task: int
+    state: int
+    kind: str = "state"  # state, deleted, gone
+
+
+@dataclass(frozen=True)
+class Load:
+    """A load: its answers in the order of fetching; tasks that it did not meet although they are known."""
+
+    lane: Lane
+    answers: tuple[Answer, ...]
+    unmet: tuple[int, ...] = ()
+    is_proven: bool = True
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The lives of tasks, as the payloads that the API shows one after the other, and the loads."""
+
+    lives: tuple[tuple[dict[str, Any], ...], ...]
+    loads: tuple[Load, ...]
+
+
+def life(moves: list[str], pauses: list[int], name: str) -> tuple[dict[str, Any], ...]:
+    """The payloads of a task that makes these moves, each so many milliseconds after the one before."""
+    task: dict[str, Any] = {"id": name, "type": "upload", "createdAt": CREATED_MS}
+    now = CREATED_MS
+    status: dict[str, Any] = {"phase": "pending"}
+    states = [task | {"status": status | {"updatedAt": now}}]
+    for move, pause in zip(moves, pauses, strict=True):
+        now += pause
+        retries = status.get("retries", 0)
+        if move == "schedule":
+            task = task | {"scheduledAt": now}
+            status = {"phase": "waiting", "retries": 0}
+        elif move == "run":
+            status = {"phase": "running", "retries": retries, "progress": 0}
+        elif move == "progress":
+            status = {"phase": "running", "retries": retries, "progress": status.get("progress", 0) + 0.25}
+        elif move == "retry":
+            status = {"phase": "waiting", "retries": retries + 1, "errorMessage": f"attempt {retries} failed"}
+        elif move == "fail":
+            status = {"phase": "failed", "retries": retries, "errorMessage": f"failed after {retries}"}
+        else:
+            status = {"phase": "completed"}
+        states.append(task | {"status": status | {"updatedAt": now}})
+    return tuple(states)
+
+
+MOVES = ("schedule", "run", "progress", "retry", "fail", "complete")
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> Schedule:
+    """Mostly later and later states, with stale answers, tombstones of both kinds and come-backs among them."""
+    lives = []
+    for number in range(draw(st.integers(1, 8))):
+        moves = ["schedule", *draw(st.lists(st.sampled_from(MOVES), max_size=6))]
+        pauses = [draw(st.sampled_from([0, 1_000, 30_000, 3_600_000])) for _ in moves]
+        lives.append(life(moves, pauses, f"task-{number}"))
+    loads = []
+    for number in range(count := draw(st.integers(1, 7))):
+        answers = []
+        for _ in range(draw(st.integers(0, 2 * len(lives)))):
+            task = draw(st.integers(0, len(lives) - 1))
+            last = len(lives[task]) - 1
+            state = min(last, max(0, number * last // max(1, count - 1) + draw(st.integers(-2, 1))))
+            answers.append(Answer(task, state, draw(st.sampled_from(["state"] * 6 + ["deleted", "gone"]))))
+        lane: Lane = draw(st.sampled_from(["sweep", "changes", "observe", "refresh"]))
+        unmet = tuple(draw(st.sets(st.integers(0, len(lives) - 1), max_size=1))) if lane == "sweep" else ()
+        loads.append(Load(lane, tuple(answers), unmet, draw(st.integers(0, 3)) > 0))
+    return Schedule(tuple(lives), tuple(loads))
+
+
+def land(schedule: Schedule, home: Path) -> list[Manifest]:
+    """Lands the loads, an hour between them, and parses what landed."""
+    settings = Settings(home=home)
+    zone = Zone(settings.landing)
+    manifests = []
+    for number, load in enumerate(schedule.loads):
+        now = FIRST_LOAD_MS + number * 3_600_000
+        proves = load.is_proven and load.lane != "refresh"
+        unmet = [f"task-{task}" for task in load.unmet]
+        manifest = Manifest(
+            load_id=zone.new_load_id(load.lane, now),
+            account="default",
+            lane=load.lane,
+            window=Window(),
+            api_url="",
+            code_version="",
+            run_id="",
+            started_at_ms=now,
+            finished_at_ms=now + 60_000,
+            proven_until_ms=now - SKEW_MS if proves else None,
+            clock_skew_seconds=SKEW_MS / 1000,
+            verdict="whole" if proves else "broken",
+            vanished=unmet[::2],
+            unreadable=[Missing(task_id, "odd") for task_id in unmet[1::2]],
+        )
+        writer = LoadWriter(zone, manifest, Redactor(b"key"))
+        for place, answer in enumerate(load.answers):
+            fetched_ms = now + 1_000 * (place + 1)
+            payload = schedule.lives[answer.task][answer.state]
+            if answer.kind == "gone":
+                if writer.known.has(payload["id"]):
+                    writer.add_gone(payload["id"], fetched_ms)
+            else:
+                marked = payload | ({"deleted": True} if answer.kind == "deleted" else {})
+                writer.add_page([read_row(json.dumps(marked).encode())], fetched_ms)
+        manifests.append(writer.complete())
+    build.observations(settings).flatten(zone)
+    return manifests
+
+
+@contextmanager
+def built(home: Path, folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A version without its checks and its Parquet, as nothing else is as quick to make."""
+    folder.mkdir()
+    with build._open(Settings(home=home), folder) as connection, build._session(connection) as session:
+        for model in load_models().values():
+            build._make(session, model)
+        for macro in load_macros():
+            session.execute(f"create macro {macro.name}({macro.takes}) as table {macro.sql}")
+        yield session
+
+
+def rows_of(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
+    """The rows of a query, by column."""
+    cursor = connection.execute(query)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

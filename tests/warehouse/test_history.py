@@ -1,0 +1,259 @@
+"""The history of tasks against a replay in plain Python, and what it tells of lives that are known."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from pipelines.landing.manifest import Manifest
+from pipelines.settings import Settings
+from tests.warehouse import schedules
+from tests.warehouse.schedules import CREATED_MS, FIRST_LOAD_MS, SKEW_MS, Answer, Load, Schedule, land, life, rows_of
+
+HOUR = 3_600_000
+Row = dict[str, Any]
+
+
+def landed(home: Path) -> list[Row]:
+    """The landed observations in the order of fetching."""
+    files = str(Settings(home=home).landing / "*" / "*" / "*.parquet")
+    if not list(Settings(home=home).landing.glob("*/*/*.parquet")):
+        return []
+    query = "select *, epoch_ms(fetched_at) as fetched_ms from read_parquet(?) order by load_id, page, position"
+    rows: list[Row] = duckdb.connect().sql(query, params=[files]).to_arrow_table().to_pylist()
+    return rows
+
+
+def replay(rows: list[Row], loads: list[Manifest]) -> dict[tuple[str, int], Row]:
+    """task_history, from landed observations one after the other. Times in epoch ms, by our clock or the server's."""
+    by_id = {load.load_id: load for load in loads}
+    expected = {}
+    for task_id in {row["task_id"] for row in rows}:
+        told = [row for row in rows if row["task_id"] == task_id]
+        newest: Row | None = None
+        standing: list[Row] = []
+        late: dict[str, Row] = {}
+        for place, row in enumerate(told):
+            if row["payload"] is not None:
+                if newest is None or row["updated_at_ms"] >= newest["updated_at_ms"]:
+                    newest = row
+                elif not row["is_deleted"]:
+                    late.setdefault(row["payload_sha256"], row | {"place": place, "is_late": True, "state": row})
+            if newest is None:
+                continue
+            turn = (newest["payload_sha256"], row["is_deleted"])
+            if not standing or turn != standing[-1]["turn"]:
+                back = bool(standing) and standing[-1]["is_deleted"] and not row["is_deleted"]
+                standing.append(
+                    row | {"turn": turn, "place": place, "is_late": False, "state": newest, "is_back": back}
+                )
+        stood = {row["turn"][0] for row in standing}
+        states = standing + [row for sha256, row in late.items() if sha256 not in stood]
+        states.sort(key=lambda row: (row["state"]["updated_at_ms"], row["place"]))
+        for position, row in enumerate(states):
+            following = standing[standing.index(row) + 1 :] if row in standing else []
+            ends = [following[0]["load_id"]] if following else []
+            ends += [
+                load.load_id
+                for load in loads
+                if load.load_id >= row["load_id"]
+                and task_id in [*load.vanished, *(missing.task_id for missing in load.unreadable)]
+            ]
+            proofs = [
+                load
+                for load in loads
+                if load.proven_until_ms and load.load_id < min(ends, default="~") and not row["is_deleted"]
+            ]
+            fetched, updated = row["fetched_ms"], row["state"]["updated_at_ms"]
+            by_server = fetched - SKEW_MS
+            if row["is_late"]:
+                last, stood_from, stood_until = fetched, updated, updated
+            else:
+                last = max([fetched, *(load.started_at_ms for load in proofs)])
+                stood_from = by_server if row["is_deleted"] or row["is_back"] else updated
+                stood_until = max([by_server, *(load.proven_until_ms or 0 for load in proofs)])
+                if not row["is_deleted"]:
+                    stood_until = max(stood_until, updated)
+            expected[task_id, position] = {
+                "payload_sha256": row["state"]["payload_sha256"],
+                "is_deleted": row["is_deleted"],
+                "is_late": row["is_late"],
+                "observed_by": by_id[row["load_id"]].lane,
+                "load_id": row["load_id"],
+                "first_observed_at": fetched,
+                "last_observed_at": last,
+                "stood_from_at": stood_from,
+                "stood_until_at": stood_until,
+                "known_at": by_id[row["load_id"]].finished_at_ms,
+            }
+    return expected
+
+
+def millis(value: Any) -> Any:
+    return round(value.timestamp() * 1000) if isinstance(value, datetime) else value
+
+
+def replay_tasks(rows: list[Row], loads: list[Manifest]) -> dict[str, Row]:
+    """What the tasks table tells of each task but its payload."""
+    states: dict[str, list[Row]] = {}
+    for (task_id, _), row in sorted(replay(rows, loads).items()):
+        states.setdefault(task_id, []).append(row | {"task_id": task_id})
+    expected = {}
+    for task_id, history in states.items():
+        newest = history[-1]
+        there = max((row for row in history if not row["is_deleted"] and not row["is_late"]), key=order, default=None)
+        gone = [row for row in history if row["is_deleted"] and (there is None or order(row) > order(there))]
+        seen = None
+        if there is not None:
+            ends = [gone[0]["load_id"]] if gone else []
+            ends += [
+                load.load_id
+                for load in loads
+                if load.load_id >= there["load_id"]
+                and task_id in [*load.vanished, *(missing.task_id for missing in load.unreadable)]
+            ]
+            swept = [
+                load.started_at_ms
+                for load in loads
+                if load.lane == "sweep" and load.verdict != "broken" and load.load_id < min(ends, default="~")
+            ]
+            seen = max([there["first_observed_at"], *swept])
+        first = min(row["fetched_ms"] for row in rows if row["task_id"] == task_id)
+        expected[task_id] = {
+            "payload_sha256": newest["payload_sha256"],
+            "observed_at": newest["first_observed_at"],
+            "known_at": newest["known_at"],
+            "first_seen_at": first,
+            "last_seen_at": first if seen is None else seen,
+            "deleted_at": gone[0]["first_observed_at"] if gone else None,
+            "deleted_after_at": seen if gone else None,
+        }
+    return expected
+
+
+def order(row: Row) -> tuple[str, int]:
+    return row["load_id"], row["first_observed_at"]
+
+
+# A failing example is shown as it is: to make it smaller would take minutes.
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.reuse, Phase.generate])
+@given(schedule=schedules.schedules())
+def test_history_and_tasks_are_a_replay_of_what_landed(
+    tmp_path_factory: pytest.TempPathFactory, schedule: Schedule
+) -> None:
+    """And as of the end of each load, of what had landed by then."""
+    home = tmp_path_factory.mktemp("home")
+    loads = land(schedule, home)
+    rows = landed(home)
+    with schedules.built(home, home / "version") as connection:
+        assert_is(connection, "", rows, loads)
+        for number, load in enumerate(loads):
+            by_then = [row for row in rows if row["load_id"] <= load.load_id]
+            moment = f"_as_of(make_timestamptz({load.finished_at_ms}000))"
+            assert_is(connection, moment, by_then, loads[: number + 1])
+
+
+def assert_is(connection: duckdb.DuckDBPyConnection, as_of: str, rows: list[Row], loads: list[Manifest]) -> None:
+    expected = replay(rows, loads)
+    found = rows_of(connection, f"from task_history{as_of}")
+    assert len(found) == len(expected)
+    for row in found:
+        wanted = expected[row["task_id"], row["position"]]
+        assert {name: millis(row[name]) for name in wanted} == wanted, (as_of, row["task_id"], row["position"])
+    tasks = replay_tasks(rows, loads)
+    found = rows_of(connection, f"from tasks{as_of}")
+    assert len(found) == len(tasks)
+    for row in found:
+        wanted = tasks[row["task_id"]]
+        assert {name: millis(row[name]) for name in wanted} == wanted, (as_of, row["task_id"])
+
+
+def lived_through(home: Path, moves: list[str], seen: list[int]) -> dict[str, list[Row]]:
+    """The tables on a task that moves every hour, half an hour before a load; a load meets it in the states `seen`."""
+    task = life(moves, [FIRST_LOAD_MS - CREATED_MS + HOUR // 2, *[HOUR] * (len(moves) - 1)], "task-0")
+    # What a change load does not bring it has proved unchanged: one that misses a change has proved nothing.
+    loads = [
+        Load("changes", (Answer(0, state),) if state in seen else (), is_proven=state in seen)
+        for state in range(len(task))
+    ]
+    land(Schedule((task,), tuple(loads)), home)
+    with schedules.built(home, home / "version") as connection:
+        tables = ("task_intervals", "task_attempts", "processing_times", "daily_history_stats", "attempt_errors")
+        return {table: rows_of(connection, f"from {table} order by all") for table in tables}
+
+
+def hour(value: Any) -> float | None:
+    """A time in hours since the first load, as far as the server's clock tells."""
+    return None if value is None else round((millis(value) - FIRST_LOAD_MS) / HOUR, 1)
+
+
+RETRIED = ["schedule", "run", "retry", "run", "complete"]  # at 0.5, 1.5, 2.5, 3.5 and 4.5
+
+
+def test_a_task_seen_in_every_state(tmp_path: Path) -> None:
+    tables = lived_through(tmp_path, RETRIED, [0, 1, 2, 3, 4, 5])
+    assert [
+        (
+            row["phase"],
+            *(hour(row[f"started_at_{bound}"]) for bound in ("earliest", "latest")),
+            row["is_start_exact"],
+            *(hour(row[f"ended_at_{bound}"]) for bound in ("earliest", "latest")),
+            row["is_end_exact"],
+        )
+        for row in tables["task_intervals"]
+    ] == [
+        ("pending", -1.0, -1.0, True, 0.5, 0.5, True),
+        ("waiting", 0.5, 0.5, True, 1.0, 1.5, False),
+        ("running", 1.0, 1.5, False, 2.0, 2.5, False),
+        ("waiting", 2.0, 2.5, False, 3.0, 3.5, False),
+        ("running", 3.0, 3.5, False, 4.5, 4.5, True),
+        ("completed", 4.5, 4.5, True, None, None, False),
+    ]
+    assert [
+        (row["attempt"], row["told_by"], row["outcome"], row["error_message"], row["is_observed"])
+        for row in tables["task_attempts"]
+    ] == [(0, "first", "failed", "attempt 0 failed", True), (1, "retries", "completed", None, True)]
+    (times,) = tables["processing_times"]
+    assert times["was_seen_running"]
+    bounds = [times[f"{bound}_{what}_seconds"] for what in ("queue_wait", "processing") for bound in ("min", "max")]
+    assert [round(seconds / 3600, 1) for seconds in bounds] == [0.5, 1.0, 3.0, 3.5]
+    (stats,) = tables["daily_history_stats"]
+    assert (stats["rescued_tasks"], stats["completed_tasks"], stats["coverage"]) == (1, 1, 1.0)
+    (error,) = tables["attempt_errors"]
+    assert (error["error_message"], error["failed_attempts"], error["rescued_tasks"]) == ("attempt 0 failed", 1, 1)
+
+
+def test_a_task_seen_only_when_it_had_ended(tmp_path: Path) -> None:
+    tables = lived_through(tmp_path, RETRIED, [5])
+    assert [(row["phase"], row["is_start_exact"]) for row in tables["task_intervals"]] == [("completed", True)]
+    assert [(row["attempt"], row["outcome"]) for row in tables["task_attempts"]] == [(0, "completed")]
+    (times,) = tables["processing_times"]
+    assert not times["was_seen_open"]
+    bounds = [times[f"{bound}_{what}_seconds"] for what in ("queue_wait", "processing") for bound in ("min", "max")]
+    assert [round(seconds / 3600, 1) for seconds in bounds] == [0.0, 4.0, 0.0, 4.0]
+    (stats,) = tables["daily_history_stats"]
+    assert (stats["rescued_tasks"], stats["coverage"]) == (0, 0.0)
+
+
+def test_the_error_of_an_attempt_that_nobody_saw_is_told_by_the_next(tmp_path: Path) -> None:
+    tables = lived_through(tmp_path, RETRIED, [3])
+    assert [
+        (row["attempt"], row["told_by"], row["outcome"], row["error_message"], row["is_observed"])
+        for row in tables["task_attempts"]
+    ] == [(0, "first", "failed", "attempt 0 failed", False), (1, "retries", "open", None, True)]
+    (interval,) = tables["task_intervals"]
+    assert (hour(interval["started_at_earliest"]), hour(interval["started_at_latest"])) == (0.5, 2.5)
+
+
+def test_a_failed_task_that_comes_back_is_a_new_attempt(tmp_path: Path) -> None:
+    tables = lived_through(tmp_path, ["schedule", "fail", "schedule", "complete"], [2, 4])
+    assert [
+        (row["attempt"], row["told_by"], row["outcome"], row["error_message"]) for row in tables["task_attempts"]
+    ] == [(0, "first", "failed", "failed after 0"), (1, "scheduled_at", "completed", None)]
+    failed, completed = tables["task_intervals"]
+    assert (hour(failed["started_at_latest"]), hour(failed["ended_at_latest"])) == (1.5, 2.5)
+    assert (failed["next_phase"], failed["is_followed_directly"]) == ("completed", False)
+    assert hour(completed["started_at_latest"]) == 3.5
