@@ -1,7 +1,7 @@
 """What has landed before, so that it is not landed again and what is missing is noticed."""
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import duckdb
@@ -42,13 +42,19 @@ class Known:
 
     def __init__(self, zone: Zone, account: str, also: Manifest | None = None) -> None:
         """`also`: an open load whose parts count too."""
-        newest = _newest(zone, zone.manifests(account) + ([also] if also else []), also.load_id if also else None)
-        self._sha256 = {state.key: state.sha256 for state in newest if not state.is_deleted}
-        self._deleted = {state.key: state.sha256 for state in newest if state.is_deleted}
-        self._created_at_ms = {state.key: state.created_at_ms for state in newest if not state.is_deleted}
-        self._updated_at_ms = {state.key: state.updated_at_ms for state in newest}
+        self._sha256: dict[str, str | None] = {}
+        self._deleted: dict[str, str | None] = {}
+        self._created_at_ms: dict[str, int | None] = {}
+        self._updated_at_ms: dict[str, int | None] = {}
         # What is no task has no place in the order by id, and cannot be looked up.
-        self._listed = [state.key for state in newest if state.is_task and not state.is_deleted]
+        self._listed: list[str] = []
+        loads = zone.manifests(account) + ([also] if also else [])
+        for state in _newest(zone, loads, also.load_id if also else None):
+            (self._deleted if state.is_deleted else self._sha256)[state.key] = state.sha256
+            self._created_at_ms[state.key] = state.created_at_ms
+            self._updated_at_ms[state.key] = state.updated_at_ms
+            if state.is_task and not state.is_deleted:
+                self._listed.append(state.key)
 
     def has(self, key: str) -> bool:
         """Whether the task is in the archive and not known to be deleted."""
@@ -112,13 +118,15 @@ class _State(NamedTuple):
 
 def _newest(
     zone: Zone, loads: list[Manifest], going_on: str | None = None, keys: list[str] | None = None
-) -> list[_State]:
+) -> Iterator[_State]:
     paths = [str(path) for path, _ in zone.parts(loads)]
     if not paths:
-        return []
+        return
     try:
         with duckdb.connect() as connection:
             values = {"paths": paths, "going_on": going_on, "keys": keys}
-            return [_State(*row) for row in connection.execute(_NEWEST, values).fetchall()]
+            cursor = connection.execute(_NEWEST, values)
+            while rows := cursor.fetchmany(10_000):
+                yield from map(_State._make, rows)
     except duckdb.Error as error:
         raise LandingError(f"landed files cannot be read: {str(error).splitlines()[0]}") from None
