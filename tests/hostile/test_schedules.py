@@ -41,7 +41,7 @@ PAGE = 4
 TASKS = 14
 OVERLAP_SECONDS = 600  # the longest lag of the simulator
 MOST_POISONED = 1  # each costs a search of a hundred requests
-BUILT_EVERY = 10  # examples; of these the tables are compared as well
+BUILT_EVERY = 5  # examples; of these the tables are compared as well
 DAY_MS = 86_400_000
 NOW_MS = 1_795_000_000_000  # 2026-11-18
 
@@ -130,8 +130,9 @@ def machine(make_archive: Callable[..., Any], root: Path, tally: Tally) -> type[
             elif what == "insert":
                 self.foreign.append(sim.insert(account=which, name="another account's"))
             elif what == "ties":  # several rows updated at one time, which may fill pages
-                for task_id in sorted(sim.ids() - self.poisoned.keys())[:which]:
-                    # A time in the past only as far back as rows may become visible late.
+                # A time a little back, as of a row that becomes visible late; but no task's time ever goes back.
+                ids = [i for i in sim.ids() - self.poisoned.keys() if (sim._row(i).updated_at or 0) < now - how]
+                for task_id in sorted(ids)[:which]:
                     sim.update(task_id, phase="running", progress=0.25, updatedAt=now - how)
             elif (task_id := self.id_of(which)) is None:
                 pass
@@ -370,7 +371,7 @@ def test_random_schedules(archive: Callable[..., Any], tmp_path: Path, figure: C
             stateful_step_count=STEPS,
             deadline=None,
             suppress_health_check=list(HealthCheck),
-            phases=(Phase.explicit, Phase.generate, Phase.shrink),
+            phases=(Phase.generate,),  # shrinking a failure takes minutes: add Phase.shrink where one is found
         ),
     )
     counts = tally.counts
