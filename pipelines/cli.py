@@ -22,6 +22,7 @@ from pipelines.settings import load_settings
 # Heavy imports (Dagster above all) stay inside the commands that need them: --help, query and status answer at once.
 
 FAILED, USAGE, GAP = 1, 2, 3
+DRIFT_SHOWN = 5
 DAY = click.DateTime(formats=["%Y-%m-%d"])
 
 
@@ -244,6 +245,12 @@ def status(as_json: bool) -> None:
             click.echo(f"                {printable(reason)}")
     for load in found.open_loads:
         click.echo(f"interrupted  {load}: the next sync goes on from there or closes it")
+    for drift in found.drift[:DRIFT_SHOWN]:
+        new = "new, " if drift["is_new"] else ""
+        often = f"{drift['observations']:,} times since {drift['first_seen_at']}"
+        click.echo(f"drift      {drift['account']}: {drift['kind']} {printable(drift['path'])} ({new}{often})")
+    if len(found.drift) > DRIFT_SHOWN:
+        click.echo(f'           and {len(found.drift) - DRIFT_SHOWN} more: `task-archive query "from drift"`')
     for damaged in found.damaged_files:
         click.echo(f"damaged    {damaged}: see `task-archive verify --landing`")
     if found.rows:

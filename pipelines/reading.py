@@ -192,13 +192,14 @@ class AccountStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The state of an archive; `damaged_files`: what it goes without."""
+    """The state of an archive; `damaged_files`: what it goes without; `drift`: what left the contract, newest first."""
 
     home: str
     published_version: str | None
     accounts: list[AccountStatus]
     open_loads: list[str]
     damaged_files: list[str]
+    drift: list[dict[str, Any]]
     rows: dict[str, int]
     bytes: dict[str, int]
 
@@ -212,6 +213,7 @@ def status(settings: Settings) -> Status:
     manifests = zone.manifests()
     tasks: dict[str, tuple[int, int]] = {}
     rows: dict[str, int] = {}
+    drift: list[dict[str, Any]] = []
     version = None
     if (settings.published / "current").exists():
         version = (settings.published / "current").readlink().name
@@ -219,8 +221,10 @@ def status(settings: Settings) -> Status:
             counted = "count(*), count(*) filter (where phase in ('pending', 'waiting', 'running'))"
             found = connection.execute(f"select account, {counted} from tasks group by account").fetchall()
             tasks = {account: (total, still_open) for account, total, still_open in found}
-            for model in published_models():
-                rows[model.name] = connection.execute(f"select count(*) from {model.name}").fetchall()[0][0]
+            for (table,) in connection.execute("select table_name from duckdb_tables() where not temporary").fetchall():
+                rows[table] = connection.execute(f"select count(*) from {table}").fetchall()[0][0]
+            if "drift" in rows:  # a version of before may have none
+                drift = _drift(connection)
     accounts = []
     for account in sorted({manifest.account for manifest in manifests}):
         loads = [manifest for manifest in manifests if manifest.account == account]
@@ -256,7 +260,15 @@ def status(settings: Settings) -> Status:
         for path in (settings.landing, settings.warehouse, settings.published, settings.dagster)
         if path.exists()
     }
-    return Status(str(settings.home), version, accounts, open_loads, damaged, rows, sizes)
+    return Status(str(settings.home), version, accounts, open_loads, damaged, drift, rows, sizes)
+
+
+def _drift(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    names = ("account", "kind", "path", "observations", "first_seen_at", "example", "is_new")
+    found = connection.execute(
+        f"select {', '.join(names)} from drift order by first_seen_at desc, kind, path"
+    ).fetchall()
+    return [{name: _plain(value) for name, value in zip(names, row, strict=True)} for row in found]
 
 
 def is_behind(settings: Settings) -> bool:

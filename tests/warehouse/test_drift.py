@@ -144,3 +144,20 @@ with duckdb.connect(build.building_folder(settings) / build.DATABASE) as connect
     )
     assert done.stderr == ""
     assert done.stdout.strip() == "[0, 0]"
+
+
+def test_status_tells_of_drift(kept: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from pipelines.cli import main
+    from pipelines.warehouse.publish import publish
+
+    put(kept.simulator, {"params.upload.turbo": 1})
+    kept.sync()
+    tables(kept.settings)
+    publish(kept.settings)
+    monkeypatch.setenv("TASK_ARCHIVE_HOME", str(kept.settings.home))
+    said = CliRunner().invoke(main, ["status"]).output
+    assert "drift      default: unknown path $.params.upload.turbo (new, 1 times since 20" in said
+    found = json.loads(CliRunner().invoke(main, ["status", "--json"]).output)
+    assert [row["path"] for row in found["drift"]] == ["$.params.upload.turbo"]
