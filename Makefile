@@ -27,10 +27,10 @@ demo: $(READY)    ## simulator, two nightly runs, and what the archive then answ
 	@$(BIN)/task-archive demo
 
 test: $(READY)    ## the tests
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n auto
 
-test-all: $(READY) ## the tests and the slow proofs
-	@$(BIN)/python -m pytest
+test-all: test    ## the tests and the slow proofs
+	@$(BIN)/python -m pytest -m slow
 
 reliability: $(READY) ## kills, faults and hostile payloads by the hundred; writes their figures into docs/reliability.md
 	@$(BIN)/python -m pytest tests/hostile --figures docs/reliability.md
