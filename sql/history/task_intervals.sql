@@ -63,6 +63,8 @@ runs as (
 neighbours as (
     select
         *,
+        true as is_repeated,
+        count(*) filter (where not is_deleted) over in_order - 1 as position,
         lag(is_deleted) over in_order as was_deleted,
         lag(scheduled_at) over in_order as scheduled_before_at,
         lag(stood_until_at) over in_order as before_until_at,
@@ -76,7 +78,7 @@ neighbours as (
     union all
     select
         task_id, 1, account, type, created_at, phase, is_deleted, scheduled_at, retry, error_message, 1,
-        stood_from_at, stood_until_at, null, null, null, null, null, null, null, null
+        stood_from_at, stood_until_at, false, 0, null, null, null, null, null, null, null, null
     from told
     where task_id not in (select task_id from repeated)
 ),
@@ -122,7 +124,10 @@ followed as (
         lead(started_at_earliest) over in_order as next_earliest_at,
         lead(started_at_latest) over in_order as next_latest_at
     from bounds
+    where is_repeated
     window in_order as (partition by task_id order by run)
+    union all
+    select *, null, null from bounds where not is_repeated
 ),
 
 ends as (
@@ -163,7 +168,7 @@ spans as (
 
 select
     task_id,                                            -- the task
-    cast(row_number() over (partition by task_id order by run) - 1 as bigint) as position, -- place among the task's intervals, from 0
+    position,                                           -- place among the task's intervals, from 0
     account,                                            -- account
     type,                                               -- task type
     phase,                                              -- phase that the task was in
