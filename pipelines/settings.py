@@ -7,6 +7,7 @@ the account `default`; `LIVEPEER_API_KEY__<ACCOUNT>` adds further accounts or pr
 import os
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -214,9 +215,15 @@ class Settings(BaseSettings):
         path = self.home / "fingerprint.key"
         if not path.exists():
             self.home.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            fresh = path.with_name(f".{path.name}.{os.getpid()}.new")  # a kill must not leave a key that is empty
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_hex(32))
+                file.flush()
+                os.fsync(descriptor)
+            with suppress(FileExistsError):  # of two processes that make it at once, the first one's counts
+                path.hardlink_to(fresh)
+            fresh.unlink()
         return path.read_bytes()
 
 

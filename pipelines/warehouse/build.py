@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from pipelines.warehouse.models import PUBLISHED_LAYERS, Check, Model, load_macr
 DATABASE = "task_archive.duckdb"
 PARQUET = "parquet"
 COMPLETE = "version.json"
+VERSION = "%Y%m%dT%H%M%S%fZ"  # the name of a version: when it was built, UTC
 
 # The planner's guesses put the wide observations into a join's hash table now and then, which is all of them in memory.
 # So the right side of a join is the one that is held, as it is written.
@@ -98,10 +99,17 @@ def build_version(settings: Settings, folder: Path | None = None) -> Iterator[Bu
             yield built
         _create_macros(connection)
     if sound:
-        version = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        version = _next_version(settings.published / "versions")
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         about = {"version": version, "code_version": __version__, "rows": rows, "bytes": size}
         write_durably(folder / COMPLETE, json.dumps(about, indent=1).encode())
+
+
+def _next_version(versions: Path) -> str:
+    """A name that sorts behind every version before it, even where the clock was set back: the oldest ones go."""
+    name = datetime.now(UTC).strftime(VERSION)
+    last = max((path.name for path in versions.glob("[!.]*")), default="")
+    return name if name > last else (datetime.strptime(last, VERSION) + timedelta(microseconds=1)).strftime(VERSION)
 
 
 def build_empty(settings: Settings) -> list[Built]:
