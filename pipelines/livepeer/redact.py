@@ -67,6 +67,8 @@ _NAME = "|".join(re.escape(word).replace(r"\ ", "[-_. ]?") for word in SECRET_WO
 _INITIAL = "".join(sorted({word[0] for word in SECRET_WORDS}))  # looked at first: most letters begin no name
 _NAME_END = r"(?:s|id|[-_.][\w\-.]{0,30}|(?-i:[A-Z])\w{0,30})?"
 _ASSIGN = r"""["'\\]{0,6}\s{0,8}(?:[:=>]|%(?:25)*+3[ad]|\\u003[ad]){1,3}\s{0,8}"""
+#: A value within brackets: where it ends is not told, so all that follows goes.
+_BRACKETED = r"([\[{](?s:.*))"
 _QUOTED = r"""\\+"([^"\\]+)|"([^"\\]*+(?:\\.[^"\\]*+)*+)|\\?'([^'\\]+)"""
 
 
@@ -108,7 +110,7 @@ SHAPES = (
     # A header's value goes to the end of its line: cookies and digest credentials have several parts.
     _shape(
         "authorization|cookie",
-        rf"(?i)(?:authorization|cookie){_ASSIGN}(?:{_QUOTED}|([^\s\"'<>][^\r\n\"'<>]*))",
+        rf"(?i)(?:authorization|cookie){_ASSIGN}(?:{_QUOTED}|{_BRACKETED}|([^\s\"'<>][^\r\n\"'<>]*))",
     ),
     _shape("bearer", r"(?i)bearer(?:\s|%20|\+){1,8}(?!(?:auth\w*|tokens?|is|not|of|the|scheme)\b)([\w\-.~+/=%*]+)"),
     _shape("basic", r"(?ai)basic(?:\s|%20|\+){1,8}([\w\-+/]{4,}={0,2})", judge=_is_basic),
@@ -124,12 +126,17 @@ SHAPES = (
     _shape("npm_", r"(npm_[A-Za-z0-9]{30,})"),
     _shape("sk-", r"(?<![A-Za-z0-9])(sk-(?=[A-Za-z_\-]{0,100}\d)[\w\-]{20,})"),
     _shape("sk", r"(?<![A-Za-z0-9])(SK[0-9a-f]{32})(?![A-Za-z0-9])"),
+    # A stream key is the end of the path that media is pushed to.
+    _shape("rtmp", r"(?i)rtmps?:(?:\\{0,8}/){2}[^\s/\"'<>]+/[^\s/\"'<>?#]+/([^\s\"'<>?#]+)"),
     # What the server answers to a wrong key.
     _shape("no token ", r"no token (\S+) found"),
-    _shape("sig", rf"(?i)(?<![a-z])(?:sig|signature|signatureprovided){_ASSIGN}(?:{_QUOTED}|([^\s\"'<>&,]+))"),
+    _shape(
+        "sig", rf"(?i)(?<![a-z])(?:sig|signature|signatureprovided){_ASSIGN}(?:{_QUOTED}|{_BRACKETED}|([^\s\"'<>&,]+))"
+    ),
     _shape(
         "key|pass|secret|token|auth|cookie|bearer|credential|jwt|pwd|signature|mnemonic|phrase",
-        rf"(?i)(?=[{_INITIAL}])(?:{_NAME}|(?<![a-z])(?:pass|auth)(?![a-z])){_NAME_END}{_ASSIGN}(?:{_QUOTED}|([^\s\"'<>&]+))",
+        rf"(?i)(?=[{_INITIAL}])(?:{_NAME}|(?<![a-z])(?:pass|auth)(?![a-z])){_NAME_END}{_ASSIGN}"
+        rf"(?:{_QUOTED}|{_BRACKETED}|([^\s\"'<>&]+))",
     ),
 )
 
