@@ -108,7 +108,8 @@ def _inspect(payload: str) -> Gated:
         fitted = _fit(TASK, task, "$", found)
         if not isinstance(fitted, dict) or not fitted.get("id"):
             return Gated(None, [Problem("$", _short(payload), "is no task: it has no id")], [])
-        return found._replace(payload=_dump(fitted)) if found.problems else found
+        # Without what is unknown: half characters or NaN in it would stop DuckDB, and with it every other task.
+        return found._replace(payload=_dump(fitted))
     except RecursionError:
         return Gated(None, [Problem("$", _short(payload), "is nested too deeply to be read")], [])
     except ValueError as error:
@@ -142,7 +143,7 @@ def _fit(shape: Shape, value: Any, path: str, found: Gated) -> Any:
                     )
                 fields[key] = _fit(shape[key], inner, f"{path}.{key}", found)
             else:
-                found.unknown.append(Unknown(_POSITION.sub("[]", f"{path}.{key}"), _short(_dump(inner))))
+                found.unknown.append(Unknown(_short(_POSITION.sub("[]", f"{path}.{key}")), _short(_dump(inner))))
         return fields
     found.problems.append(
         Problem(path, _short(_dump(value)), "is no list" if isinstance(shape, list) else "is no object")
