@@ -418,7 +418,7 @@ class _Load:
     def _settle(self) -> None:
         """Has the server count the tasks created well before the walk, which no later insert or delay can add to."""
         note = self.manifest
-        if note.settled_until_ms is None:
+        if note.settled_until_ms is None or (note.settled_count is None and not note.pages):
             until_ms = _needed(note.server_started_at_ms) - self.settings.overlap_seconds * 1000
             note.settled_count = self._count_settled(until_ms)
             note.settled_until_ms = until_ms
