@@ -195,20 +195,27 @@ def _strict(value: Any) -> tuple[_Verbatim | None, str]:
 
 
 def _dump(value: Any) -> str:
-    """JSON text, numbers and pairs as they were written."""
-    if isinstance(value, _Verbatim):
-        return str(value)
-    if isinstance(value, _Pairs):
-        return "{" + ",".join(f"{json.dumps(key, ensure_ascii=False)}:{_dump(inner)}" for key, inner in value) + "}"
-    if isinstance(value, dict):
-        return (
-            "{"
-            + ",".join(f"{json.dumps(key, ensure_ascii=False)}:{_dump(inner)}" for key, inner in value.items())
-            + "}"
-        )
-    if isinstance(value, list):
-        return "[" + ",".join(map(_dump, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    """JSON text, numbers and pairs as they were written. Nothing recurses: an odd value may be nested deeply."""
+    written: list[str] = []
+    left: list[Any] = [value]  # the last comes first; what is text already is a _Verbatim
+    while left:
+        item = left.pop()
+        if isinstance(item, _Verbatim):
+            written.append(item)
+        elif isinstance(item, _Pairs | dict):
+            pairs = list(item.items()) if isinstance(item, dict) else item
+            written.append("{")
+            left.append(_Verbatim("}"))
+            for number, (key, inner) in reversed(list(enumerate(pairs))):
+                left += (inner, _Verbatim(f"{',' * (number > 0)}{json.dumps(key, ensure_ascii=False)}:"))
+        elif isinstance(item, list):
+            written.append("[")
+            left.append(_Verbatim("]"))
+            for number, inner in reversed(list(enumerate(item))):
+                left += (inner, _Verbatim("," * (number > 0)))
+        else:
+            written.append(json.dumps(item, ensure_ascii=False))
+    return "".join(written)
 
 
 def _short(text: str) -> str:
