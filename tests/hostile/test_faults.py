@@ -108,21 +108,29 @@ def test_each_fault_at_each_request(
                 kept.sync(lane)
             assert "\n" not in str(raised.value)
             ended += 1
-        sim_load = kept.sync(lane)
+        load = kept.sync(lane)
         sim.clear_faults()
-        scene.check_whole(kept, sim_load)
+        scene.check_whole(kept, load)
     figure("faults at each request in turn", scene.requests, f"{len(KINDS)} kinds, two lanes: each load whole")
 
     for position in range(1, scene.requests + 1):
         kept = scene.fresh()
         landed_before = kept_files(kept)
         sim.fault(kind, at=len(sim.requests) + position, times=None, **options)
-        with pytest.raises(ApiError) as raised:
-            kept.sync(lane)
+        said = None
+        try:
+            load = kept.sync(lane)
+        except ApiError as error:
+            said = str(error)
+        if said is not None:
+            assert "\n" not in said
+            assert sim.api_key not in said
+            assert kept.manifests() == scene.base.manifests()  # nothing that looks complete
+        else:  # all had come but the counts, which a malformed row may be in the way of as well
+            assert kind == "500"
+            assert load.verdict == "limited"
+            assert all("count" in reason for reason in load.reasons)
         sim.clear_faults()
-        assert "\n" not in str(raised.value)
-        assert sim.api_key not in str(raised.value)
-        assert kept.manifests() == scene.base.manifests()  # nothing that looks complete
         landed = kept_files(kept)
         assert landed_before.items() <= landed.items()
         load = kept.sync(lane)
