@@ -7,7 +7,7 @@ from typing import Any
 # Controls move the cursor, change colours and titles, or split a line; the marks of writing direction make text look
 # like another; half characters cannot be written at all.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_RAW_IN_JSON = re.compile("[\x7f-\x9f]")
+_RAW_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # = + - @ of full width count as well
 
 

@@ -127,8 +127,9 @@ def run_query(settings: Settings, sql: str, form: str, output: Path | None, as_o
 def _write(cursor: duckdb.DuckDBPyConnection, form: str, file: IO[str]) -> None:
     names = [column[0] for column in cursor.description or []]
     if form == "csv":
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(map(spreadsheet_cell, names))
+        # All text is quoted: before Python 3.13 a carriage return is not, and what follows it is taken for a new row.
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        csv.writer(file, lineterminator="\n").writerow(spreadsheet_cell(printable(name)) for name in names)
         while rows := cursor.fetchmany(10_000):
             writer.writerows([["" if value is None else _csv(value) for value in row] for row in rows])
     elif form == "json":
