@@ -374,8 +374,8 @@ def test_no_secret_of_any_kind_is_kept_or_shown(
         [("printed", said), *(("arguments", each) for each in watcher.arguments)], texts_under(home)
     ):
         searched += len(text)
-        if kinds := finder.kinds_in(text):
-            leaks[place] = kinds
+        if found := finder.kinds_in(text):
+            leaks[place] = found
     assert leaks == {}, f"seed {seed}"
     assert any("pipelines.warehouse.follow" in arguments for arguments in watcher.arguments)
     assert said.count("redacted-") > TASKS

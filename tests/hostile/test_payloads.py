@@ -272,6 +272,7 @@ def test_hostile_payloads_through_the_whole_job(
 def check_what_is_shown(command: Command) -> None:
     """CSV, JSON, table, Parquet, status, verify and Dagster."""
     short = "select * from tasks where length(error_message) < 1000 or error_message is null"
+    csv.field_size_limit(2 * BIG)
     file = command.home / "tasks.csv"
     tables = {"tasks": short, "quarantine": "from quarantine", "drift": "from drift", "loads": "from loads"}
     for sql in tables.values():
@@ -295,7 +296,7 @@ def check_what_is_shown(command: Command) -> None:
     for arguments in (["status"], ["status", "--json"], ["verify", "--landing"], ["doctor"]):
         command(*arguments)
         assert is_calm(command.said)
-    command("verify")
+    command("verify", status=3)  # these payloads are not what the server sorts and counts by
     assert is_calm(command.said)
 
 
