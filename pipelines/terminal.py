@@ -9,9 +9,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipelines.defs.resources import lines, listener_of_this_process
 from pipelines.harmless import printable
-from pipelines.landing.lanes import Listener
-from pipelines.landing.lanes import Progress as LaneProgress
 from pipelines.landing.manifest import Manifest
+from pipelines.landing.source import Listener
+from pipelines.landing.source import Progress as LaneProgress
 
 
 def print_loads(loads: list[Manifest]) -> None:

@@ -11,8 +11,9 @@ import duckdb
 import httpx
 import pytest
 
-from pipelines.landing.lanes import Extraction, Listener
+from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
+from pipelines.landing.source import Listener
 from pipelines.landing.zone import Zone
 from pipelines.livepeer.redact import Redactor
 from pipelines.settings import Settings, load_settings

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from pydantic import PrivateAttr
 
 from pipelines.errors import Busy
-from pipelines.landing.lanes import Listener, Progress
+from pipelines.landing.source import Listener, Progress
 from pipelines.settings import Settings, load_settings
 
 SECONDS_BETWEEN_LINES = 5.0

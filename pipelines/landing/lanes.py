@@ -1,93 +1,27 @@
-"""Running a lane: fetch by a walk that loses nothing, land what is new, prove what is there.
+"""The lanes: ways of asking for tasks. All land the same way; which one a task came by never matters for what it means.
 
 `sweep` reads the whole account by id and then what changed meanwhile; `changes` what was updated since the last proven
-point, minus an overlap; `observe` the same and open tasks, only where something changed; `backfill` what was created in
-a window; `refresh` single tasks. All land the same way.
+point, minus an overlap; `observe` the same, for one request where nothing is new; `backfill` what was created in a
+window; `refresh` single tasks.
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from pipelines import __version__
 from pipelines.errors import SettingsError
 from pipelines.landing import damage
-from pipelines.landing.digest import Digests
 from pipelines.landing.known import differing, key_of
-from pipelines.landing.load import LoadWriter, Taken, as_landed
-from pipelines.landing.manifest import Lane, Manifest, Missing, Part, Window
-from pipelines.landing.zone import Zone
+from pipelines.landing.load import Load, needed, server_clock_ms
+from pipelines.landing.manifest import Lane, Manifest, Window
+from pipelines.landing.source import Source
+from pipelines.landing.writer import as_landed
 from pipelines.livepeer import walks
-from pipelines.livepeer.client import Client, Politeness
 from pipelines.livepeer.failures import ApiError
-from pipelines.livepeer.redact import Redactor
-from pipelines.livepeer.rows import Row, project_of, read_row
-from pipelines.settings import Settings
-
-# Where an account's key was moved to another project everything vanishes at once: look up so many, and say so.
-MOST_LOOKUPS = 1000
-CATCH_UP_ROUNDS = 3
-ELSEWHERE = "in another project"
-UNSETTLED = "a missed task could hide behind one that was deleted meanwhile"
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a lane has come, after each page; expected_tasks is None where the server does not count."""
-
-    account: str
-    lane: Lane
-    rows_read: int
-    rows_landed: int
-    expected_tasks: int | None
-    elapsed_seconds: float
-
-    def __str__(self) -> str:
-        """Such as `default sweep: 12,000 of 200,000 tasks, 8,100/s, 23 s left`."""
-        rate = self.rows_read / max(self.elapsed_seconds, 0.001)
-        of = f" of {self.expected_tasks:,}" if self.expected_tasks else ""
-        line = f"{self.account} {self.lane}: {self.rows_read:,}{of} tasks, {rate:,.0f}/s"
-        if self.expected_tasks and rate:
-            line += f", {max(0.0, (self.expected_tasks - self.rows_read) / rate):.0f} s left"
-        return line
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Who wants to know: of progress after each page, of what is worth a line, and of each part that landed."""
-
-    progress: Callable[[Progress], None] = lambda progress: None
-    say: Callable[[str], None] = lambda line: None
-    landed: Callable[[Path, Part], None] = lambda path, part: None
-
-
-class Extraction:
-    """Everything a lane needs for one account."""
-
-    def __init__(self, settings: Settings, account: str, run_id: str, listener: Listener | None = None) -> None:
-        settings.check_origin()
-        self.settings = settings
-        self.account = account
-        self.run_id = run_id
-        self.zone = Zone(settings.landing)
-        self.listener = listener or Listener()
-        keys = [key.get_secret_value() for key in settings.api_keys.values()]
-        self.redactor = Redactor(settings.fingerprint_key_bytes(), keys)
-        self.client = Client(
-            settings.api_url,
-            settings.accounts(account)[account].get_secret_value(),
-            self.redactor.scrub,
-            Politeness(
-                timeout_seconds=settings.request_timeout_seconds,
-                attempts=settings.attempts,
-                retry_wait_seconds=settings.retry_wait_seconds,
-                requests_per_second=settings.requests_per_second,
-                on_retry=self.listener.say,
-            ),
-        )
+class Extraction(Source):
+    """The lanes of one account."""
 
     def sync(self, lane: Literal["auto", "changes", "sweep"] = "auto") -> Manifest:
         """The nightly lane. `auto` sweeps an account that was never swept whole, or not since files of it were lost,
@@ -116,11 +50,11 @@ class Extraction:
             look = self._look(loads)
             if not look.has_news:
                 return None
-            load = _Load(self, "observe", look.window)
+            load = Load(self, "observe", look.window)
             note = load.manifest
             note.abilities, note.server_started_at_ms = look.abilities, look.server_at_ms
             looked_up = {task_id: earlier.load_id for earlier in loads for task_id in earlier.looked_up}
-            found = open_tasks(_needed(look.window.updated_from_ms))
+            found = open_tasks(needed(look.window.updated_from_ms))
             note.looked_up = sorted(found, key=lambda task_id: looked_up.get(task_id, ""))[
                 : self.settings.observe_lookups
             ]
@@ -135,7 +69,7 @@ class Extraction:
         """Single tasks, each by its id."""
         self._set_damage_aside()
         with self.client:
-            load = _Load(self, "refresh", Window())
+            load = Load(self, "refresh", Window())
             load.look_up(task_ids)
             return load.complete()
 
@@ -157,7 +91,7 @@ class Extraction:
         abilities = next(load.abilities for load in reversed(loads) if load.abilities is not None)
         if not (abilities.id_keyset and abilities.filters and abilities.count):
             raise SettingsError(f"{self.client.host} cannot be asked for changes alone: run `task-archive sync`")
-        since_ms = _needed(window.updated_from_ms)
+        since_ms = needed(window.updated_from_ms)
         recent = [load for load in loads if _ended_ms(load) >= since_ms]
         has_news = False
         for step in walks.by_update(self.client, self.settings.page_size, since_ms):
@@ -170,7 +104,7 @@ class Extraction:
             if states and (left := differing(self.zone, recent, states)) and differing(self.zone, loads, left):
                 has_news = True
                 break
-        server_at_ms = _server_clock_ms(self.client.traffic.earliest_server_at_ms)
+        server_at_ms = server_clock_ms(self.client.traffic.earliest_server_at_ms)
         return _Look(window, abilities, server_at_ms, has_news or server_at_ms < since_ms)
 
     def _set_damage_aside(self) -> list[damage.Damage]:
@@ -181,9 +115,9 @@ class Extraction:
 
     def _run(self, lane: Lane, window: Window) -> Manifest:
         with self.client:
-            return self._finish(_Load(self, lane, window))
+            return self._finish(Load(self, lane, window))
 
-    def _finish(self, load: "_Load") -> Manifest:
+    def _finish(self, load: Load) -> Manifest:
         try:
             load.fetch()
         except ApiError:
@@ -203,353 +137,6 @@ class _Look:
     has_news: bool
 
 
-class _Load:
-    """One load from its first request to its proof."""
-
-    def __init__(self, extraction: Extraction, lane: Lane, window: Window) -> None:
-        self.settings = extraction.settings
-        self.client = extraction.client
-        self.listener = extraction.listener
-        self.began = time.monotonic()
-        manifest = _resume_or_begin(extraction, lane, window)
-        self.writer = LoadWriter(extraction.zone, manifest, extraction.redactor, extraction.listener.landed)
-        self.manifest = manifest
-        self.seen: set[str] = set()  # tasks met by walks other than the one by id, whose rows are distinct as they come
-        self.vanished: set[str] = set(manifest.vanished)
-        self.digests = Digests(manifest.digest_ids, manifest.digest_states)
-        self.project: str | None = None  # of the tasks that the list shows
-        self.before = (manifest.requests, manifest.attempts_repeated, manifest.bytes_received)  # by earlier processes
-
-    def fetch(self) -> None:
-        note = self.manifest
-        if note.lane != "observe":
-            self._probe()
-        if not self.abilities.id_keyset:
-            self._fetch_by_documented_paging()
-            return
-        if self._goes_by_update and _needed(note.window.updated_from_ms) > _needed(note.server_started_at_ms):
-            self.listener.say("the server's clock stands before the last proven point: the whole list is read")
-            note.window = Window()
-        if self.abilities.count and note.server_count_before is None:
-            note.server_count_before = walks.count(self.client, self._filters())
-        if self._goes_by_update:
-            self._fetch_by_update()
-            self.look_up(task_id for task_id in note.looked_up if task_id not in self.seen)
-        else:
-            self._settle()
-            self._fetch_by_id(self._filters())
-            self._catch_up()
-        self._prove()
-
-    def look_up(self, task_ids: Iterable[str]) -> None:
-        """Asks for single tasks; lands what is new of them and which are deleted."""
-        note = self.manifest
-        for task_id in task_ids:
-            answer = self.client.get_task(task_id)
-            if answer.payload is not None:
-                row = read_row(answer.payload)
-                if note.lane == "refresh":
-                    self._count([row], self.seen)
-                    self.seen.add(task_id)
-                self.writer.add_page([row], answer.fetched_at_ms)
-                self._note_readable({task_id})
-                if row.is_deleted:
-                    self._note_deleted(task_id)
-                elif task_id in self.vanished:
-                    self._note_unreadable(task_id, self._why_unlisted(answer.payload))
-            elif answer.status == 404:
-                if self.writer.known.has(task_id):
-                    self.writer.add_gone(task_id, answer.fetched_at_ms)
-                if self.writer.known.is_deleted(task_id):
-                    self._note_deleted(task_id)
-                else:
-                    self._note_unreadable(task_id, "the API knows no task of this id (404)")
-            else:
-                why = "belongs to another user (403)" if answer.status == 403 else "the server cannot serve it (500)"
-                self._note_unreadable(task_id, why)
-            self._report()
-        if note.lane == "refresh":
-            note.tasks_seen = len(self.seen)
-
-    def keep(self) -> None:
-        """Writes down what has come so far."""
-        self._note()
-        self.writer.flush()
-
-    def complete(self) -> Manifest:
-        note = self.manifest
-        self._note()
-        note.finished_at_ms = max(note.started_at_ms, time.time_ns() // 1_000_000)  # our clock may have been set back
-        elsewhere = [missing.task_id for missing in note.unreadable if missing.reason.startswith(ELSEWHERE)]
-        if elsewhere:
-            self._because(f"{len(elsewhere)} archived tasks are {ELSEWHERE} now, first {elsewhere[0]}")
-        if missing := [missing for missing in note.unreadable if missing.task_id not in elsewhere]:
-            self._because(f"{len(missing)} tasks could not be had, first {missing[0].task_id}: {missing[0].reason}")
-        if note.verdict is None:
-            note.verdict = "limited" if note.reasons else "whole"
-        walked_by_key = note.abilities is not None and note.abilities.id_keyset
-        if note.verdict != "broken" and note.lane in ("sweep", "changes", "observe") and walked_by_key:
-            started_ms = _needed(note.server_started_at_ms)  # by the first Date, which may have been a wrong one
-            note.proven_until_ms = min(started_ms, self.client.traffic.earliest_server_at_ms or started_ms)
-        note.stage, note.cursor = "done", None
-        return self.writer.complete()
-
-    @property
-    def abilities(self) -> walks.Abilities:
-        """What the server can do, once the load knows."""
-        if self.manifest.abilities is None:
-            raise ValueError("asked for before the probe")
-        return self.manifest.abilities
-
-    @property
-    def _goes_by_update(self) -> bool:
-        return self.manifest.window.updated_from_ms is not None and self.abilities.filters
-
-    def _probe(self) -> None:
-        note = self.manifest
-        abilities, first = walks.probe(self.client)
-        if note.abilities is None:
-            note.abilities, note.server_started_at_ms = abilities, _server_clock_ms(first.server_at_ms)
-        self.project = project_of(first.rows[0]) if first.rows else None
-        if abilities.count and note.server_count_before is None and self._filters() is None:
-            note.server_count_before = first.total_count if first.rows else 0
-
-    def _filters(self) -> walks.Filters | None:
-        """The window in the server's words; a server without filters has the whole list read."""
-        window = self.manifest.window
-        if not self.abilities.filters:
-            return None
-        if window.updated_from_ms is not None:
-            return walks.updated_since(window.updated_from_ms)
-        if window.created_from_ms is not None and window.created_to_ms is not None:
-            return walks.created_between(window.created_from_ms, window.created_to_ms)
-        return None
-
-    def _fetch_by_id(self, filters: walks.Filters | None) -> None:
-        """The walk by id, from where an interrupted one got to; notes known tasks that it does not meet."""
-        note = self.manifest
-        if note.stage not in ("start", "by id"):
-            return
-        after = note.cursor
-        for step in walks.one_ahead(walks.by_id(self.client, self.settings.page_size, filters, after)):
-            if isinstance(step, walks.Unreadable):
-                self._note_unreadable(step.task_id, step.reason)
-                continue
-            keys = self.writer.add_page(step.rows, step.fetched_at_ms).keys
-            self._count(step.rows)
-            self._note_vanished(after, step.cursor, keys)
-            note.tasks_seen += len(keys)
-            after = step.cursor
-            self._checkpoint("by id", after)
-        self._note_vanished(after, None, set())
-        self._checkpoint("caught up", None)
-
-    def _catch_up(self) -> None:
-        """Reads what came behind the walk by id: for a sweep the updated, for a backfill the created since it began."""
-        note, size = self.manifest, self.settings.page_size
-        if not self.abilities.filters:
-            return
-        since_ms = _needed(note.server_started_at_ms) - self.settings.overlap_seconds * 1000
-        if note.lane == "sweep":
-            self._take(walks.by_update(self.client, size, since_ms))
-        elif note.lane == "backfill" and since_ms < (to_ms := _needed(note.window.created_to_ms)):
-            since_ms = max(since_ms, _needed(note.window.created_from_ms))
-            self._take(walks.by_id(self.client, size, walks.created_between(since_ms, to_ms)))
-
-    def _fetch_by_update(self) -> None:
-        self._take(walks.by_update(self.client, self.settings.page_size, _needed(self.manifest.window.updated_from_ms)))
-
-    def _take(self, steps: Iterator[walks.Rows | walks.Unreadable]) -> None:
-        """Takes in what a walk other than the one by id meets, which may be tasks that were met before."""
-        note = self.manifest
-        for step in walks.one_ahead(steps):
-            if isinstance(step, walks.Unreadable):
-                self._note_unreadable(step.task_id, step.reason)
-                continue
-            tasks = [row for row in step.rows if row.task_id is not None]
-            ids = {row.task_id for row in tasks if row.task_id is not None}
-            met_before = self._met_before(ids)
-            self._count(tasks, met_before)
-            taken = self.writer.add_page(step.rows, step.fetched_at_ms)
-            if self._goes_by_update:
-                self._note_overlap(tasks, taken)
-            self.seen |= taken.keys
-            self.vanished -= taken.keys
-            self._note_readable(ids)
-            note.tasks_seen += len((ids - met_before) | (taken.landed - ids))
-            self._checkpoint(note.stage, note.cursor)
-
-    def _met_before(self, ids: set[str]) -> set[str]:
-        """Those of `ids` that the load has met already: a walk by id all that are known, but for those it missed."""
-        if self.manifest.stage == "start":
-            return ids & self.seen
-        unreadable = {missing.task_id for missing in self.manifest.unreadable}
-        return {task_id for task_id in ids - self.vanished - unreadable if self.writer.known.has(task_id)}
-
-    def _count(self, rows: list[Row], met_before: AbstractSet[str] = frozenset()) -> None:
-        """Counts the rows of a page in; before they land, where some were met before in a state still known."""
-        note, known = self.manifest, self.writer.known
-        met = {row.task_id: row.updated_at_ms for row in rows if row.task_id is not None}
-        self.digests.add(met, {task_id: known.updated_at_ms(task_id) for task_id in met.keys() & met_before})
-        if note.settled_until_ms is not None:
-            note.settled_seen += sum(
-                (row.created_at_ms or 0) < note.settled_until_ms and row.task_id not in met_before for row in rows
-            )
-
-    def _note_overlap(self, rows: list[Row], taken: Taken) -> None:
-        """Counts the tasks that lie before the point proven so far: there to be met again, not to be news."""
-        proven_ms = _needed(self.manifest.window.updated_from_ms) + self.settings.overlap_seconds * 1000
-        for row in rows:
-            if row.updated_at_ms is not None and row.updated_at_ms < proven_ms and row.task_id not in self.seen:
-                self.manifest.overlap_rows += 1
-                self.manifest.overlap_equal += row.task_id not in taken.landed
-
-    def _fetch_by_documented_paging(self) -> None:
-        note = self.manifest
-        self._because(
-            "the server has no paging by key: its documented paging was walked until nothing new came, which cannot "
-            "prove that no row was missed"
-        )
-        self.digests, note.tasks_seen = Digests(), 0  # after an interruption it begins anew
-        self._take(walks.by_documented_paging(self.client, self.settings.page_size))
-        self.vanished = set(self.writer.known.expected_between(None, None, note.window)) - self.seen
-        self._look_up_vanished()
-
-    def _settle(self) -> None:
-        """Has the server count the tasks created well before the walk, which no later insert or delay can add to."""
-        note = self.manifest
-        if note.settled_until_ms is None or (note.settled_count is None and not note.pages):
-            until_ms = _needed(note.server_started_at_ms) - self.settings.overlap_seconds * 1000
-            note.settled_count = self._count_settled(until_ms)
-            note.settled_until_ms = until_ms
-
-    def _count_settled(self, until_ms: int) -> int | None:
-        window = self.manifest.window
-        if not (self.abilities.count and self.abilities.filters):
-            return None
-        to_ms = min(until_ms, until_ms if window.created_to_ms is None else window.created_to_ms)
-        return walks.count(self.client, walks.created_between(window.created_from_ms, to_ms))
-
-    def _prove(self) -> None:
-        """Compares the tasks met with the server's count afterwards, and looks up those that it lists no more.
-
-        A task deleted after it was read makes the count smaller than what was met, which is explained; a count larger
-        than what was met is first taken for tasks that appeared since: what is read after it must reach it. So a missed
-        task could hide behind a deleted one: that is what the count of settled tasks before the walk is for.
-        """
-        note = self.manifest
-        self._look_up_vanished()
-        if not self.abilities.count:
-            self._because("the server does not count its rows, so that nothing confirms the number met")
-            return
-        for _ in range(CATCH_UP_ROUNDS):
-            note.server_count_after = walks.count(self.client, self._filters())
-            if note.server_count_after is None:
-                self._because("the server could not count its rows, so that nothing confirms the number met")
-                return
-            if self._short_of(note.server_count_after, note.tasks_seen) > 0:
-                (self._fetch_by_update if self._goes_by_update else self._catch_up)()
-            if self._short_of(note.server_count_after, note.tasks_seen) <= 0:
-                self._prove_settled()
-                return
-        note.verdict = "broken"
-        short = self._short_of(_needed(note.server_count_after), note.tasks_seen)
-        self._because(f"the server counts {note.server_count_after} tasks, {short} more than were met")
-
-    def _prove_settled(self) -> None:
-        """Accounts for each task that the server counted before the walk began."""
-        note = self.manifest
-        if note.settled_until_ms is None:
-            return
-        if note.settled_count is None:
-            self._because(f"the server cannot count the tasks created before the load: {UNSETTLED}")
-            return
-        short = self._short_of(note.settled_count, note.settled_seen)
-        if short <= 0:
-            return
-        left = self._count_settled(note.settled_until_ms)
-        if left is not None and (missed := self._short_of(left, note.settled_seen)) > 0:
-            note.verdict = "broken"
-            self._because(f"the server counts {missed} tasks, created before the load, that were not met")
-        else:
-            self._because(f"{short} tasks that the server counted at first were gone when the walk came: {UNSETTLED}")
-
-    def _short_of(self, server_count: int, met: int) -> int:
-        """Rows that the server counts and the walk neither met nor knows to be unreadable."""
-        listed_unreadable = sum(missing.task_id not in self.vanished for missing in self.manifest.unreadable)
-        return server_count - met - listed_unreadable
-
-    def _look_up_vanished(self) -> None:
-        self.look_up(sorted(self.vanished)[:MOST_LOOKUPS])
-        if len(self.vanished) > MOST_LOOKUPS:
-            self._because(
-                f"{len(self.vanished)} archived tasks are listed no more, of which {MOST_LOOKUPS} were looked up: "
-                "was the key moved to another project?"
-            )
-
-    def _because(self, reason: str) -> None:
-        """Notes what the proof lacks; a load that went on may meet a reason twice."""
-        if reason not in self.manifest.reasons:
-            self.manifest.reasons = [*self.manifest.reasons, reason]
-
-    def _note_vanished(self, after: str | None, last: str | None, met: set[str]) -> None:
-        """Notes known tasks with after < id <= last that the list does not show; one it cannot serve is still there."""
-        unreadable = {missing.task_id for missing in self.manifest.unreadable}
-        self.vanished |= set(self.writer.known.expected_between(after, last, self.manifest.window)) - met - unreadable
-
-    def _why_unlisted(self, payload: bytes) -> str:
-        """Why the API has a task that its list shows no more: a list is limited to the key's project."""
-        project = project_of(payload)
-        if project is not None and self.project is not None and project != self.project:
-            return f"{ELSEWHERE} ({project})"
-        return "the list shows it no more, though the API has it"
-
-    def _note_deleted(self, task_id: str) -> None:
-        if task_id not in self.manifest.deleted:
-            self.manifest.deleted = [*self.manifest.deleted, task_id]
-
-    def _note_readable(self, task_ids: set[str]) -> None:
-        """Takes back what was noted of tasks that could be had after all."""
-        note = self.manifest
-        if any(missing.task_id in task_ids for missing in note.unreadable):
-            note.unreadable = [missing for missing in note.unreadable if missing.task_id not in task_ids]
-
-    def _note_unreadable(self, task_id: str, reason: str) -> None:
-        note = self.manifest
-        if task_id not in {missing.task_id for missing in note.unreadable}:
-            note.unreadable = [*note.unreadable, Missing(task_id, reason)]
-        self.listener.say(f"task {task_id} cannot be had: {reason}")
-
-    def _checkpoint(self, stage: str, cursor: str | None) -> None:
-        self._note()
-        self.writer.checkpoint(stage, cursor)
-        self._report()
-
-    def _note(self) -> None:
-        """Brings the manifest up to date with what is held elsewhere."""
-        note, traffic = self.manifest, self.client.traffic
-        requests, attempts_repeated, bytes_received = self.before
-        note.requests = requests + traffic.requests
-        note.attempts_repeated = attempts_repeated + traffic.attempts_repeated
-        note.bytes_received = bytes_received + traffic.bytes_received
-        note.clock_skew_seconds = traffic.clock_skew_seconds
-        note.vanished = sorted(self.vanished)
-        note.digest_ids, note.digest_states = self.digests.ids, self.digests.states
-
-    def _report(self) -> None:
-        note = self.manifest
-        self.listener.progress(
-            Progress(
-                account=note.account,
-                lane=note.lane,
-                rows_read=note.rows_read,
-                rows_landed=note.rows_landed,
-                expected_tasks=note.server_count_before,
-                elapsed_seconds=time.monotonic() - self.began,
-            )
-        )
-
-
 def proven_until_ms(manifests: Iterable[Manifest]) -> int | None:
     """The server's clock up to which every change has landed; None before the first proven sweep."""
     proven: int | None = None
@@ -559,51 +146,6 @@ def proven_until_ms(manifests: Iterable[Manifest]) -> int | None:
     return proven
 
 
-def _resume_or_begin(extraction: Extraction, lane: Lane, window: Window) -> Manifest:
-    """The manifest to write on: of an interrupted walk by id of the same window, else a fresh one.
-
-    Other interrupted loads are closed as broken with what they had landed, so that nothing fetched is lost.
-    """
-    zone, account = extraction.zone, extraction.account
-    resumed: Manifest | None = None
-    zone.clear_leftovers(account)
-    for manifest in zone.open_loads(account):
-        walks_by_id = lane in ("sweep", "backfill")
-        if resumed is None and walks_by_id and (manifest.lane, manifest.window) == (lane, window):
-            resumed = manifest
-            continue
-        manifest.verdict = "broken"
-        manifest.reasons = ["interrupted; what had landed is kept, a later load fetches the rest"]
-        manifest.finished_at_ms = max(manifest.started_at_ms, time.time_ns() // 1_000_000)
-        LoadWriter(zone, manifest, extraction.redactor).complete()
-    if resumed is not None:
-        extraction.listener.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
-        return resumed
-    now_ms = time.time_ns() // 1_000_000
-    return Manifest(
-        load_id=zone.new_load_id(lane, now_ms),
-        account=account,
-        lane=lane,
-        window=window,
-        api_url=extraction.settings.api_url,
-        code_version=__version__,
-        run_id=extraction.run_id,
-        started_at_ms=now_ms,
-        lost_files=[lost.name for lost in damage.lost(zone, account)],
-    )
-
-
 def _ended_ms(load: Manifest) -> float:
     """About when a load ended by the server's clock."""
     return (load.finished_at_ms or load.started_at_ms) - (load.clock_skew_seconds or 0) * 1000
-
-
-def _server_clock_ms(date_ms: int | None) -> int:
-    """The server's time at the first answer; our own, a minute back, where it sends no Date."""
-    return date_ms if date_ms is not None else time.time_ns() // 1_000_000 - 60_000
-
-
-def _needed(value: int | None) -> int:
-    if value is None:
-        raise ValueError("a value that the lane's steps have set before is missing")
-    return value

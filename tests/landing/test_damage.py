@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pipelines.landing import damage
-from pipelines.landing.lanes import Listener
-from pipelines.landing.load import PAGES_PER_PART
+from pipelines.landing.source import Listener
+from pipelines.landing.writer import PAGES_PER_PART
 from pipelines.landing.zone import MANIFEST, PROGRESS
 from pipelines.livepeer.failures import ApiError
 from pipelines.simulator import Simulator

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from pipelines.landing.load import PAGES_PER_PART
+from pipelines.landing.writer import PAGES_PER_PART
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build

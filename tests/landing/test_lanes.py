@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipelines.errors import SettingsError
-from pipelines.landing.lanes import UNSETTLED
+from pipelines.landing.load import UNSETTLED
 from pipelines.landing.manifest import Manifest
 from pipelines.livepeer import failures
 from pipelines.settings import Settings

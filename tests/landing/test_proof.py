@@ -8,7 +8,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from pipelines.landing.lanes import ELSEWHERE, UNSETTLED, proven_until_ms
+from pipelines.landing.lanes import proven_until_ms
+from pipelines.landing.load import ELSEWHERE, UNSETTLED
 from pipelines.landing.manifest import Manifest, decode, encode
 from pipelines.livepeer import failures
 from pipelines.simulator import Simulator

@@ -13,8 +13,8 @@ from typing import Any
 import duckdb
 from hypothesis import strategies as st
 
-from pipelines.landing.load import LoadWriter
 from pipelines.landing.manifest import Lane, Manifest, Missing, Window
+from pipelines.landing.writer import LoadWriter
 from pipelines.landing.zone import Zone
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.rows import read_row

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.landing.load import LoadWriter
 from pipelines.landing.manifest import Manifest, Window
+from pipelines.landing.writer import LoadWriter
 from pipelines.landing.zone import Zone
 from pipelines.livepeer.contract import TASK, Kind, Shape
 from pipelines.livepeer.redact import Redactor

@@ -10,8 +10,8 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.landing.load import PAGES_PER_PART
 from pipelines.landing.manifest import Part
+from pipelines.landing.writer import PAGES_PER_PART
 from pipelines.simulator import Simulator
 from pipelines.warehouse import follow
 from pipelines.warehouse.flatten import Observations

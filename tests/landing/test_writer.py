@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipelines.errors import LandingError
-from pipelines.landing.load import PAGES_PER_PART, LoadWriter
 from pipelines.landing.manifest import Manifest, Missing, Part, Window, decode, encode
+from pipelines.landing.writer import PAGES_PER_PART, LoadWriter
 from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, write_durably, write_manifest
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.rows import read_row

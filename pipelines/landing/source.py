@@ -1,0 +1,67 @@
+"""One account of the API, as every lane needs it: its client, its landing zone, and who is told of the progress."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.landing.manifest import Lane, Part
+from pipelines.landing.zone import Zone
+from pipelines.livepeer.client import Client, Politeness
+from pipelines.livepeer.redact import Redactor
+from pipelines.settings import Settings
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a lane has come, after each page; expected_tasks is None where the server does not count."""
+
+    account: str
+    lane: Lane
+    rows_read: int
+    rows_landed: int
+    expected_tasks: int | None
+    elapsed_seconds: float
+
+    def __str__(self) -> str:
+        """Such as `default sweep: 12,000 of 200,000 tasks, 8,100/s, 23 s left`."""
+        rate = self.rows_read / max(self.elapsed_seconds, 0.001)
+        of = f" of {self.expected_tasks:,}" if self.expected_tasks else ""
+        line = f"{self.account} {self.lane}: {self.rows_read:,}{of} tasks, {rate:,.0f}/s"
+        if self.expected_tasks and rate:
+            line += f", {max(0.0, (self.expected_tasks - self.rows_read) / rate):.0f} s left"
+        return line
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who wants to know: of progress after each page, of what is worth a line, and of each part that landed."""
+
+    progress: Callable[[Progress], None] = lambda progress: None
+    say: Callable[[str], None] = lambda line: None
+    landed: Callable[[Path, Part], None] = lambda path, part: None
+
+
+class Source:
+    """Everything a load needs for one account."""
+
+    def __init__(self, settings: Settings, account: str, run_id: str, listener: Listener | None = None) -> None:
+        settings.check_origin()
+        self.settings = settings
+        self.account = account
+        self.run_id = run_id
+        self.zone = Zone(settings.landing)
+        self.listener = listener or Listener()
+        keys = [key.get_secret_value() for key in settings.api_keys.values()]
+        self.redactor = Redactor(settings.fingerprint_key_bytes(), keys)
+        self.client = Client(
+            settings.api_url,
+            settings.accounts(account)[account].get_secret_value(),
+            self.redactor.scrub,
+            Politeness(
+                timeout_seconds=settings.request_timeout_seconds,
+                attempts=settings.attempts,
+                retry_wait_seconds=settings.retry_wait_seconds,
+                requests_per_second=settings.requests_per_second,
+                on_retry=self.listener.say,
+            ),
+        )

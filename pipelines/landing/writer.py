@@ -1,0 +1,140 @@
+"""Writing one load: pages become Parquet parts as they come, and the load can go on after a kill at any moment."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.landing.known import Known, key_of
+from pipelines.landing.manifest import Manifest, Part
+from pipelines.landing.zone import OBSERVATION, Zone, sync_folder, write_manifest, write_note
+from pipelines.livepeer.redact import Redactor
+from pipelines.livepeer.rows import Row
+
+PAGES_PER_PART = 10
+
+
+class Taken(NamedTuple):
+    """What was on a page: the keys of its tasks, and of those whose state was new and lands."""
+
+    keys: set[str]
+    landed: set[str]
+
+
+class LoadWriter:
+    """Redacts, recognises what has landed before, and writes the rest."""
+
+    def __init__(
+        self,
+        zone: Zone,
+        manifest: Manifest,
+        redactor: Redactor,
+        landed: Callable[[Path, Part], None] = lambda path, part: None,
+    ) -> None:
+        """`landed` is called with each part once it is noted."""
+        self.manifest = manifest
+        self.folder = zone.folder(manifest.account, manifest.load_id)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _remove_unnoted(self.folder, manifest)
+        self.known = Known(zone, manifest.account, also=manifest)
+        self._redactor = redactor
+        self._landed = landed
+        self._held: list[tuple[Any, ...]] = []
+        self._pages = 0
+
+    def add_page(self, rows: Sequence[Row], fetched_at_ms: int) -> Taken:
+        """Takes a page in."""
+        note, taken = self.manifest, Taken(set(), set())
+        for position, (row, (text, sha256)) in enumerate(zip(rows, as_landed(self._redactor, rows), strict=True)):
+            key = key_of(row, sha256)
+            taken.keys.add(key)
+            if self.known.is_unchanged(key, sha256, row.is_deleted):
+                note.unchanged += 1
+                continue
+            if self.known.has(key):
+                note.changed += 1
+            else:
+                note.appeared += 1
+            self.known.add(key, sha256, row)
+            taken.landed.add(key)
+            self._land(position, fetched_at_ms, row, text, sha256)
+        note.pages += 1
+        note.rows_read += len(rows)
+        self._pages += 1
+        return taken
+
+    def add_gone(self, task_id: str, fetched_at_ms: int) -> None:
+        """Takes in that the API knows a task no more."""
+        self.known.add_gone(task_id)
+        self._land(0, fetched_at_ms, Row(b"", task_id, None, None, True), None, None)
+        self.manifest.pages += 1
+
+    def checkpoint(self, stage: str, cursor: str | None) -> None:
+        """Call between pages with the place to go on from; writes a part when enough has come in."""
+        self.manifest.stage, self.manifest.cursor = stage, cursor
+        if self._pages >= PAGES_PER_PART:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is held, then notes it: a part that is not noted does not exist."""
+        part = self._write_part() if self._held else None
+        if part is not None:
+            self.manifest.parts = [*self.manifest.parts, part]
+            self._held = []
+        self._pages = 0
+        write_note(self.folder, self.manifest)
+        if part is not None:
+            self._landed(self.folder / part.file, part)
+
+    def complete(self) -> Manifest:
+        """Closes the load for ever."""
+        self.flush()
+        write_manifest(self.folder, self.manifest)
+        return self.manifest
+
+    def _land(self, position: int, fetched_at_ms: int, row: Row, text: str | None, sha256: str | None) -> None:
+        times = (row.created_at_ms, row.updated_at_ms)
+        self._held.append(
+            (self.manifest.pages, position, fetched_at_ms, row.task_id, *times, row.is_deleted, text, sha256)
+        )
+        self.manifest.rows_landed += 1
+
+    def _write_part(self) -> Part:
+        note, rows = self.manifest, len(self._held)
+        same = [pa.repeat(pa.scalar(value, pa.string()), rows) for value in (note.account, note.lane, note.load_id)]
+        columns = zip(*self._held, strict=True)
+        own = [pa.array(column, field.type) for column, field in zip(columns, list(OBSERVATION)[3:], strict=True)]
+        path = self.folder / f"part-{len(self.manifest.parts):05d}.parquet"
+        pq.write_table(pa.table([*same, *own], schema=OBSERVATION), path, compression="zstd")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        sync_folder(self.folder)
+        return Part(path.name, rows, path.stat().st_size, digest)
+
+
+def as_landed(redactor: Redactor, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """The payloads of rows as they land: redacted, each with its hash."""
+    for payload in redactor.redact_all([row.payload for row in rows]):
+        text = _as_text(payload)
+        yield text, hashlib.sha256(text.encode()).hexdigest()
+
+
+def _as_text(payload: bytes) -> str:
+    """Bytes that are no UTF-8 become \\udcXX escapes, which every engine can read."""
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        return payload.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace").decode()
+
+
+def _remove_unnoted(folder: Path, manifest: Manifest) -> None:
+    """Clears what a kill left between writing a part and noting it."""
+    noted = {part.file for part in manifest.parts}
+    for path in folder.glob("part-*.parquet"):
+        if path.name not in noted:
+            path.unlink()
