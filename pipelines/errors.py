@@ -19,3 +19,10 @@ class WarehouseError(ArchiveError):
 
 class Busy(ArchiveError):
     """Another run holds the archive."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """What went wrong: our own words, or the system's with the file that it is about."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,13 +1,16 @@
 """Running the jobs from the command line: in this process, in the archive's own Dagster instance."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.defs.landing import FAILS_AT_ONCE
-from pipelines.errors import ArchiveError
+from pipelines.errors import ArchiveError, in_one_line
 from pipelines.landing.manifest import Manifest
 from pipelines.landing.zone import Zone, write_durably
 from pipelines.settings import Settings
@@ -67,5 +70,22 @@ def run_job(
     except dg.DagsterError as error:
         cause = error.__cause__
         raise RunFailed(" ".join(str(cause if isinstance(cause, ArchiveError) else error).split())[:500]) from None
+    except SQLAlchemyError as error:
+        raise RunFailed(
+            f"Dagster cannot keep its records in {settings.dagster}: {_why(settings.dagster, error)}"
+        ) from None
     loads = [load for load in Zone(settings.landing).manifests() if load.run_id == result.run_id]
     return Done(result.run_id, loads)
+
+
+def _why(folder: Path, error: SQLAlchemyError) -> str:
+    """Why a database there cannot be written: SQLite tells a full disk and one that is read-only badly apart."""
+    probe = folder / ".probe"
+    try:
+        probe.write_bytes(bytes(1 << 18))
+    except OSError as refused:
+        return in_one_line(refused)
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return in_one_line(error)

@@ -8,7 +8,7 @@ from enum import Enum
 import dagster as dg
 
 from pipelines.defs.resources import Archive
-from pipelines.errors import ArchiveError
+from pipelines.errors import ArchiveError, in_one_line
 from pipelines.harmless import markdown_cell
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
@@ -142,7 +142,7 @@ def _for_each_account(
 ) -> list[Manifest]:
     """Runs a lane for each account; one account's failure keeps no other from landing, and fails the asset then."""
     loads: list[Manifest] = []
-    failures: dict[str, ArchiveError] = {}
+    failures: dict[str, ArchiveError | OSError] = {}
     settings = archive.settings
     with Follower(settings.landing, settings.observations) as follower:
         listener = replace(archive.listener(context.log.info), landed=follower.take)
@@ -150,13 +150,14 @@ def _for_each_account(
             try:
                 load = run(Extraction(settings, account, context.run.run_id, listener))
                 loads += [load] if load else []
-            except ArchiveError as error:
+            except (ArchiveError, OSError) as error:  # the disk may be full
                 failures[account] = error
     if failures:
         several = len(settings.accounts(wanted)) > 1
         raise dg.Failure(
             description="; ".join(
-                f"{account}: {error}" if several else str(error) for account, error in failures.items()
+                f"{account}: {in_one_line(error)}" if several else in_one_line(error)
+                for account, error in failures.items()
             ),
             allow_retries=FAILS_AT_ONCE not in context.run.tags
             and any(isinstance(error, TransientError) for error in failures.values()),

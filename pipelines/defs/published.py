@@ -5,7 +5,7 @@ import dagster as dg
 from pipelines.defs.landing import NIGHTLY_FRESHNESS
 from pipelines.defs.resources import Archive
 from pipelines.defs.tables import asset_key
-from pipelines.errors import ArchiveError
+from pipelines.errors import ArchiveError, in_one_line
 from pipelines.warehouse.models import published_models
 from pipelines.warehouse.publish import publish
 
@@ -21,8 +21,8 @@ def task_archive(context: dg.AssetExecutionContext, archive: Archive) -> dg.Mate
     """The DuckDB file and the Parquet folders, swapped whole; a reader that is open stays on its version."""
     try:
         published = publish(archive.settings)
-    except ArchiveError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None
+    except (ArchiveError, OSError) as error:
+        raise dg.Failure(description=in_one_line(error), allow_retries=False) from None
     return dg.MaterializeResult(
         metadata={
             "version": published.version,

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 import dagster as dg
+import duckdb
 
 from pipelines.defs.landing import NIGHTLY_FRESHNESS, account_tasks, created_days, observed_tasks, refreshed_tasks
 from pipelines.defs.resources import Archive
-from pipelines.errors import ArchiveError
+from pipelines.errors import ArchiveError, in_one_line
 from pipelines.landing.zone import Zone
 from pipelines.warehouse import build
 from pipelines.warehouse.models import PUBLISHED_LAYERS, Model, load_models, published_models
@@ -131,5 +132,5 @@ class _failing_clearly:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ArchiveError):
-            raise dg.Failure(description=str(error), allow_retries=False) from None
+        if isinstance(error, (ArchiveError, OSError, duckdb.Error)):  # the disk may be full
+            raise dg.Failure(description=in_one_line(error), allow_retries=False) from None
