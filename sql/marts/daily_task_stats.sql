@@ -4,7 +4,7 @@
 -- check: created_tasks = completed_tasks + failed_tasks + open_tasks + other_tasks
 
 with clock as (
-    select account, max(coalesce(proven_until_at, finished_at)) as now_at from loads group by account
+    select account, coalesce(max(proven_until_at), max(finished_at)) as now_at from loads group by account
 ),
 
 cohort as (

@@ -7,7 +7,7 @@
 -- check: coverage between 0 and 1
 
 with clock as (
-    select account, max(coalesce(proven_until_at, finished_at)) as now_at from loads group by account
+    select account, coalesce(max(proven_until_at), max(finished_at)) as now_at from loads group by account
 ),
 
 seen_open as (
