@@ -5,6 +5,7 @@ Meanwhile a reader looks at the published versions all the time.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,7 @@ TABLES = ("tasks", "profiles", "tracks", "hashes", "files", "daily_task_stats", 
 TABLES += ("hourly_throughput", "task_durations", "task_history", "task_attempts")
 # When the archive saw a state depends on when it looked.
 OF_OBSERVING = (*OF_LOADS, "first_observed_at", "last_observed_at", "stood_from_at", "stood_until_at", "observed_by")
+KEY = "fingerprint key"
 HERE = Path(__file__).parent
 
 
@@ -120,8 +122,9 @@ class Laboratory:
             "LIVEPEER_API_KEY": self.simulator.api_key,
             "TASK_ARCHIVE_HOME": str(home),
             "TASK_ARCHIVE_PAGE_SIZE": str(PAGE),
-            "TASK_ARCHIVE_FINGERPRINT_KEY": FINGERPRINT_KEY,
         }
+        if job != KEY:
+            environment["TASK_ARCHIVE_FINGERPRINT_KEY"] = FINGERPRINT_KEY
         order = {"job": job, "environment": environment, "output": str(output)}
         server = self.servers.get()
         try:
@@ -162,7 +165,7 @@ class Laboratory:
 def traces(home: Path) -> tuple[set[Path], str | None]:
     """The loads that are there, and the version that is published."""
     link = home / "published" / "current"
-    return {*(home / "landing").glob("*/*/")}, os.readlink(link) if link.is_symlink() else None
+    return {*(home / "landing").glob("*/*/")}, str(link.readlink()) if link.is_symlink() else None
 
 
 def stage_of(home: Path, before: tuple[set[Path], str | None]) -> str:
@@ -299,3 +302,16 @@ def test_killed_at_every_boundary(laboratory: Laboratory, figure: Tell, kind: Ki
     stages = ", ".join(f"{number} {stage}" for stage, number in Counter(hit).most_common())
     assert len(hit) == len(trials)
     figure(f"kills: boundaries of {kind.name}", len(hit), f"tables as undisturbed; {stages}")
+
+
+def test_killed_while_the_fingerprint_key_is_made(laboratory: Laboratory, figure: Tell) -> None:
+    with laboratory.home("empty") as home:
+        boundaries = laboratory.run(home, KEY)["crossed"]
+    assert boundaries >= 4
+    for place in range(1, boundaries + 1):
+        with laboratory.home("empty") as home:
+            assert laboratory.run(home, KEY, kill_before=place)["status"] == -9
+            laboratory.run(home, KEY)
+            assert re.fullmatch("[0-9a-f]{64}", (home / "fingerprint.key").read_text())
+            assert (home / "fingerprint.key").stat().st_mode & 0o777 == 0o600
+    figure("kills: boundaries of making the fingerprint key", boundaries, "never an empty one")
