@@ -1,7 +1,8 @@
 """Running the jobs from the command line: in this process, in the archive's own Dagster instance."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def run_job(
         "refresh": "landing__refreshed_tasks",
     }.get(name)
     try:
-        with dg.DagsterInstance.get() as instance:
+        with _output_restored(), dg.DagsterInstance.get() as instance:
             result = job.execute_in_process(
                 instance=instance,
                 tags={FAILS_AT_ONCE: "true"} | (tags or {}),
@@ -76,6 +77,18 @@ def run_job(
         ) from None
     loads = [load for load in Zone(settings.landing).manifests() if load.run_id == result.run_id]
     return Done(result.run_id, loads)
+
+
+@contextmanager
+def _output_restored() -> Iterator[None]:
+    """Dagster lets a step write its output into a file, and on a full disk leaves it at that: nothing more was seen."""
+    kept = {number: os.dup(number) for number in (1, 2)}
+    try:
+        yield
+    finally:
+        for number, descriptor in kept.items():
+            os.dup2(descriptor, number)
+            os.close(descriptor)
 
 
 def _why(folder: Path, error: SQLAlchemyError) -> str:
