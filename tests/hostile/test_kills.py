@@ -162,26 +162,40 @@ class Laboratory:
             return Trial(kind, stage)
 
 
-def traces(home: Path) -> tuple[set[Path], str | None]:
-    """The loads that are there, and the version that is published."""
+@dataclass(frozen=True)
+class Traces:
+    """What tells how far a job got: loads, the newest file that was parsed, the version that is published."""
+
+    loads: frozenset[Path]
+    parsed: int
+    version: str | None
+
+
+def traces(home: Path) -> Traces:
     link = home / "published" / "current"
-    return {*(home / "landing").glob("*/*/")}, str(link.readlink()) if link.is_symlink() else None
+    typed = (home / "warehouse").glob("observations/*/**/*.typed.parquet")
+    return Traces(
+        frozenset((home / "landing").glob("*/*/")),
+        max((path.stat().st_mtime_ns for path in typed), default=0),
+        link.readlink().name if link.is_symlink() else None,
+    )
 
 
-def stage_of(home: Path, before: tuple[set[Path], str | None]) -> str:
+def stage_of(home: Path, before: Traces) -> str:
     """What a killed job was about, by what it left."""
-    loads, version = traces(home)
+    after = traces(home)
     building, versions = home / "warehouse" / "building", home / "published" / "versions"
-    newest = sorted(path.name for path in versions.glob("[!.]*"))[-1:]
-    if version != before[1]:
+    newest = max((path.name for path in versions.glob("[!.]*")), default=None)
+    new = after.loads - before.loads
+    if after.version != before.version:
         return "ending"
-    if (building / "version.json").exists() or list(versions.glob(".*")) or newest > [Path(version or "").name]:
+    if (building / "version.json").exists() or list(versions.glob(".*")) or newest != after.version:
         return "publishing"
     if building.exists():
         return "building tables"
-    if new := loads - before[0]:
-        return "parsing" if all((load / "manifest.json").exists() for load in new) else "fetching"
-    return "starting"
+    if any(not (load / "manifest.json").exists() for load in new):
+        return "fetching"
+    return "parsing" if new or after.parsed != before.parsed else "starting"
 
 
 def tables_of(home: Path) -> dict[str, tuple[int, int]]:
