@@ -117,7 +117,7 @@ class Comparison:
         if not self.is_equal:
             ids = [found.task_id for found in self.differences if found.kind in ("missing", "outdated", "deleted")]
             few = 0 < len(ids) <= MOST_REFRESHED
-            yield f"do         task-archive {'refresh ' + shlex.join(ids) if few else 'sync --lane sweep'}"
+            yield f"do         task-archive {'refresh -- ' + shlex.join(ids) if few else 'sync --lane sweep'}"
         yield f"{'equal' if self.is_equal else 'different':10} {self.requests:,} requests"
 
     def by_day(self) -> dict[str, dict[str, int]]:

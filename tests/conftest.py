@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import httpx
+import hypothesis
 import pytest
 
 from pipelines.landing.lanes import Extraction
@@ -21,6 +22,10 @@ from pipelines.simulator import Simulator
 
 NOW_MS = 1_795_000_000_000  # 2026-11-18, when the simulators' clocks start
 FINGERPRINT_KEY = "fingerprint key of the tests"
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 tls_context = cache(httpx.create_ssl_context)  # takes 30 ms, and every client wants one
 

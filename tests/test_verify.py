@@ -287,7 +287,7 @@ def test_the_command(run: Any) -> None:
     run.kept.simulator.remove(gone)
     result = run()
     assert result.exit_code == 3
-    assert f"task-archive refresh {gone}" in result.stdout
+    assert f"task-archive refresh -- {gone}" in result.stdout
     found = json.loads(run("--json", "--account", "default").stdout)["accounts"][0]
     assert [difference["task_id"] for difference in found["differences"]] == [gone]
     assert run("--account", "acme").exit_code == 2
