@@ -27,7 +27,7 @@ demo: $(READY)    ## simulator, two nightly runs, and what the archive then answ
 	@$(BIN)/task-archive demo
 
 test: $(READY)    ## the tests
-	@$(BIN)/python -m pytest -m "not slow" -n auto
+	@$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
 
 test-all: test    ## the tests and the slow proofs
 	@$(BIN)/python -m pytest -m slow

@@ -199,7 +199,7 @@ def test_ctrl_c_ends_the_loop_well(synced: Simulated) -> None:
     assert process.stdout is not None
     assert process.stdout.readline().endswith("nothing new\n")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
 
 

@@ -69,13 +69,13 @@ def test_no_secret_reaches_the_disk_or_the_output(
     key = f"{CANARY}-the-api-key-itself"
     simulator = simulate(tasks=50, speed=0, now=None, keys={"default": key})
     secrets = canaries()
-    template = sorted(simulator.ids())[0]
+    template, told = sorted(simulator.tasks().items())[0]
     for offset in range(len(SHAPES)):
         shapes = itertools.islice(itertools.cycle(SHAPES), offset, None)
         task = planted(TASK, secrets, shapes)
         task |= {"id": f"{template[:-12]}{offset:012d}", "createdAt": simulator.now() - 1000}
         del task["deleted"]  # the list shows no row that has it
-        task |= {name: simulator.tasks()[template][name] for name in ("userId", "projectId")}
+        task |= {name: told[name] for name in ("userId", "projectId")}
         task["status"] |= {"updatedAt": simulator.now() - 1000}
         simulator.insert(task)
     home = tmp_path / "home"
