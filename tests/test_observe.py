@@ -195,7 +195,9 @@ def test_before_the_first_sync_it_says_what_to_run(synced: Simulated, monkeypatc
 
 def test_ctrl_c_ends_the_loop_well(synced: Simulated) -> None:
     command = [sys.executable, "-m", "pipelines.cli", "observe", "--every", "5s"]
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background is started with it ignored
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     assert process.stdout.readline().endswith("nothing new\n")
     process.send_signal(signal.SIGINT)
