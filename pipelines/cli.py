@@ -315,7 +315,7 @@ def ui(port: int) -> None:
 
 def _run(job: str, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None) -> None:
     """Runs a job, prints what came of it, and leaves with its exit status."""
-    from pipelines.landing.damage import in_one_line, lost
+    from pipelines.landing.damage import lost, summary
     from pipelines.landing.zone import Zone
     from pipelines.runs import run_job
     from pipelines.terminal import print_loads, watching
@@ -329,7 +329,7 @@ def _run(job: str, config: dict[str, Any] | None = None, tags: dict[str, str] | 
         sys.exit(130)
     print_loads(done.loads)
     click.echo(f"published  {settings.published / 'task_archive.duckdb'}")
-    if gone := in_one_line(lost(Zone(settings.landing))):
+    if gone := summary(lost(Zone(settings.landing))):
         click.echo(f"damaged    {gone}")
     if not done.is_proven:
         sys.exit(GAP)

@@ -142,7 +142,7 @@ def set_aside(zone: Zone, damages: Iterable[Damage], say: Callable[[str], None])
         say(f"{damage}: set aside into {zone.damaged / damage.account / damage.load_id}, the rest is used")
 
 
-def in_one_line(damages: list[Damage]) -> str | None:
+def summary(damages: list[Damage]) -> str | None:
     """What each run says of what the archive goes without, if anything."""
     if not damages:
         return None

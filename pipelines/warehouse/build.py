@@ -83,12 +83,12 @@ def observations(settings: Settings) -> Observations:
     return Observations(settings.observations)
 
 
-def build_version(settings: Settings, folder: Path | None = None) -> Iterator[Built]:
-    """Builds a version into a folder (cleared first; `building_folder` by default) and yields each finished table.
+def build_version(settings: Settings) -> Iterator[Built]:
+    """Builds a version into the building folder, cleared first, and yields each finished table.
 
     The folder holds COMPLETE once every table stands and no check that blocks has failed.
     """
-    folder = folder or building_folder(settings)
+    folder = building_folder(settings)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     rows, sound = {}, True

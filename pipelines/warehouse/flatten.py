@@ -113,7 +113,7 @@ class Observations:
             done = Flattened(0, 0, 0)
             for observations, problems in pool.map(lambda job: self.parse(zone.root, *job), jobs):
                 done = Flattened(done.parts + 1, done.observations + observations, done.problems + problems)
-        if gone := damage.in_one_line(damage.lost(zone)):
+        if gone := damage.summary(damage.lost(zone)):
             say(gone)
         if done.parts:
             say(f"parsed {done.observations:,} observations, {done.problems:,} values did not fit")
