@@ -151,3 +151,13 @@ def archive(archive_settings: Callable[..., Settings]) -> Callable[..., Archive]
 def bodies() -> Callable[..., dict[str, bytes]]:
     """bodies(simulator): the bytes that it sends for each task that it lists now."""
     return bodies_of
+
+
+def change_tasks(simulator: Simulator, tasks: int = 200) -> None:
+    """An hour passes, in which the first tasks fail and some are new."""
+    simulator.advance(3600)
+    for task_id in sorted(simulator.ids())[:tasks]:
+        simulator.advance(0.01)
+        simulator.update(task_id, phase="failed", errorMessage="changed")
+    for _ in range(20):
+        simulator.insert(name="new")

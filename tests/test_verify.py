@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -267,21 +268,26 @@ def test_a_server_that_cannot_be_compared_with_is_said(
 # ---------------------------------------------------------------------------------------------------------- the command
 
 
+@dataclass
+class Command:
+    """`task-archive verify` on an archive."""
+
+    kept: Any
+
+    def __call__(self, *arguments: str) -> Result:
+        return CliRunner().invoke(main, ["verify", *arguments], catch_exceptions=False)
+
+
 @pytest.fixture
-def run(synced: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def run(synced: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Command:
     kept = synced(400)
     monkeypatch.setenv("TASK_ARCHIVE_HOME", str(kept.settings.home))
     monkeypatch.setenv("LIVEPEER_API_URL", kept.simulator.url)
     monkeypatch.setenv("LIVEPEER_API_KEY", kept.simulator.api_key)
-
-    def run(*arguments: str) -> Result:
-        return CliRunner().invoke(main, ["verify", *arguments], catch_exceptions=False)
-
-    run.kept = kept  # type: ignore[attr-defined]
-    return run
+    return Command(kept)
 
 
-def test_the_command(run: Any) -> None:
+def test_the_command(run: Command) -> None:
     assert run().exit_code == 0
     gone = old_ids(run.kept)[0]
     run.kept.simulator.remove(gone)
@@ -293,7 +299,7 @@ def test_the_command(run: Any) -> None:
     assert run("--account", "acme").exit_code == 2
 
 
-def test_the_command_on_the_landing_zone(run: Any) -> None:
+def test_the_command_on_the_landing_zone(run: Command) -> None:
     kept = run.kept
     sound = run("--landing")
     assert sound.exit_code == 0, sound.output

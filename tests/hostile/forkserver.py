@@ -14,9 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import duckdb  # noqa: F401
-import pyarrow.parquet  # noqa: F401
-
 from pipelines.cli import main
 from pipelines.definitions import defs
 from pipelines.landing.lanes import Extraction

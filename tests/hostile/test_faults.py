@@ -143,14 +143,24 @@ def test_each_fault_at_each_request(
 @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
 @pytest.mark.parametrize("kind", ["429"])
 def test_a_pause_that_the_server_asks_for_is_kept(
-    simulate: Simulate, archive: Archives, figure: Callable[..., None], kind: str, as_date: bool
+    simulate: Simulate,
+    archive: Archives,
+    figure: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    as_date: bool,
 ) -> None:
     sim = simulate(tasks=TASKS, speed=0)
     kept = archive(sim, page_size=PAGE, retry_wait_seconds=0)
     asked = formatdate(sim.now() // 1000 + 1, usegmt=True) if as_date else 1
     times: list[float] = []
     respond = sim.respond
-    sim.respond = lambda request, body: (times.append(time.monotonic()), respond(request, body))[1]  # type: ignore[method-assign, func-returns-value]
+
+    def noting(request: Any, body: bytes) -> Any:
+        times.append(time.monotonic())
+        return respond(request, body)
+
+    monkeypatch.setattr(sim, "respond", noting)
     places = (1, 4, 9)
     for place in places:
         sim.fault(kind, at=place, retry_after=asked)

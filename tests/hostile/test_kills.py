@@ -25,7 +25,7 @@ import duckdb
 import pytest
 
 from pipelines.simulator import Simulator
-from tests.conftest import FINGERPRINT_KEY, NOW_MS
+from tests.conftest import FINGERPRINT_KEY, NOW_MS, change_tasks
 from tests.hostile.conftest import Tell
 from tests.landing.test_interrupted import OF_LOADS, leftovers
 
@@ -241,7 +241,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
             made.servers.put(Server())
         (root / "empty").mkdir()
         made.run(root / "full-synced", "sync")
-        change_tasks(simulator)
+        change_tasks(simulator, tasks=150)
         shutil.copytree(root / "full-synced", root / "full-built", symlinks=True)
         for _ in range(2):  # so that a publication removes the oldest version
             made.run(root / "full-built", "rebuild")
@@ -255,15 +255,6 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
         while not made.servers.empty():
             made.servers.get().close()
     shutil.rmtree(root)
-
-
-def change_tasks(simulator: Simulator) -> None:
-    simulator.advance(3600)
-    for task_id in sorted(simulator.ids())[:150]:
-        simulator.advance(0.01)
-        simulator.update(task_id, phase="failed", errorMessage="changed")
-    for _ in range(20):
-        simulator.insert(name="new")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
 from pipelines.warehouse.database import connect
+from tests.conftest import change_tasks
 
 PAGE = 10
 TASKS = 600
@@ -129,15 +130,6 @@ def check_landing(disturbed: Any, quiet: Any) -> None:
     for path, part in disturbed.zone.parts(disturbed.manifests()):
         disturbed.zone.verify(path, part)
     assert disturbed.zone.open_loads("default") == []
-
-
-def change_tasks(sim: Simulator) -> None:
-    sim.advance(3600)
-    for task_id in sorted(sim.ids())[:200]:
-        sim.advance(0.01)
-        sim.update(task_id, phase="failed", errorMessage="changed")
-    for _ in range(20):
-        sim.insert(name="new")
 
 
 def test_a_sweep_killed_again_and_again(sim: Simulator, archives: tuple[Any, Any]) -> None:
