@@ -1,6 +1,8 @@
 """Running the jobs from the command line: in this process, in the archive's own Dagster instance."""
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.defs.landing import FAILS_AT_ONCE
@@ -57,7 +60,7 @@ def run_job(
         "refresh": "landing__refreshed_tasks",
     }.get(name)
     try:
-        with _output_restored(), dg.DagsterInstance.get() as instance:
+        with _restored(), _instance(settings) as instance:
             result = job.execute_in_process(
                 instance=instance,
                 tags={FAILS_AT_ONCE: "true"} | (tags or {}),
@@ -79,16 +82,30 @@ def run_job(
     return Done(result.run_id, loads)
 
 
+def _instance(settings: Settings) -> dg.DagsterInstance:
+    """The archive's Dagster instance. Its databases are made by one process at a time: two at once would fail."""
+    with FileLock(settings.dagster / ".lock"):
+        return dg.DagsterInstance.get()
+
+
 @contextmanager
-def _output_restored() -> Iterator[None]:
-    """Dagster lets a step write its output into a file, and on a full disk leaves it at that: nothing more was seen."""
+def _restored() -> Iterator[None]:
+    """Gives back what Dagster takes of the process.
+
+    It lets a step write its output into a file, and on a full disk leaves it at that: nothing more was seen. It gives
+    SIGTERM the handler of SIGINT, which a job in the background is started with ignored: nothing ended it, nor its
+    children, ever after.
+    """
     kept = {number: os.dup(number) for number in (1, 2)}
+    ends = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
         for number, descriptor in kept.items():
             os.dup2(descriptor, number)
             os.close(descriptor)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ends)
 
 
 def _why(folder: Path, error: SQLAlchemyError) -> str:

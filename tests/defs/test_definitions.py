@@ -1,6 +1,7 @@
 """What Dagster shows, and a real run of each job in a real instance."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -251,3 +252,13 @@ def test_the_instance_is_made_without_telemetry(simulated: tuple[Simulator, Sett
     prepare_instance(settings)
     assert "enabled: false" in (settings.dagster / "dagster.yaml").read_text()
     assert os.environ["DAGSTER_DISABLE_TELEMETRY"] == "1"
+
+
+def test_a_run_in_the_background_can_be_ended_afterwards(simulated: tuple[Simulator, Settings]) -> None:
+    _, settings = simulated
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts a job in the background
+    try:
+        run_job(settings, "nightly")
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
