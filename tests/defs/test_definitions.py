@@ -256,9 +256,11 @@ def test_the_instance_is_made_without_telemetry(simulated: tuple[Simulator, Sett
 
 def test_a_run_in_the_background_can_be_ended_afterwards(simulated: tuple[Simulator, Settings]) -> None:
     _, settings = simulated
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts a job in the background
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts a job in the background
+    ending = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         run_job(settings, "nightly")
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, ending)
