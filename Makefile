@@ -50,7 +50,7 @@ dagster: $(READY) ## Dagster's web page on the archive's instance
 	@$(BIN)/task-archive ui
 
 lock: $(READY)    ## resolve requirements.lock again (needs uv: pip install uv)
-	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+	@uv pip compile pyproject.toml --extra postgres --group dev --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	    --no-annotate --no-emit-index-url --custom-compile-command "make lock" --upgrade --quiet -o requirements.lock
 
 clean:            ## remove the virtual environment, caches and the demo's archive
