@@ -258,6 +258,32 @@ def status(as_json: bool) -> None:
     click.echo("disk       " + ", ".join(f"{folder} {size / 1e6:,.1f} MB" for folder, size in found.bytes.items()))
 
 
+@main.group(epilog=example("task-archive alert test"))
+def alert() -> None:
+    """Tell people what is wrong, by webhook, e-mail and a file."""
+
+
+@alert.command("test", epilog=example("task-archive alert test"))
+def alert_test() -> None:
+    """Send a test message to every channel that is set, and print what each answered."""
+    from pipelines.alerts.channels import Undelivered, configured
+    from pipelines.alerts.message import test_message
+
+    settings, well = load_settings(), True
+    if not (channels := configured(settings)):
+        raise SettingsError(
+            "no channel is set: set TASK_ARCHIVE_ALERT_WEBHOOK_URL, TASK_ARCHIVE_ALERT_EMAIL_TO or "
+            "TASK_ARCHIVE_ALERT_FILE"
+        )
+    for channel in channels:
+        try:
+            said = f"ok   {channel.name}: {channel.send(test_message(str(settings.home)))}"
+        except Undelivered as error:
+            said, well = f"FAIL {channel.name}: {error}", False
+        click.echo(printable(said))
+    sys.exit(0 if well else FAILED)
+
+
 @main.command(epilog=example("task-archive simulate --port 8900 --tasks 20000 --days 30 --seed 7"))
 @click.option("--port", default=8900, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
 @click.option("--tasks", default=20_000, show_default=True)

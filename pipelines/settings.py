@@ -46,6 +46,35 @@ def _cron(text: str) -> str:
     return text
 
 
+def _webhook(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _is_plain(text):
+        raise ValueError("must be an http(s) URL such as https://hooks.slack.com/services/…")
+    return secret
+
+
+def _smtp(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    parts = urlsplit(text)
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname or not _is_plain(text) or parts.path.strip("/"):
+        raise ValueError("must be such as smtp://user:password@mail.example.com:587, or smtps://…; write @ as %40")
+    return secret
+
+
+def _addresses(text: str) -> str:
+    if not all(re.fullmatch(r"[^\s@,;:<>\"()]+@[\w.-]+", part.strip(" "), re.ASCII) for part in text.split(",")):
+        raise ValueError("must be an e-mail address, or several with commas between them")
+    return text
+
+
+def _is_plain(url: str) -> bool:
+    """Whether a URL holds neither blanks nor characters that must be written as % and digits, and its port is one."""
+    with suppress(ValueError):
+        return url.isascii() and url.isprintable() and " " not in url and urlsplit(url).port != 0
+    return False
+
+
 class Settings(BaseSettings):
     """The settings of one archive. Units are in the names."""
 
@@ -147,10 +176,28 @@ class Settings(BaseSettings):
     keep_versions: int = Field(
         3, ge=1, validation_alias="TASK_ARCHIVE_KEEP_VERSIONS", description="published versions kept for open readers"
     )
-    failure_webhook_url: SecretStr | None = Field(
+    alert_webhook_url: Annotated[SecretStr, AfterValidator(_webhook)] | None = Field(
         None,
-        validation_alias="TASK_ARCHIVE_FAILURE_WEBHOOK_URL",
-        description="called with a JSON message when a run fails; often a secret itself",
+        validation_alias="TASK_ARCHIVE_ALERT_WEBHOOK_URL",
+        description="alerts go to this webhook of Slack or its like; the URL is a secret",
+    )
+    alert_email_to: Annotated[str, AfterValidator(_addresses)] | None = Field(
+        None,
+        validation_alias="TASK_ARCHIVE_ALERT_EMAIL_TO",
+        description="alerts go to these e-mail addresses, commas between them",
+    )
+    alert_email_from: Annotated[str, AfterValidator(_addresses)] | None = Field(
+        None,
+        validation_alias="TASK_ARCHIVE_ALERT_EMAIL_FROM",
+        description="sender of the mails; default: the first that they go to",
+    )
+    alert_smtp_url: Annotated[SecretStr, AfterValidator(_smtp)] | None = Field(
+        None,
+        validation_alias="TASK_ARCHIVE_ALERT_SMTP_URL",
+        description="mail server, smtp:// or smtps://, with user and password; default: smtp://localhost:25",
+    )
+    alert_file: Path | None = Field(
+        None, validation_alias="TASK_ARCHIVE_ALERT_FILE", description="alerts go to this file, a line of JSON each time"
     )
     fingerprint_key: SecretStr | None = Field(
         None,

@@ -1,0 +1,120 @@
+"""What is told: all that one look found, in one message, in the form that each channel takes."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pipelines.harmless import printable
+
+# alarm: a state that somebody should end. Told again until it is over, and then that it is.
+# notice: something new. Told once.
+Severity = Literal["alarm", "notice"]
+
+ALERTS_SHOWN = 20
+SAYS_SHOWN = 300  # characters; Slack takes 3,000 in a section, and escaping may make five of one
+QUOTE_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something that is wrong now.
+
+    condition: its name; about: the account or the like that it holds for; says: a sentence with the numbers;
+    look: the command that shows more; degree: how bad it is, in the condition's own measure, higher is worse;
+    quote: free text of the API or of an error; numbers: the numbers behind it, by name.
+    """
+
+    condition: str
+    about: str
+    severity: Severity
+    says: str
+    look: str
+    degree: float = 1
+    quote: str | None = None
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The same for the same thing at the next look."""
+        return f"{self.condition} {self.about}"
+
+    def lines(self) -> list[str]:
+        """What it is, the words quoted, and the command to look closer; safe to print."""
+        quote = [f"  “{_cut(self.quote, QUOTE_SHOWN)}”"] if self.quote else []
+        return [f"{self.severity}: {_cut(self.says, SAYS_SHOWN)}", *quote, f"  look closer: {self.look}"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """The alerts to tell, the worst first, and what was said of those that are over. `home`: the archive's folder."""
+
+    home: str
+    alerts: list[Alert]
+    over: list[str] = field(default_factory=list)
+
+    @property
+    def headline(self) -> str:
+        """The worst, in one line, and how much more there is."""
+        said = [f"{alert.severity}: {alert.says}" for alert in self.alerts] + [f"over: {says}" for says in self.over]
+        more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
+        return f"Task Archive: {_cut(said[0], SAYS_SHOWN)}{more}"
+
+    def as_text(self) -> str:
+        """For a mail: plain text, a paragraph an alert."""
+        parts = ["\n".join(alert.lines()) for alert in self.alerts[:ALERTS_SHOWN]]
+        return "\n\n".join([*parts, *self._rest(), f"Archive: {printable(self.home)}"]) + "\n"
+
+    def as_slack(self) -> dict[str, Any]:
+        """For an incoming webhook of Slack and its like: blocks, and the same as text for those that show none.
+
+        Escaped as Slack asks, free text in a code span besides: no link, no mention, no markup comes of it.
+        """
+        parts = [_slack(alert) for alert in self.alerts[:ALERTS_SHOWN]]
+        parts += [_escaped(part) for part in [*self._rest(), f"Archive: {printable(self.home)}"]]
+        return {
+            "text": "\n\n".join([f"*{_escaped(self.headline)}*", *parts]),
+            "blocks": [
+                {"type": "header", "text": {"type": "plain_text", "text": self.headline[:150]}},
+                *({"type": "section", "text": {"type": "mrkdwn", "text": part}} for part in parts),
+            ],
+        }
+
+    def as_json(self) -> str:
+        """For machines: one line."""
+        told = {
+            "told_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "home": self.home,
+            "headline": self.headline,
+            "alerts": [asdict(alert) for alert in self.alerts],
+            "over": self.over,
+        }
+        return json.dumps(told, default=str)
+
+    def _rest(self) -> list[str]:
+        hidden = len(self.alerts) - ALERTS_SHOWN
+        more = [f"and {hidden} more: task-archive alert check"] if hidden > 0 else []
+        return more + [f"over: {_cut(says, SAYS_SHOWN)}" for says in self.over[:ALERTS_SHOWN]]
+
+
+def test_message(home: str) -> Message:
+    """What `task-archive alert test` sends."""
+    says = "this is a test; alerts of this archive arrive here"
+    return Message(home, [Alert("test", home, "notice", says, "task-archive alert check")])
+
+
+def _slack(alert: Alert) -> str:
+    quote = [f"`{_escaped(_cut(alert.quote, QUOTE_SHOWN).replace('`', chr(39)))}`"] if alert.quote else []
+    says = f"*{alert.severity}* {_escaped(_cut(alert.says, SAYS_SHOWN))}"
+    return "\n".join([says, *quote, f"Look closer: `{_escaped(alert.look)}`"])
+
+
+def _escaped(text: str) -> str:
+    """The three characters that mean something to Slack wherever they stand."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _cut(text: str, length: int) -> str:
+    """In one line, harmless, and no longer than so many characters."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= length else line[: length - 1] + "…"
