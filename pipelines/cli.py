@@ -17,7 +17,7 @@ import click
 from pipelines import __version__
 from pipelines.errors import ArchiveError, SettingsError
 from pipelines.harmless import printable
-from pipelines.settings import load_settings
+from pipelines.settings import SECONDS_OF_UNIT, load_settings
 
 # Heavy imports (Dagster above all) stay inside the commands that need them: --help, query and status answer at once.
 
@@ -31,7 +31,7 @@ def duration(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if found is None or not float(found[1]):
         raise click.BadParameter(f"{text!r} is no duration such as 90s, 5m, 8h or 2d")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+    return float(found[1]) * SECONDS_OF_UNIT[found[2]]
 
 
 class Command(click.Group):

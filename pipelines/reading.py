@@ -26,6 +26,9 @@ from pipelines.warehouse.database import connect, quoted
 from pipelines.warehouse.models import Model, load_macros, published_models, sql_folder
 from pipelines.warehouse.publish import current_database
 
+# Settings, definitions and what texts mean: as of any time they are today's.
+TIMELESS = {"thresholds", "slo_targets", "metrics", "signature_owners", "error_texts"}
+
 
 class QueryError(ArchiveError):
     """SQL that DuckDB does not take."""
@@ -88,8 +91,8 @@ def _as_of(model: Model, then: str) -> str:
         return f"from published.loads where finished_at <= {then}"
     if model.name == "quarantine":
         return "from published.quarantine where load_id in (select load_id from loads)"
-    if model.name == "thresholds":
-        return "from published.thresholds"
+    if model.name in TIMELESS:
+        return f"from published.{model.name}"
     if model.layer == "core" or model.name == "superseded_tasks":
         why = f"{model.name} cannot be asked as of an earlier time: it tells of the newest states only"
         return f"from published.{model.name} where error({quoted(why)})"

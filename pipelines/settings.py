@@ -9,7 +9,7 @@ import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -21,6 +21,7 @@ from pipelines.errors import SettingsError
 ENV_FILE = ".env"
 KEY_VARIABLE = "LIVEPEER_API_KEY"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _url(text: str) -> str:
@@ -73,6 +74,32 @@ def _is_plain(url: str) -> bool:
     with suppress(ValueError):
         return url.isascii() and url.isprintable() and " " not in url and urlsplit(url).port != 0
     return False
+
+
+class SloTarget(NamedTuple):
+    """What share of a type's tasks is to complete in what time from their creation, seconds."""
+
+    type: str
+    share: float
+    seconds: float
+
+
+def slo_targets(text: str) -> list[SloTarget]:
+    """The targets of a text such as `upload: 95% under 10m; export: 99% under 90s`. Raises ValueError for another."""
+    targets = []
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        found = re.fullmatch(r"([\w-]+): *(\d+(?:\.\d+)?) ?% under (\d+(?:\.\d+)?)([smhd])", part)
+        if found is None or not 0 < float(found[2]) < 100 or not float(found[3]):
+            raise ValueError("must be targets such as `upload: 95% under 10m; export: 99% under 90s`")
+        targets.append(SloTarget(found[1], float(found[2]) / 100, float(found[3]) * SECONDS_OF_UNIT[found[4]]))
+    if len({target.type for target in targets}) < len(targets):
+        raise ValueError("must name each type once")
+    return targets
+
+
+def _slo(text: str) -> str:
+    slo_targets(text)
+    return text
 
 
 class Settings(BaseSettings):
@@ -141,7 +168,9 @@ class Settings(BaseSettings):
         description="most open tasks that an observe run asks for by id",
     )
     time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
-        "UTC", validation_alias="TASK_ARCHIVE_TIME_ZONE", description="time zone of the schedules"
+        "UTC",
+        validation_alias="TASK_ARCHIVE_TIME_ZONE",
+        description="time zone of the schedules, and of the days that numbers are grouped by",
     )
     stuck_running_seconds: int = Field(
         300,
@@ -160,6 +189,17 @@ class Settings(BaseSettings):
         ge=1,
         validation_alias="TASK_ARCHIVE_ABANDONED_SECONDS",
         description="a pending task never scheduled and older than this is an abandoned upload",
+    )
+    slo: Annotated[str, AfterValidator(_slo)] = Field(
+        "upload: 95% under 10m",
+        validation_alias="TASK_ARCHIVE_SLO",
+        description="share of a type's tasks to complete in a time from their creation; several with ; between them",
+    )
+    concurrency_limit: int | None = Field(
+        None,
+        ge=1,
+        validation_alias="TASK_ARCHIVE_CONCURRENCY_LIMIT",
+        description="tasks that the account may have under way at once, to compare with",
     )
     lock_wait_seconds: float = Field(
         600,

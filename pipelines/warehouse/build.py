@@ -4,12 +4,13 @@ A version is built in a folder of its own, as a DuckDB file and Parquet, so that
 complete. Publishing moves the folder.
 """
 
+import csv
 import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -24,10 +25,19 @@ from pipelines.errors import WarehouseError
 from pipelines.landing import damage
 from pipelines.landing import manifest as manifests
 from pipelines.landing.zone import Zone, write_durably
-from pipelines.settings import Settings
+from pipelines.settings import Settings, slo_targets
 from pipelines.warehouse.database import STORAGE_VERSION, connect, prepare, quoted
 from pipelines.warehouse.flatten import Observations
-from pipelines.warehouse.models import PUBLISHED_LAYERS, Check, Model, load_macros, load_models
+from pipelines.warehouse.models import (
+    PUBLISHED_LAYERS,
+    Check,
+    Metric,
+    Model,
+    load_macros,
+    load_models,
+    published_models,
+    sql_folder,
+)
 
 DATABASE = "task_archive.duckdb"
 PARQUET = "parquet"
@@ -45,8 +55,21 @@ TABLES, INTERNAL = "task_archive", "memory"
 ROWS_PER_GROUP = 30_720
 WORKERS = 2
 
-DAMAGE = pa.schema(
+MANIFESTS = pa.schema([("manifest", pa.string())])
+DAMAGES = pa.schema(
     [(name, pa.string()) for name in ("account", "load_id", "file", "damage")] + [("rows_lost", pa.int64())]
+)
+SETTINGS = pa.schema(
+    [("time_zone", pa.string())]
+    + [
+        (name, pa.int64())
+        for name in ("stuck_running_seconds", "stuck_waiting_seconds", "abandoned_seconds", "concurrency_limit")
+    ]
+)
+SLO = pa.schema([("type", pa.string()), ("share", pa.float64()), ("seconds", pa.float64())])
+OWNERS = pa.schema([("position", pa.int64())] + [(name, pa.string()) for name in ("pattern", "owner", "advice")])
+METRICS = pa.schema(
+    [(field.name, pa.int64() if field.name == "minimum_n" else pa.string()) for field in fields(Metric)]
 )
 
 
@@ -132,22 +155,29 @@ def _open(settings: Settings, folder: Path) -> Iterator[duckdb.DuckDBPyConnectio
         for name, files in observations(settings).files(zone).items():
             listed = ", ".join(quoted(str(file)) for file in files)
             connection.execute(f"create view {name} as from read_parquet([{listed}])")
-        texts = pa.array([manifests.encode(load).decode() for load in zone.manifests()], pa.string())
-        connection.register("texts", pa.table({"manifest": texts}))
-        connection.execute("create table manifests as from texts")
-        connection.register("lost", pa.Table.from_pylist([_as_row(lost) for lost in damage.lost(zone)], schema=DAMAGE))
-        connection.execute("create table damages as from lost")
-        connection.execute(
-            "create table settings as select ? as stuck_running_seconds, ? as stuck_waiting_seconds, "
-            "? as abandoned_seconds",
-            [settings.stuck_running_seconds, settings.stuck_waiting_seconds, settings.abandoned_seconds],
-        )
+        for name, (schema, rows) in _given(settings, zone).items():
+            connection.register("given", pa.Table.from_pylist(rows, schema=schema))
+            connection.execute(f"create table {name} as from given")
         yield connection
+
+
+def _given(settings: Settings, zone: Zone) -> dict[str, tuple[pa.Schema, list[dict[str, Any]]]]:
+    """What the tables are made from besides the observations: internal relations with their columns and rows."""
+    with (sql_folder() / "seeds" / "signature_owners.csv").open(newline="") as file:
+        owners = [{"position": position} | row for position, row in enumerate(csv.DictReader(file))]
+    return {
+        "manifests": (MANIFESTS, [{"manifest": manifests.encode(load).decode()} for load in zone.manifests()]),
+        "damages": (DAMAGES, [_as_row(lost) for lost in damage.lost(zone)]),
+        "settings": (SETTINGS, [{name: getattr(settings, name) for name in SETTINGS.names}]),
+        "slo_settings": (SLO, [target._asdict() for target in slo_targets(settings.slo)]),
+        "signature_owners_seed": (OWNERS, owners),
+        "metric_definitions": (METRICS, [asdict(metric) for model in published_models() for metric in model.metrics]),
+    }
 
 
 def _as_row(lost: damage.Damage) -> dict[str, Any]:
     rows = lost.part.rows if lost.part else None
-    return dict(zip(DAMAGE.names, (lost.account, lost.load_id, lost.file, lost.what, rows), strict=True))
+    return dict(zip(DAMAGES.names, (lost.account, lost.load_id, lost.file, lost.what, rows), strict=True))
 
 
 @contextmanager

@@ -11,9 +11,11 @@ from pipelines.errors import WarehouseError
 # DuckDB 1.4, 1.5 and 2 all open this; BI servers are slow to follow.
 STORAGE_VERSION = "v1.4.0"
 
-# Spark SQL's functions that the marts use and DuckDB lacks, so that the same files run in both.
+# Spark SQL's functions that the marts use and DuckDB lacks, so that the same files run in both. `local_date` is ours,
+# the day of a moment in a time zone: in Spark cast(from_utc_timestamp(moment, zone) as date).
 SPARK_MACROS = """
 create or replace temp macro unix_millis(moment) as epoch_ms(moment);
+create or replace temp macro local_date(moment, zone) as cast(timezone(zone, moment) as date);
 create or replace temp macro sequence(first, last, step) as generate_series(first, last, step);
 create or replace temp macro explode(list) as unnest(list);
 """

@@ -11,14 +11,30 @@ A file opens with comment lines: what the table is, then directives:
 
 Then one SELECT, each column with a trailing comment. What a table reads is read from its SQL.
 
+A column that is a metric has its definition instead of a comment, in a block of the opening lines:
+
+    -- metric: p50_age_seconds, p95_age_seconds     the columns that it defines
+    --   formula: exact quantile of now - created   how it is computed, in words
+    --   unit: seconds
+    --   population: open tasks                      the rows it is about
+    --   leaves out: abandoned uploads              which of them it leaves out
+    --   counted: is_open                           the rows that stand behind it, as a condition in SQL
+    --   n: open_tasks, at least 5, 20              the column that counts them; below the minimum the number is NULL
+    --   mind: ...                                  a caveat
+    --   better: lower                              or higher, or neither
+
+The reader puts the minimum around the column, so that it stands here alone. `-- metric: NAME, as in TABLE` takes over a
+definition whose column is made by the same expression there; the lines below it replace single parts.
+
 The files of `sql/macros` are table macros of the published file: `-- takes: moment` names the parameters.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import sqlglot
 from sqlglot import exp
@@ -30,6 +46,18 @@ LAYERS = ("landing", "core", "history", "marts")
 PUBLISHED_LAYERS = ("core", "history", "marts")
 
 Severity = Literal["error", "warn"]
+
+# Parts of a metric's definition in the opening lines, and the fields of Metric that they are.
+METRIC_PARTS = {
+    "formula": "formula",
+    "unit": "unit",
+    "population": "population",
+    "leaves out": "leaves_out",
+    "counted": "counted",
+    "n": "n",
+    "mind": "caveat",
+    "better": "better",
+}
 
 
 def sql_folder() -> Path:
@@ -49,8 +77,38 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """What a number means: `table_name`.`metric` is `formula` in `unit` over `population` but what it `leaves_out`.
+
+    `counted` is the condition in SQL for the rows that stand behind it, `n` the column that counts them; below
+    `minimum_n` the number is NULL. `better` is lower, higher or neither.
+    """
+
+    metric: str
+    table_name: str
+    formula: str
+    unit: str
+    population: str
+    leaves_out: str
+    counted: str
+    n: str
+    minimum_n: int
+    caveat: str
+    better: str
+
+    @property
+    def meaning(self) -> str:
+        """The column's comment."""
+        least = f"; null where {self.n} is below {self.minimum_n}" if self.minimum_n > 1 else ""
+        return f"{self.formula}; {self.unit}{least}"
+
+
+@dataclass(frozen=True)
 class Model:
-    """One table: its layer, name, meaning, columns with their meaning, key, checks, SELECT, and the tables it reads."""
+    """One table: its layer, name, meaning, columns with their meaning, key, checks, SELECT, and the tables it reads.
+
+    `written` is the SELECT as its file has it, `sql` what is run: metrics are NULL there below their minimum n.
+    """
 
     layer: str
     name: str
@@ -61,7 +119,9 @@ class Model:
     reads: frozenset[str]
     parents: tuple[str, ...]
     form: str
+    written: str
     sql: str
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,11 +152,15 @@ def load_macros() -> list[Macro]:
 @cache
 def load_models() -> dict[str, Model]:
     """Every table by name, in build order. Raises WarehouseError on a file that breaks the rules."""
-    models = {}
-    for layer in LAYERS:
-        for path in sorted((sql_folder() / layer).glob("*.sql")):
-            models[path.stem] = parse_model(layer, path.stem, path.read_text())
+    models: dict[str, Model] = {}
+    for path in sorted((path for layer in LAYERS for path in (sql_folder() / layer).glob("*.sql")), key=_borrows):
+        models[path.stem] = parse_model(path.parent.name, path.stem, path.read_text(), models)
     return _in_build_order(models)
+
+
+def _borrows(path: Path) -> tuple[bool, str]:
+    """Tables that take over definitions come behind those that have their own."""
+    return ", as in " in path.read_text(), path.stem
 
 
 def published_models() -> list[Model]:
@@ -104,10 +168,13 @@ def published_models() -> list[Model]:
     return [model for model in load_models().values() if model.layer in PUBLISHED_LAYERS]
 
 
-def parse_model(layer: str, name: str, text: str) -> Model:
-    """One .sql file. Raises WarehouseError where a column has no meaning or a directive is unknown."""
+def parse_model(layer: str, name: str, text: str, others: Mapping[str, Model] | None = None) -> Model:
+    """One .sql file; `others` are the tables whose metrics it may take over.
+
+    Raises WarehouseError where a column has no meaning or a directive is unknown.
+    """
     place = f"sql/{layer}/{name}.sql"
-    header, directives = _header(text, place, ("key", "parent", "check", "warn", "as", "like"))
+    header, directives = _header(text, place, ("key", "parent", "check", "warn", "as", "like", "metric"))
     if not header:
         raise WarehouseError(f"{place}: say in the first comment lines what the table is")
     sql, replaced = text.strip(), {}
@@ -122,7 +189,10 @@ def parse_model(layer: str, name: str, text: str) -> Model:
         raise WarehouseError(f"{place}: must hold one SELECT")
     inner = {cte.alias for cte in tree.ctes}
     read = {table.name for table in tree.find_all(exp.Table) if table.name and table.name not in inner}
-    columns = {} if layer == "landing" else _columns(tree, place)
+    metrics = [
+        metric for block in directives.get("metric", []) for metric in _metrics(name, block, tree, others or {}, place)
+    ]
+    columns = {} if layer == "landing" else _columns(tree, {metric.metric: metric.meaning for metric in metrics}, place)
     key = tuple(part.strip() for value in directives.get("key", []) for part in value.split(","))
     if layer != "landing" and not key:
         raise WarehouseError(f"{place}: name its key in a line `-- key: ...`")
@@ -136,8 +206,72 @@ def parse_model(layer: str, name: str, text: str) -> Model:
         reads=frozenset(replaced.get(table, table) for table in read),
         parents=tuple(directives.get("parent", [])),
         form=directives.get("as", ["table"])[0],
-        sql=sql,
+        written=text.strip(),
+        sql=_with_minimums(sql, list(columns), metrics),
+        metrics=tuple(metrics),
     )
+
+
+def _metrics(table: str, block: str, tree: exp.Select, others: Mapping[str, Model], place: str) -> list[Metric]:
+    """The metrics that a block of the opening lines defines, one for each column that it names."""
+    first, *lines = block.splitlines()
+    names, _, source = first.partition(", as in ")
+    said: dict[str, str] = {}
+    for line in lines:
+        part, colon, words = line.partition(": ")
+        if not colon or part not in METRIC_PARTS:
+            raise WarehouseError(f"{place}: `{line}` is no part of a metric; known are {', '.join(METRIC_PARTS)}")
+        said[METRIC_PARTS[part]] = words
+    metrics = []
+    for position, name in enumerate(each.strip() for each in names.split(",")):
+        expression = _expression(tree, name)
+        if expression is None:
+            raise WarehouseError(f"{place}: metric {name} is no column")
+        if source:
+            known = {metric.metric: metric for metric in others[source].metrics} if source in others else {}
+            if name not in known:
+                raise WarehouseError(f"{place}: {source} defines no metric {name}")
+            theirs = _expression(sqlglot.parse_one(others[source].written, read="duckdb"), name)
+            if theirs != expression:
+                raise WarehouseError(f"{place}: {name} is not computed as in {source}: {theirs}")
+            parts: dict[str, Any] = asdict(known[name]) | {"table_name": table}
+        else:
+            parts = {"metric": name, "table_name": table, "leaves_out": "nothing", "caveat": "", "better": "neither"}
+        parts |= said
+        n, *least = str(said["n"]).split(",") if "n" in said else (parts.get("n", ""), str(parts.get("minimum_n", 1)))
+        minimums = [int(number) for each in least for number in re.findall(r"\d+", each)] or [1]
+        parts |= {"n": n, "minimum_n": minimums[min(position, len(minimums) - 1)]}
+        if missing := [part for part, field in METRIC_PARTS.items() if not parts.get(field) and field != "caveat"]:
+            raise WarehouseError(f"{place}: metric {name} lacks {', '.join(missing)}")
+        if n not in tree.named_selects:
+            raise WarehouseError(f"{place}: metric {name} is counted by {n}, which is no column")
+        metrics.append(Metric(**parts))
+    return metrics
+
+
+def _expression(tree: object, name: str) -> str | None:
+    """How a column is made, whatever the relations are called that it reads."""
+    for column in tree.selects if isinstance(tree, exp.Select) else []:
+        if column.alias_or_name == name:
+            bare = column.unalias().copy()
+            for read in bare.find_all(exp.Column):
+                read.set("table", None)
+            return str(bare.sql(dialect="duckdb", comments=False))
+    return None
+
+
+def _with_minimums(sql: str, columns: list[str], metrics: list[Metric]) -> str:
+    """The SELECT with each metric NULL where fewer rows than its minimum stand behind it."""
+    guarded = {metric.metric: metric for metric in metrics if metric.minimum_n > 1}
+    if not guarded:
+        return sql
+    listed = ",\n    ".join(
+        f"case when {guarded[name].n} >= {guarded[name].minimum_n} then {name} end as {name}"
+        if name in guarded
+        else f'"{name}"'
+        for name in columns
+    )
+    return f"select\n    {listed}\nfrom (\n{sql}\n)"
 
 
 def _like(directive: str, place: str) -> tuple[str, str, str]:
@@ -156,6 +290,9 @@ def _header(text: str, place: str, known: tuple[str, ...]) -> tuple[str, dict[st
         if not line.startswith("--"):
             break
         content = line[2:].strip()
+        if line.startswith("--   ") and "metric" in directives:  # a part of it, or the rest of a part
+            directives["metric"][-1] += (" " if line.startswith("--     ") else "\n") + content
+            continue
         found = re.match(r"([a-z]+): (.+)", content)
         if found is None:
             words.append(content)
@@ -166,11 +303,11 @@ def _header(text: str, place: str, known: tuple[str, ...]) -> tuple[str, dict[st
     return " ".join(words), directives
 
 
-def _columns(tree: exp.Select, place: str) -> dict[str, str]:
+def _columns(tree: exp.Select, metrics: dict[str, str], place: str) -> dict[str, str]:
     columns = {}
     for column in tree.selects:
         name = column.alias_or_name
-        meaning = " ".join(comment.strip() for comment in (column.comments or []))
+        meaning = metrics.get(name) or " ".join(comment.strip() for comment in (column.comments or []))
         if not name or name == "*":
             raise WarehouseError(f"{place}: every column needs a name: {column.sql()[:60]}")
         if not meaning:

@@ -1,9 +1,59 @@
--- What history tells of tasks that ended, by the day on which they ended (UTC), by account and type: how many a retry
--- rescued, how long they waited and were worked on, and the coverage of it, the share of them seen before they ended.
--- A retry that no observation caught is not counted: what was rescued is a lower bound, the better the coverage the closer.
+-- What history tells of tasks that ended, by the day on which they ended (in the time zone of thresholds), account and
+-- type. It says how many a retry rescued, how long they waited and were worked on, and the coverage of it.
 -- key: account, day, type
 -- check: rescued_tasks <= completed_tasks and seen_open_tasks <= ended_tasks
--- check: coverage between 0 and 1
+-- metric: coverage
+--   formula: tasks that the archive saw before they ended / tasks that ended
+--   unit: share, 0 to 1
+--   population: tasks that ended on the day
+--   counted: is_ended
+--   n: ended_tasks
+--   mind: what is said of the history of the other tasks is a bound, not a measure
+--   better: higher
+-- metric: rescued_rate
+--   formula: completed tasks with a retry observed / completed tasks
+--   unit: share, 0 to 1
+--   population: tasks that completed on the day
+--   leaves out: retries that no observation caught: it is a lower bound, the better the coverage the closer
+--   counted: is_completed
+--   n: completed_tasks, at least 20
+--   mind: read it beside coverage
+-- metric: p50_min_queue_wait_seconds
+--   formula: exact quantile of the lower bounds of scheduled to running
+--   unit: seconds
+--   population: tasks that ended on the day
+--   leaves out: tasks that the archive never saw running
+--   counted: was_seen_running
+--   n: seen_running_tasks, at least 5
+--   mind: bounded by how often the archive looks: the truth lies between the lower and the upper bounds
+--   better: lower
+-- metric: p50_max_queue_wait_seconds, p95_max_queue_wait_seconds
+--   formula: exact quantile of the upper bounds of scheduled to running
+--   unit: seconds
+--   population: tasks that ended on the day
+--   leaves out: tasks that the archive never saw running
+--   counted: was_seen_running
+--   n: seen_running_tasks, at least 5, 20
+--   mind: bounded by how often the archive looks: the truth lies between the lower and the upper bounds
+--   better: lower
+-- metric: p50_min_processing_seconds
+--   formula: exact quantile of the lower bounds of running to finished
+--   unit: seconds
+--   population: tasks that ended on the day
+--   leaves out: tasks that the archive never saw running
+--   counted: was_seen_running
+--   n: seen_running_tasks, at least 5
+--   mind: bounded by how often the archive looks: the truth lies between the lower and the upper bounds
+--   better: lower
+-- metric: p50_max_processing_seconds, p95_max_processing_seconds
+--   formula: exact quantile of the upper bounds of running to finished
+--   unit: seconds
+--   population: tasks that ended on the day
+--   leaves out: tasks that the archive never saw running
+--   counted: was_seen_running
+--   n: seen_running_tasks, at least 5, 20
+--   mind: bounded by how often the archive looks: the truth lies between the lower and the upper bounds
+--   better: lower
 
 with retried as (
     select distinct task_id from task_attempts where attempt > 0
@@ -11,10 +61,12 @@ with retried as (
 
 ended as (
     select
+        t.task_id,
         t.account,
-        cast(date_trunc('day', t.finished_at) as date) as day,
-        coalesce(t.type, 'unknown') as type,
-        t.phase,
+        t.finished_day as day,
+        t.type,
+        t.is_ended,
+        t.is_completed,
         r.task_id is not null as was_retried,
         coalesce(p.was_seen_open, false) as was_seen_open,
         coalesce(p.was_seen_running, false) as was_seen_running,
@@ -22,31 +74,31 @@ ended as (
         case when p.was_seen_running then p.max_queue_wait_seconds end as max_queue_wait_seconds,
         case when p.was_seen_running then p.min_processing_seconds end as min_processing_seconds,
         case when p.was_seen_running then p.max_processing_seconds end as max_processing_seconds
-    from tasks as t
+    from fact_tasks as t
     left join processing_times as p on t.task_id = p.task_id
     left join retried as r on t.task_id = r.task_id
-    where t.phase in ('completed', 'failed') and t.finished_at is not null
+    where t.is_ended and t.finished_day is not null
 )
 
 select
     account,                                                                  -- account
-    day,                                                                      -- day on which the tasks ended, UTC
-    type,                                                                     -- task type
+    day,                                                                      -- day on which the tasks ended; refers to dim_date
+    type,                                                                     -- task type; refers to dim_type
     count(*) as ended_tasks,                                                  -- tasks that completed or failed on the day
-    count(*) filter (where phase = 'completed') as completed_tasks,           -- of which completed
+    count(*) filter (where is_completed) as completed_tasks,                  -- of which completed
     count(*) filter (where was_retried) as retried_tasks,                     -- of the ended ones: with a retry observed
-    count(*) filter (where was_retried and phase = 'completed') as rescued_tasks, -- of the completed ones: with a retry observed
-    count(*) filter (where was_retried and phase = 'completed') * 1.0
-    / nullif(count(*) filter (where phase = 'completed'), 0) as rescued_rate, -- rescued / completed; null where none completed
+    count(*) filter (where was_retried and is_completed) as rescued_tasks,    -- of the completed ones: with a retry observed
+    count(*) filter (where was_retried and is_completed) * 1.0
+    / nullif(count(*) filter (where is_completed), 0) as rescued_rate,
     count(*) filter (where was_seen_open) as seen_open_tasks,                 -- of the ended ones: seen before they ended
-    count(*) filter (where was_seen_open) * 1.0 / count(*) as coverage,       -- seen before they ended / ended
-    count(*) filter (where was_seen_running) as seen_running_tasks,           -- of the ended ones: seen running; the times below are theirs
-    percentile_cont(0.5) within group (order by min_queue_wait_seconds) as p50_min_queue_wait_seconds, -- median of the lower bounds of queue wait, seconds
-    percentile_cont(0.5) within group (order by max_queue_wait_seconds) as p50_max_queue_wait_seconds, -- median of the upper bounds, seconds
-    percentile_cont(0.95) within group (order by max_queue_wait_seconds) as p95_max_queue_wait_seconds, -- 95th percentile of the upper bounds, seconds
-    percentile_cont(0.5) within group (order by min_processing_seconds) as p50_min_processing_seconds, -- median of the lower bounds of processing time, seconds
-    percentile_cont(0.5) within group (order by max_processing_seconds) as p50_max_processing_seconds, -- median of the upper bounds, seconds
-    percentile_cont(0.95) within group (order by max_processing_seconds) as p95_max_processing_seconds -- 95th percentile of the upper bounds, seconds
+    count(*) filter (where was_seen_open) * 1.0 / count(*) as coverage,
+    count(*) filter (where was_seen_running) as seen_running_tasks,           -- of the ended ones: seen running; the times are theirs
+    percentile_cont(0.5) within group (order by min_queue_wait_seconds) as p50_min_queue_wait_seconds,
+    percentile_cont(0.5) within group (order by max_queue_wait_seconds) as p50_max_queue_wait_seconds,
+    percentile_cont(0.95) within group (order by max_queue_wait_seconds) as p95_max_queue_wait_seconds,
+    percentile_cont(0.5) within group (order by min_processing_seconds) as p50_min_processing_seconds,
+    percentile_cont(0.5) within group (order by max_processing_seconds) as p50_max_processing_seconds,
+    percentile_cont(0.95) within group (order by max_processing_seconds) as p95_max_processing_seconds
 from ended
 group by account, day, type
 order by account, day, type

@@ -1,52 +1,94 @@
--- Tasks by the day on which they were created (UTC), by account and type: outcomes, and how long the completed ones took.
--- A day is mature once none of its tasks is open, abandoned uploads aside: before, its rates and durations still move.
+-- Tasks by the day on which they were created (in the time zone of thresholds), by account and type: outcomes, and how
+-- long the completed ones took. A day is mature once none of its tasks is moving: before, its numbers still change.
 -- key: account, day, type
 -- check: created_tasks = completed_tasks + failed_tasks + open_tasks + other_tasks
-
-with clock as (
-    select account, coalesce(max(proven_until_at), max(finished_at)) as now_at from loads group by account
-),
-
-cohort as (
-    select
-        t.account,
-        cast(date_trunc('day', t.created_at) as date) as day,
-        t.type,
-        t.phase,
-        t.phase in ('pending', 'waiting', 'running') as is_open,
-        t.phase = 'pending'
-        and t.scheduled_at is null
-        and unix_millis(c.now_at) - unix_millis(t.created_at) > x.abandoned_seconds * 1000 as is_abandoned,
-        case when t.phase = 'completed' then d.server_time_seconds end as server_time_seconds,
-        case when t.phase = 'completed' then d.turnaround_seconds end as turnaround_seconds
-    from tasks as t
-    inner join clock as c on t.account = c.account
-    left join task_durations as d on t.task_id = d.task_id
-    cross join thresholds as x
-    where t.created_at is not null
-)
+-- metric: failure_rate
+--   formula: failed tasks / (failed + completed tasks)
+--   unit: share, 0 to 1
+--   population: tasks created on the day
+--   leaves out: tasks that are open, cancelled, or in a phase unknown to us
+--   counted: is_ended
+--   n: ended_tasks, at least 20
+--   mind: moves until the day is mature; a failed task may still be retried
+--   better: lower
+-- metric: platform_fault_rate
+--   formula: failed tasks whose error is the platform's / (failed + completed tasks)
+--   unit: share, 0 to 1
+--   population: tasks created on the day
+--   leaves out: tasks that are open, cancelled, or in a phase unknown to us
+--   counted: is_ended
+--   n: ended_tasks, at least 20
+--   mind: failures of unknown owner are not counted as the platform's: see unknown_fault_tasks
+--   better: lower
+-- metric: p50_ingest_wait_seconds, p95_ingest_wait_seconds, p99_ingest_wait_seconds
+--   formula: exact quantile of created to scheduled
+--   unit: seconds
+--   population: completed tasks created on the day
+--   leaves out: tasks without a time of scheduling, as old ones are
+--   counted: is_completed and ingest_wait_seconds is not null
+--   n: tasks_with_server_time, at least 5, 20, 100
+--   mind: of a direct upload it is the user's upload time; a retry restarts it
+--   better: lower
+-- metric: p50_server_time_seconds, p95_server_time_seconds, p99_server_time_seconds
+--   formula: exact quantile of scheduled to finished
+--   unit: seconds
+--   population: completed tasks created on the day
+--   leaves out: tasks without a time of scheduling, as old ones are
+--   counted: is_completed and server_time_seconds is not null
+--   n: tasks_with_server_time, at least 5, 20, 100
+--   mind: includes the queue and waiting between attempts
+--   better: lower
+-- metric: p50_turnaround_seconds, p95_turnaround_seconds, p99_turnaround_seconds
+--   formula: exact quantile of created to finished
+--   unit: seconds
+--   population: completed tasks created on the day
+--   counted: is_completed
+--   n: completed_tasks, at least 5, 20, 100
+--   mind: the slowest tasks of a day come last: it grows until the day is mature
+--   better: lower
+-- metric: p50_real_time_factor, p95_real_time_factor, p99_real_time_factor
+--   formula: exact quantile of server time / media duration
+--   unit: seconds a second of media, below 1 is faster than real time
+--   population: completed tasks created on the day
+--   leaves out: tasks without a plausible media duration, as exports are
+--   counted: is_completed and real_time_factor is not null
+--   n: tasks_with_real_time_factor, at least 5, 20, 100
+--   better: lower
 
 select
     account,                                                                  -- account
-    day,                                                                      -- day of creation, UTC
-    coalesce(type, 'unknown') as type,                                        -- task type
+    created_day as day,                                                       -- day of creation; refers to dim_date
+    type,                                                                     -- task type; refers to dim_type
     count(*) as created_tasks,                                                -- tasks created on the day
-    count(*) filter (where phase = 'completed') as completed_tasks,           -- of which completed so far
-    count(*) filter (where phase = 'failed') as failed_tasks,                 -- of which failed so far
+    count(*) filter (where is_ended) as ended_tasks,                          -- of which completed or failed so far
+    count(*) filter (where is_completed) as completed_tasks,                  -- of which completed so far
+    count(*) filter (where is_failed) as failed_tasks,                        -- of which failed so far
+    count(*) filter (where failure_owner = 'platform') as platform_fault_tasks, -- of the failed ones: the platform is to act
+    count(*) filter (where failure_owner = 'user') as user_fault_tasks,       -- of the failed ones: the user is to act
+    count(*) filter (where failure_owner = 'unknown') as unknown_fault_tasks, -- of the failed ones: signature_owners knows no owner
     count(*) filter (where is_open) as open_tasks,                            -- of which pending, waiting or running
     count(*) filter (where is_abandoned) as abandoned_tasks,                  -- of the open ones: uploads that never came, older than the threshold
-    count(*) filter (
-        where phase is null or phase not in ('pending', 'waiting', 'running', 'completed', 'failed')
-    ) as other_tasks,                                                         -- cancelled, or in a phase unknown to us
-    count(*) filter (where phase = 'failed') * 1.0
-    / nullif(count(*) filter (where phase in ('completed', 'failed')), 0) as failure_rate, -- failed / (failed + completed); null where none has ended
-    percentile_cont(0.5) within group (order by server_time_seconds) as p50_server_time_seconds, -- median server time of completed tasks, seconds
-    percentile_cont(0.95) within group (order by server_time_seconds) as p95_server_time_seconds, -- 95th percentile of it, exact
-    percentile_cont(0.99) within group (order by server_time_seconds) as p99_server_time_seconds, -- 99th percentile of it, exact
-    percentile_cont(0.5) within group (order by turnaround_seconds) as p50_turnaround_seconds, -- median turnaround of completed tasks, seconds
-    percentile_cont(0.95) within group (order by turnaround_seconds) as p95_turnaround_seconds, -- 95th percentile of it, exact
-    percentile_cont(0.99) within group (order by turnaround_seconds) as p99_turnaround_seconds, -- 99th percentile of it, exact
-    count(*) filter (where is_open and not is_abandoned) = 0 as is_mature     -- whether no task of the day is open but abandoned ones
-from cohort
-group by account, day, coalesce(type, 'unknown')
+    count(*) filter (where is_stuck) as stuck_tasks,                          -- of the open ones: silent for longer than the threshold
+    count(*) filter (where not is_open and not is_ended) as other_tasks,      -- cancelled, or in a phase unknown to us
+    count(*) filter (where is_failed) * 1.0 / nullif(count(*) filter (where is_ended), 0) as failure_rate,
+    count(*) filter (where failure_owner = 'platform') * 1.0
+    / nullif(count(*) filter (where is_ended), 0) as platform_fault_rate,
+    count(server_time_seconds) filter (where is_completed) as tasks_with_server_time, -- completed tasks with a time of scheduling
+    count(real_time_factor) filter (where is_completed) as tasks_with_real_time_factor, -- completed tasks with that and a plausible media duration
+    percentile_cont(0.5) within group (order by ingest_wait_seconds) filter (where is_completed) as p50_ingest_wait_seconds,
+    percentile_cont(0.95) within group (order by ingest_wait_seconds) filter (where is_completed) as p95_ingest_wait_seconds,
+    percentile_cont(0.99) within group (order by ingest_wait_seconds) filter (where is_completed) as p99_ingest_wait_seconds,
+    percentile_cont(0.5) within group (order by server_time_seconds) filter (where is_completed) as p50_server_time_seconds,
+    percentile_cont(0.95) within group (order by server_time_seconds) filter (where is_completed) as p95_server_time_seconds,
+    percentile_cont(0.99) within group (order by server_time_seconds) filter (where is_completed) as p99_server_time_seconds,
+    percentile_cont(0.5) within group (order by turnaround_seconds) filter (where is_completed) as p50_turnaround_seconds,
+    percentile_cont(0.95) within group (order by turnaround_seconds) filter (where is_completed) as p95_turnaround_seconds,
+    percentile_cont(0.99) within group (order by turnaround_seconds) filter (where is_completed) as p99_turnaround_seconds,
+    percentile_cont(0.5) within group (order by real_time_factor) filter (where is_completed) as p50_real_time_factor,
+    percentile_cont(0.95) within group (order by real_time_factor) filter (where is_completed) as p95_real_time_factor,
+    percentile_cont(0.99) within group (order by real_time_factor) filter (where is_completed) as p99_real_time_factor,
+    count(*) filter (where is_moving) = 0 as is_mature                        -- whether none of its tasks may still end
+from fact_tasks
+where created_day is not null
+group by account, created_day, type
 order by account, day, type

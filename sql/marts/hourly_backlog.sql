@@ -4,7 +4,30 @@
 -- hours without open tasks have no row.
 -- key: account, hour_at, type
 -- check: open_tasks > 0
--- check: coverage between 0 and 1
+-- metric: open_tasks
+--   formula: tasks open at the full hour
+--   unit: tasks
+--   population: tasks created before the hour
+--   leaves out: uploads that never came, once they are abandoned
+--   counted: true
+--   n: open_tasks
+--   mind: an end that no observation caught before a retry shows as open time: read it beside coverage
+--   better: lower
+-- metric: p50_age_seconds, p95_age_seconds
+--   formula: exact quantile of creation to the full hour
+--   unit: seconds
+--   population: tasks open at the full hour
+--   leaves out: uploads that never came, once they are abandoned
+--   counted: true
+--   n: open_tasks, at least 5, 20
+--   better: lower
+-- metric: coverage
+--   formula: tasks that the archive saw before they ended / open tasks
+--   unit: share, 0 to 1
+--   population: tasks open at the full hour
+--   counted: true
+--   n: open_tasks
+--   better: higher
 
 with clock as (
     select account, coalesce(max(proven_until_at), max(finished_at)) as now_at from loads group by account
@@ -90,16 +113,16 @@ open_at_hours as (
 select
     o.account,                                                                -- account
     o.hour_at,                                                                -- the full hour, UTC
-    o.type,                                                                   -- task type
-    count(*) as open_tasks,                                                   -- tasks open then
+    o.type,                                                                   -- task type; refers to dim_type
+    count(*) as open_tasks,
     percentile_cont(0.5) within group (
         order by (unix_millis(o.hour_at) - unix_millis(o.created_at)) / 1000.0
-    ) as p50_age_seconds,                                                     -- median of their age since creation, seconds
+    ) as p50_age_seconds,
     percentile_cont(0.95) within group (
         order by (unix_millis(o.hour_at) - unix_millis(o.created_at)) / 1000.0
-    ) as p95_age_seconds,                                                     -- 95th percentile of it, seconds
+    ) as p95_age_seconds,
     count(s.task_id) as seen_open_tasks,                                      -- of the open ones: that the archive saw before they ended
-    count(s.task_id) * 1.0 / count(*) as coverage                             -- seen before they ended / open
+    count(s.task_id) * 1.0 / count(*) as coverage
 from open_at_hours as o
 left join seen_open as s on o.task_id = s.task_id
 group by o.account, o.hour_at, o.type

@@ -1,31 +1,43 @@
 -- Finished work by the hour in which it completed (UTC), account and type.
 -- key: account, hour_at, type
 -- check: completed_tasks > 0
+-- metric: completed_tasks
+--   formula: tasks that completed
+--   unit: tasks an hour
+--   population: tasks that completed in the hour
+--   counted: is_completed
+--   n: completed_tasks
+--   better: higher
+-- metric: media_minutes
+--   formula: length of the source media of the tasks that completed, summed in milliseconds, which give the same in any order
+--   unit: minutes an hour
+--   population: tasks that completed in the hour
+--   leaves out: tasks without a plausible media duration: exports carry none
+--   counted: is_completed and media_duration_seconds is not null
+--   n: tasks_with_duration
+--   better: higher
+-- metric: source_bytes
+--   formula: size of the source media of the tasks that completed
+--   unit: bytes an hour
+--   population: tasks that completed in the hour
+--   leaves out: tasks without a plausible size; outputs are not counted
+--   counted: is_completed and asset_size_bytes is not null
+--   n: tasks_with_size
+--   better: higher
 
 select
     account,                                                                  -- account
-    date_trunc('hour', finished_at) as hour_at,                               -- hour in which the tasks completed, UTC
-    coalesce(type, 'unknown') as type,                                        -- task type
-    count(*) as completed_tasks,                                              -- tasks that completed in the hour
-    count(media_duration_seconds) filter (
-        where media_duration_seconds <= longest_plausible_media_seconds
-    ) as tasks_with_duration,                                                 -- of which with a plausible media duration; exports carry none
-    count(asset_size_bytes) filter (
-        where asset_size_bytes <= largest_plausible_asset_bytes
-    ) as tasks_with_size,                                                     -- of which with a plausible size
-    count(*) filter (
-        where media_duration_seconds > longest_plausible_media_seconds
-            or asset_size_bytes > largest_plausible_asset_bytes
-    ) as implausible_tasks,                                                   -- of which with a duration or size beyond the thresholds, left out of the sums
-    cast(coalesce(sum(case
-        when abs(media_duration_seconds) <= longest_plausible_media_seconds
-            then cast(round(media_duration_seconds * 1000) as bigint)
-    end), 0) as double) / 60000 as media_minutes,                             -- source media processed, minutes; summed in milliseconds, which give the same in any order
-    cast(coalesce(sum(asset_size_bytes) filter (
-        where asset_size_bytes <= largest_plausible_asset_bytes
-    ), 0) as bigint) as source_bytes                                          -- source media processed, bytes
-from tasks
-cross join thresholds
-where phase = 'completed' and finished_at is not null
-group by account, date_trunc('hour', finished_at), coalesce(type, 'unknown')
+    finished_hour_at as hour_at,                                              -- hour in which the tasks completed, UTC
+    type,                                                                     -- task type; refers to dim_type
+    count(*) as completed_tasks,
+    count(media_duration_seconds) as tasks_with_duration,                     -- of which with a plausible media duration
+    count(asset_size_bytes) as tasks_with_size,                               -- of which with a plausible size
+    count(*) filter (where is_implausible) as implausible_tasks,              -- of which with a duration or size beyond the thresholds, left out of the sums
+    cast(
+        coalesce(sum(cast(round(media_duration_seconds * 1000) as bigint)), 0) as double
+    ) / 60000 as media_minutes,
+    cast(coalesce(sum(asset_size_bytes), 0) as bigint) as source_bytes
+from fact_tasks
+where is_completed and finished_at is not null
+group by account, finished_hour_at, type
 order by account, hour_at, type

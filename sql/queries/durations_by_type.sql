@@ -7,7 +7,7 @@ select
     round(percentile_cont(0.5) within group (order by turnaround_seconds), 1) as p50_turnaround_seconds,
     round(percentile_cont(0.95) within group (order by turnaround_seconds), 1) as p95_turnaround_seconds,
     round(percentile_cont(0.5) within group (order by real_time_factor), 3) as p50_real_time_factor
-from task_durations
-where phase = 'completed'
+from fact_tasks
+where is_completed
 group by all
 order by completed_tasks desc

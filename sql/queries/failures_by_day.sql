@@ -1,4 +1,4 @@
--- Failure rate by day of creation (UTC), all types; an immature day still has open tasks.
+-- Failure rate by day of creation (in the time zone of the settings), all types; an immature day still has open tasks.
 select
     day,
     sum(failed_tasks) as failed_tasks,

@@ -1,5 +1,5 @@
--- Why attempts fail, those that a retry rescued included: error texts with what became of their tasks.
-select type, error_message, failed_attempts, tasks, rescued_tasks, last_failed_at, example_task_id
+-- Why attempts fail, retried ones included, and how many of their tasks a later attempt rescued.
+select type, template, owner, failed_attempts, tasks, rescued_tasks, last_failed_at, example_task_id
 from attempt_errors
 order by failed_attempts desc
 limit 20

@@ -1,5 +1,7 @@
--- Why tasks fail: the most frequent error texts, with the last task that failed so.
-select type, error_message, failed_tasks, round(100 * share_of_failures, 1) as share_percent, last_failed_at, example_task_id
-from failure_reasons
-order by failed_tasks desc
+-- Why tasks fail and whose fault it is: error signatures of the last 7 days beside the 7 before, and of all time.
+select
+    type, template, owner, failed_tasks_last_7_days, failed_tasks_7_days_before, failed_tasks,
+    round(100 * share_of_failures, 1) as share_percent, last_failed_at, advice, example_task_ids
+from failure_signatures
+order by failed_tasks_last_7_days desc, failed_tasks desc, type, signature_id
 limit 20

@@ -21,11 +21,14 @@ from pipelines.simulator import Simulator
 
 ROOT = Path(__file__).parent.parent.parent
 
-CORE = ["damaged_files", "drift", "files", "hashes", "loads", "profiles", "quarantine", "tasks", "thresholds", "tracks"]
+CORE = [
+    "damaged_files", "drift", "error_texts", "files", "hashes", "loads", "metrics", "profiles", "quarantine",
+    "signature_owners", "slo_targets", "tasks", "thresholds", "tracks",
+]  # fmt: skip
 HISTORY = ["superseded_tasks", "task_attempts", "task_history", "task_intervals"]
 MARTS = [
-    "attempt_errors", "daily_history_stats", "daily_task_stats", "failure_reasons", "hourly_backlog",
-    "hourly_throughput", "processing_times", "task_durations",
+    "attempt_errors", "daily_history_stats", "daily_task_stats", "fact_tasks", "failure_signatures", "hourly_backlog",
+    "hourly_throughput", "processing_times",
 ]  # fmt: skip
 
 
@@ -80,13 +83,8 @@ def test_lineage_is_read_from_the_sql() -> None:
     assert parents("history", "task_history") == {"core/observations", "core/loads"}
     assert parents("history", "superseded_tasks") == {"core/observations", "core/loads"}
     assert parents("history", "task_attempts") == {"history/task_intervals"}
-    assert parents("marts", "failure_reasons") == {"core/tasks"}
-    assert parents("marts", "daily_task_stats") == {
-        "core/tasks",
-        "core/loads",
-        "core/thresholds",
-        "marts/task_durations",
-    }
+    assert parents("marts", "daily_task_stats") == {"marts/fact_tasks"}
+    assert parents("marts", "fact_tasks") == {"core/tasks", "core/loads", "core/thresholds", "core/error_texts"}
     assert "marts/hourly_throughput" in parents("published", "task_archive")
 
 

@@ -35,8 +35,8 @@ KILLS = int(os.environ.get("HOSTILE_KILLS", "200"))
 EVERY = int(os.environ.get("HOSTILE_EVERY_BOUNDARY", "1"))  # 5: only each fifth of the boundaries
 SERVERS = int(os.environ.get("HOSTILE_SERVERS", "2"))
 TASKS, PAGE = 300, 10  # three parts: the process that parses beside the fetching runs
-TABLES = ("tasks", "profiles", "tracks", "hashes", "files", "daily_task_stats", "failure_reasons")
-TABLES += ("hourly_throughput", "task_durations", "task_history", "task_attempts")
+TABLES = ("tasks", "profiles", "tracks", "hashes", "files", "daily_task_stats", "failure_signatures")
+TABLES += ("hourly_throughput", "fact_tasks", "task_history", "task_attempts")
 # When the archive saw a state depends on when it looked.
 OF_OBSERVING = (*OF_LOADS, "first_observed_at", "last_observed_at", "stood_from_at", "stood_until_at", "observed_by")
 KEY = "fingerprint key"

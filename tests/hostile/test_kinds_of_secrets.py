@@ -353,7 +353,7 @@ def test_no_secret_of_any_kind_is_kept_or_shown(
         command("doctor", status=1, api_key=wrong)
         for form in ("json", "csv", "table"):
             command("query", "from tasks", "--format", form)
-        for table in ("quarantine", "drift", "failure_reasons", "attempt_errors"):
+        for table in ("quarantine", "drift", "failure_signatures", "attempt_errors"):
             command("query", f"from {table}", "--format", "json")
         command("status", "--json")
         command("verify")

@@ -111,7 +111,10 @@ def test_the_command_answers_as_of_a_moment_and_says_what_it_cannot(
     assert asked(east.isoformat()) == (0, "n\n40\n")
     assert asked(datetime.now(UTC).isoformat()) == (0, "n\n41\n")
     status, says = asked(moment.isoformat(), "failure_rate_by_type")
-    assert (status, says.splitlines()[0]) == (0, "type,failed_tasks,ended_tasks,failed_percent,open_tasks")
+    assert (status, says.splitlines()[0]) == (
+        0,
+        "type,failed_tasks,ended_tasks,failed_percent,platform_fault_percent,open_tasks",
+    )
     for as_of, sql, status, words in (
         ("Tuesday", "from tasks", 2, "'Tuesday' is no ISO date"),
         ("2020-01-01", "from tasks", 2, "the first load was complete at"),

@@ -36,11 +36,15 @@ def seconds(later: pd.Series, earlier: pd.Series) -> pd.Series:
     return (later - earlier).dt.total_seconds()
 
 
-def test_task_durations(tables: Callable[[str], pd.DataFrame]) -> None:
-    tasks = tables("tasks")
-    ended = tasks[tasks.phase.isin(["completed", "failed"])].set_index("task_id").sort_index()
-    durations = tables("task_durations").set_index("task_id").sort_index()
-    assert list(durations.index) == list(ended.index)
+def test_fact_tasks(tables: Callable[[str], pd.DataFrame]) -> None:
+    tasks = tables("tasks").set_index("task_id").sort_index()
+    facts = tables("fact_tasks").set_index("task_id").sort_index()
+    assert list(facts.index) == list(tasks.index)
+    is_ended = tasks.phase.isin(["completed", "failed"])
+    assert (facts.is_ended == is_ended).all()
+    assert (facts.is_open == tasks.phase.isin(OPEN)).all()
+    assert facts[~is_ended][["server_time_seconds", "turnaround_seconds", "real_time_factor"]].isna().all(axis=None)
+    ended, durations = tasks[is_ended], facts[is_ended]
     expected = {
         "ingest_wait_seconds": seconds(ended.scheduled_at, ended.created_at),
         "server_time_seconds": seconds(ended.updated_at, ended.scheduled_at),
@@ -60,6 +64,7 @@ def test_daily_task_stats(tables: Callable[[str], pd.DataFrame]) -> None:
     tasks = tables("tasks")
     tasks["day"] = tasks.created_at.dt.floor("D").dt.tz_localize(None)
     tasks["turnaround"] = seconds(tasks.updated_at, tasks.created_at).where(tasks.phase == "completed")
+    facts = tables("fact_tasks")
     stats = tables("daily_task_stats")
     assert stats.created_tasks.sum() == len(tasks)
     for row in stats.itertuples():
@@ -67,16 +72,18 @@ def test_daily_task_stats(tables: Callable[[str], pd.DataFrame]) -> None:
         completed, failed = (day.phase == "completed").sum(), (day.phase == "failed").sum()
         assert (row.created_tasks, row.completed_tasks, row.failed_tasks) == (len(day), completed, failed)
         assert row.open_tasks == day.phase.isin(OPEN).sum()
-        if completed + failed:
+        if completed + failed >= 20:
             assert row.failure_rate == pytest.approx(failed / (completed + failed))
         else:
             assert pd.isna(row.failure_rate)
-        for share, shown in ((0.5, row.p50_turnaround_seconds), (0.95, row.p95_turnaround_seconds)):
-            exact = day.turnaround.quantile(share)
-            assert (pd.isna(exact) and pd.isna(shown)) or shown == pytest.approx(exact)
-        abandoned = row.abandoned_tasks
-        assert row.is_mature == (row.open_tasks == abandoned)
-        assert abandoned <= (day.phase == "pending").sum()
+        for share, least, shown in ((0.5, 5, row.p50_turnaround_seconds), (0.95, 20, row.p95_turnaround_seconds)):
+            assert pd.isna(shown) if completed < least else shown == pytest.approx(day.turnaround.quantile(share))
+        moving = facts[(facts.created_day == row.day) & (facts.type == row.type) & facts.is_moving]
+        assert row.is_mature == (len(moving) == 0)
+        assert row.abandoned_tasks <= (day.phase == "pending").sum()
+    assert stats.p95_turnaround_seconds.notna().sum() > 5
+    assert stats.p95_turnaround_seconds.isna().sum() > 5
+    assert stats.platform_fault_tasks.sum() > 0
     assert stats.abandoned_tasks.sum() > 0
     assert (~stats.is_mature).sum() > 0
 
@@ -96,16 +103,17 @@ def test_hourly_throughput(tables: Callable[[str], pd.DataFrame]) -> None:
     assert len(shown) == len(hours)
 
 
-def test_failure_reasons(tables: Callable[[str], pd.DataFrame]) -> None:
+def test_failure_signatures(tables: Callable[[str], pd.DataFrame]) -> None:
     tasks = tables("tasks")
     failed = tasks[tasks.phase == "failed"]
-    reasons = tables("failure_reasons")
-    assert reasons.failed_tasks.sum() == len(failed)
-    assert reasons.share_of_failures.sum() == pytest.approx(1)
-    for row in reasons.itertuples():
-        same = failed[
-            (failed.type == row.type) & (failed.error_message.fillna("(no error message)") == row.error_message)
-        ]
-        assert row.failed_tasks == len(same)
+    signatures = tables("failure_signatures")
+    assert signatures.failed_tasks.sum() == len(failed)
+    assert signatures.share_of_failures.sum() == pytest.approx(1)
+    assert {"user", "platform"} <= set(signatures.owner)
+    lost = signatures[signatures.template == "catalyst task lost (last update <duration> ago)"]
+    assert lost.failed_tasks.sum() == failed.error_message.str.startswith("catalyst task lost").sum() > 1
+    for row in signatures.itertuples():
+        same = failed[failed.task_id.isin(row.example_task_ids.split(", "))]
+        assert len(same) == min(3, row.failed_tasks)
+        assert set(same.type) == {row.type}
         assert row.last_failed_at == same.updated_at.max()
-        assert row.example_task_id in set(same.task_id)

@@ -44,6 +44,74 @@ def test_what_is_missing_is_an_error(change: tuple[str, str], says: str) -> None
         parse_model("marts", "by_type", GOOD.replace(*change))
 
 
+METRIC = """-- Tasks by type.
+-- key: type
+-- metric: failure_rate, twice
+--   formula: failed / all
+--   unit: share
+--   population: tasks of the type,
+--     whichever they are
+--   counted: true
+--   n: tasks, at least 20, 50
+--   better: lower
+
+select
+    type,               -- task type
+    count(*) as tasks,  -- how many
+    count(*) filter (where phase = 'failed') * 1.0 / count(*) as failure_rate,
+    2.0 as twice
+from tasks
+group by type
+"""
+TAKEN_OVER = """-- Tasks by account.
+-- key: account
+-- metric: failure_rate, as in by_type
+--   population: tasks of the account
+
+select
+    account,            -- account
+    count(*) as tasks,  -- how many
+    count(*) filter (where t.phase = 'failed') * 1.0 / count(*) as failure_rate
+from tasks as t
+group by account
+"""
+
+
+def test_a_metric_is_defined_where_it_is_computed() -> None:
+    model = parse_model("marts", "by_type", METRIC)
+    rate, twice = model.metrics
+    assert (rate.n, rate.minimum_n, twice.minimum_n) == ("tasks", 20, 50)
+    assert (rate.population, rate.leaves_out) == ("tasks of the type, whichever they are", "nothing")
+    assert model.columns["failure_rate"] == "failed / all; share; null where tasks is below 20"
+    assert "case when tasks >= 20 then failure_rate end as failure_rate" in model.sql
+    other = parse_model("marts", "by_account", TAKEN_OVER, {"by_type": model})
+    (taken,) = other.metrics
+    assert (taken.table_name, taken.formula, taken.minimum_n) == ("by_account", "failed / all", 20)
+    assert taken.population == "tasks of the account"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("metric: failure_rate,", "metric: success_rate,"), "metric success_rate is no column"),
+        (("--   unit: share\n", ""), "metric failure_rate lacks unit"),
+        (("--   unit:", "--   units:"), "`units: share` is no part of a metric"),
+        (("n: tasks,", "n: rows,"), "counted by rows, which is no column"),
+    ],
+)
+def test_a_metric_is_defined_whole(change: tuple[str, str], says: str) -> None:
+    with pytest.raises(WarehouseError, match=says):
+        parse_model("marts", "by_type", METRIC.replace(*change))
+
+
+def test_a_definition_is_taken_over_for_the_same_number_only() -> None:
+    by_type = {"by_type": parse_model("marts", "by_type", METRIC)}
+    with pytest.raises(WarehouseError, match="failure_rate is not computed as in by_type"):
+        parse_model("marts", "by_account", TAKEN_OVER.replace("'failed'", "'cancelled'"), by_type)
+    with pytest.raises(WarehouseError, match="by_day defines no metric failure_rate"):
+        parse_model("marts", "by_account", TAKEN_OVER.replace("as in by_type", "as in by_day"), by_type)
+
+
 def test_tables_come_in_build_order() -> None:
     seen: set[str] = set()
     for model in load_models().values():

@@ -1,0 +1,17 @@
+-- What each number means: the definitions that stand in the .sql files of the tables that give them.
+-- key: table_name, metric
+
+select
+    metric,                                             -- the number: a column of the table
+    table_name,                                         -- table that gives it
+    formula,                                            -- how it is computed, in words
+    unit,                                               -- its unit
+    population,                                         -- the rows it is about
+    leaves_out,                                         -- which of them it leaves out
+    counted,                                            -- condition in SQL for the rows that stand behind it, on the relation that the table is made from
+    n,                                                  -- column of the table that counts them
+    minimum_n,                                          -- below it the number is null: it would be chance
+    caveat,                                             -- what to mind
+    better                                              -- lower or higher where one is better, else neither
+from metric_definitions
+order by table_name, metric
