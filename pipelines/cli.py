@@ -171,6 +171,26 @@ def query(sql_or_name: str | None, form: str, output: Path | None, as_of: str | 
     run_query(load_settings(), sql_of(sql_or_name), form, output, as_of)
 
 
+@main.command(epilog=example("task-archive explain failure_rate --day 2026-11-20 --type upload"))
+@click.argument("metric", required=False)
+@click.option("--day", type=DAY, help="One day, in the time zone of TASK_ARCHIVE_TIME_ZONE; all of them otherwise.")
+@click.option("--type", "task_type", help="One type of task; all of them otherwise.")
+@click.option("--account", help="One account; all of them otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def explain(
+    metric: str | None, day: datetime | None, task_type: str | None, account: str | None, as_json: bool
+) -> None:
+    """What a number means, how it comes about, and the SQL of the rows behind it; without METRIC, list them."""
+    from pipelines import explain as explaining
+
+    if metric is None:
+        for name, meaning in explaining.glossary().items():
+            click.echo(f"{name:28} {meaning}")
+        return
+    found = explaining.explain(load_settings(), metric, day.date() if day else None, task_type, account)
+    click.echo(json.dumps(found.as_dict(), indent=1) if as_json else "\n".join(map(printable, found.lines())))
+
+
 @main.command(epilog=example("task-archive verify --account default"))
 @click.option("--account", help="One account; all that have a key otherwise.")
 @click.option("--landing", is_flag=True, help="Check the landed files against their manifests instead.")

@@ -1,18 +1,64 @@
-"""The data dictionary, written from the .sql files: `python -m pipelines.warehouse.dictionary FILE`."""
+"""The documents that are written from the .sql files: `python -m pipelines.warehouse.dictionary FOLDER`."""
 
 import sys
 import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.settings import Settings
 from pipelines.warehouse import build
-from pipelines.warehouse.models import load_macros, load_models
+from pipelines.warehouse.models import Metric, load_macros, load_models
 
 OPENING = """# Data dictionary
 
 Made from `sql/` by `make docs`; do not edit. Times are TIMESTAMPTZ in UTC, to the millisecond. Where the API
 sends a secret stands a `redacted-…` fingerprint: equal secrets have equal fingerprints.
 """
+
+METRICS_OPENING = """# Metrics
+
+Made from `sql/` by `make docs`; do not edit. Each number of the tables, the report and `task-archive explain` has one
+definition, which stands in the .sql file of the table that computes it; the published table `metrics` holds them all.
+`task-archive explain METRIC --day DAY --type TYPE` gives the number, what it leaves out, and the SQL of the rows behind
+it.
+
+Below its minimum n a number is NULL: it would be chance. Quantiles are exact. Days are those of
+`TASK_ARCHIVE_TIME_ZONE` (UTC by default), which `thresholds` tells. A day that is not mature has tasks that may still
+end: its numbers move.
+"""
+
+
+def documents() -> dict[str, str]:
+    """Every generated document by the name of its file."""
+    return {"data_dictionary.md": dictionary(), "metrics.md": metrics()}
+
+
+def metrics() -> str:
+    """Every metric with its definition, by table."""
+    sections = [METRICS_OPENING]
+    for model in load_models().values():
+        if not model.metrics:
+            continue
+        sections.append(f"## {model.name}\n\n{model.description}\n")
+        for definition, names in _same(model.metrics).items():
+            least = ", ".join(f"{metric.minimum_n:,}" for metric in names)
+            lines = [f"**{', '.join(f'`{metric.metric}`' for metric in names)}**: {definition.formula}.", ""]
+            lines += [f"- unit: {definition.unit}", f"- population: {definition.population}"]
+            lines += [f"- leaves out: {definition.leaves_out}"]
+            lines += [f"- n: `{definition.n}`" + (f", at least {least}" if least != "1" else "")]
+            lines += [f"- mind: {definition.caveat}"] if definition.caveat else []
+            lines += [f"- better: {definition.better}"] if definition.better != "neither" else []
+            sections.append("\n".join(lines) + "\n")
+    return "\n".join(sections)
+
+
+def _same(metrics: Iterable[Metric]) -> dict[Metric, list[Metric]]:
+    """Metrics by what they have in common: quantiles of the same differ in name and minimum alone."""
+    found: dict[Metric, list[Metric]] = {}
+    for metric in metrics:
+        found.setdefault(replace(metric, metric="", minimum_n=0), []).append(metric)
+    return found
 
 
 def dictionary() -> str:
@@ -43,5 +89,5 @@ def _shown(kind: str) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).parent.mkdir(parents=True, exist_ok=True)
-    Path(sys.argv[1]).write_text(dictionary())
+    for name, text in documents().items():
+        (Path(sys.argv[1]) / name).write_text(text)

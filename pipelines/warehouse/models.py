@@ -20,6 +20,7 @@ A column that is a metric has its definition instead of a comment, in a block of
     --   leaves out: abandoned uploads              which of them it leaves out
     --   counted: is_open                           the rows that stand behind it, as a condition in SQL
     --   n: open_tasks, at least 5, 20              the column that counts them; below the minimum the number is NULL
+    --   not across: hour_at                        the key column over which it is not to be put together
     --   mind: ...                                  a caveat
     --   better: lower                              or higher, or neither
 
@@ -55,9 +56,11 @@ METRIC_PARTS = {
     "leaves out": "leaves_out",
     "counted": "counted",
     "n": "n",
+    "not across": "not_across",
     "mind": "caveat",
     "better": "better",
 }
+OPTIONAL_PARTS = {"not_across": "", "caveat": "", "better": "neither"}
 
 
 def sql_folder() -> Path:
@@ -81,7 +84,8 @@ class Metric:
     """What a number means: `table_name`.`metric` is `formula` in `unit` over `population` but what it `leaves_out`.
 
     `counted` is the condition in SQL for the rows that stand behind it, `n` the column that counts them; below
-    `minimum_n` the number is NULL. `better` is lower, higher or neither.
+    `minimum_n` the number is NULL. Over the key column `not_across` it is not to be put together: it is a level, not a
+    flow. `better` is lower, higher or neither.
     """
 
     metric: str
@@ -93,6 +97,7 @@ class Metric:
     counted: str
     n: str
     minimum_n: int
+    not_across: str
     caveat: str
     better: str
 
@@ -236,12 +241,14 @@ def _metrics(table: str, block: str, tree: exp.Select, others: Mapping[str, Mode
                 raise WarehouseError(f"{place}: {name} is not computed as in {source}: {theirs}")
             parts: dict[str, Any] = asdict(known[name]) | {"table_name": table}
         else:
-            parts = {"metric": name, "table_name": table, "leaves_out": "nothing", "caveat": "", "better": "neither"}
+            parts = {"metric": name, "table_name": table, "leaves_out": "nothing"} | OPTIONAL_PARTS
         parts |= said
         n, *least = str(said["n"]).split(",") if "n" in said else (parts.get("n", ""), str(parts.get("minimum_n", 1)))
         minimums = [int(number) for each in least for number in re.findall(r"\d+", each)] or [1]
         parts |= {"n": n, "minimum_n": minimums[min(position, len(minimums) - 1)]}
-        if missing := [part for part, field in METRIC_PARTS.items() if not parts.get(field) and field != "caveat"]:
+        if missing := [
+            part for part, field in METRIC_PARTS.items() if field not in OPTIONAL_PARTS and not parts.get(field)
+        ]:
             raise WarehouseError(f"{place}: metric {name} lacks {', '.join(missing)}")
         if n not in tree.named_selects:
             raise WarehouseError(f"{place}: metric {name} is counted by {n}, which is no column")

@@ -11,6 +11,7 @@ select
     counted,                                            -- condition in SQL for the rows that stand behind it, on the relation that the table is made from
     n,                                                  -- column of the table that counts them
     minimum_n,                                          -- below it the number is null: it would be chance
+    nullif(not_across, '') as not_across,               -- column of the table's key over which it is not to be put together; null: none
     caveat,                                             -- what to mind
     better                                              -- lower or higher where one is better, else neither
 from metric_definitions

@@ -3,14 +3,14 @@
 -- check: completed_tasks > 0
 -- metric: completed_tasks
 --   formula: tasks that completed
---   unit: tasks an hour
+--   unit: tasks
 --   population: tasks that completed in the hour
 --   counted: is_completed
 --   n: completed_tasks
 --   better: higher
 -- metric: media_minutes
 --   formula: length of the source media of the tasks that completed, summed in milliseconds, which give the same in any order
---   unit: minutes an hour
+--   unit: minutes
 --   population: tasks that completed in the hour
 --   leaves out: tasks without a plausible media duration: exports carry none
 --   counted: is_completed and media_duration_seconds is not null
@@ -18,7 +18,7 @@
 --   better: higher
 -- metric: source_bytes
 --   formula: size of the source media of the tasks that completed
---   unit: bytes an hour
+--   unit: bytes
 --   population: tasks that completed in the hour
 --   leaves out: tasks without a plausible size; outputs are not counted
 --   counted: is_completed and asset_size_bytes is not null

@@ -1,0 +1,220 @@
+"""Explaining a number: its definition, the number itself, what it leaves out, and the query of the rows behind it.
+
+All of it comes from the .sql file of the table that gives the number: the same expression is put to the same rows, at
+the grain that is asked for.
+"""
+
+import re
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any
+
+import duckdb
+import sqlglot
+from sqlglot import exp
+
+from pipelines.errors import SettingsError
+from pipelines.reading import published
+from pipelines.settings import Settings
+from pipelines.warehouse.models import Metric, Model, load_models, published_models
+
+TIMES = ("day", "hour_at")  # key columns of time: the first that a table has is what --day narrows
+LATEST = 24  # rows shown of a number that cannot be put together over time
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number and the rows behind it; `value` is None below the metric's minimum n, or where no row stands behind it.
+
+    `at` says when, for a number that cannot be put together over time.
+    """
+
+    value: float | None
+    n: int
+    at: str | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A metric, its values for what was asked, the rows left out by their phase, the SQL of the rows behind it."""
+
+    metric: Metric
+    asked: dict[str, str]
+    time_zone: str
+    values: list[Value]
+    left_out: dict[str, int]
+    is_mature: bool | None
+    rows_sql: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """What the command prints."""
+        metric, shown = self.metric, [("table", self.metric.table_name), ("formula", self.metric.formula)]
+        shown += [("unit", metric.unit), ("population", metric.population), ("leaves out", metric.leaves_out)]
+        if metric.minimum_n > 1:
+            shown.append(("minimum n", f"{metric.minimum_n} {metric.n}: below it the number is not shown"))
+        if metric.caveat:
+            shown.append(("mind", metric.caveat))
+        if metric.better != "neither":
+            shown.append(("better", metric.better))
+        lines = [metric.metric, *(f"  {name:11} {text}" for name, text in shown), ""]
+        lines.append(
+            "asked      " + (", ".join(f"{name} {value}" for name, value in self.asked.items()) or "all of it")
+        )
+        for one in self.values:
+            number = "none" if one.value is None else f"{one.value:,.4f}".rstrip("0").rstrip(".")
+            least = f", below {metric.minimum_n}" if one.value is None and 0 < one.n < metric.minimum_n else ""
+            lines.append(f"number     {f'{one.at}: ' if one.at else ''}{number}, n = {one.n:,} {metric.n}{least}")
+        if not self.values:
+            lines.append("number     none: no row is about it")
+        by_phase = ", ".join(f"{count:,} {phase}" for phase, count in self.left_out.items())
+        lines.append(f"left out   {f'{sum(self.left_out.values()):,}: {by_phase}' if by_phase else 'nothing'}")
+        if self.is_mature is not None:
+            lines.append(f"mature     {'yes' if self.is_mature else 'no: tasks may still end, and the number move'}")
+        lines.append(f"days       {self.time_zone}")
+        return [*lines, "", "The rows behind it:", "", *self.rows_sql.splitlines()]
+
+
+def glossary() -> dict[str, str]:
+    """Every metric with its meaning, by name; as TABLE.NAME where another table defines one of the name differently."""
+    names: dict[str, str] = {}
+    for metric in (metric for model in published_models() for metric in model.metrics):
+        name = metric.metric if names.get(metric.metric, metric.meaning) == metric.meaning else None
+        names[name or f"{metric.table_name}.{metric.metric}"] = metric.meaning
+    return dict(sorted(names.items()))
+
+
+def metrics_named(name: str) -> list[Metric]:
+    """The metrics of that name, or of TABLE.NAME; the table that defines it first. Raises SettingsError for none."""
+    table, _, column = name.rpartition(".")
+    known = [metric for model in published_models() for metric in model.metrics]
+    found = [metric for metric in known if metric.metric == column and table in ("", metric.table_name)]
+    if not found:
+        names = sorted({metric.metric for metric in known})
+        raise SettingsError(f"no metric is named {name!r}; known are {', '.join(names)}")
+    return found
+
+
+def explain(
+    settings: Settings, name: str, day: date | None = None, task_type: str | None = None, account: str | None = None
+) -> Explanation:
+    """A metric for a day, a type and an account; what is not named counts whole.
+
+    Raises SettingsError for an unknown metric, and for one that does not tell by what is named.
+    """
+    metric = metrics_named(name)[0]
+    model = load_models()[metric.table_name]
+    with published(settings) as connection:
+        return _explain(connection, model, metric, {"day": day, "type": task_type, "account": account})
+
+
+def _explain(connection: duckdb.DuckDBPyConnection, model: Model, metric: Metric, asked: dict[str, Any]) -> Explanation:
+    (zone,) = connection.execute("select time_zone from thresholds").fetchall()[0]
+    tree = sqlglot.parse_one(model.written, read="duckdb")
+    assert isinstance(tree, exp.Select)
+    made = {column.alias_or_name: column.unalias() for column in tree.selects}
+    asked = {name: value for name, value in asked.items() if value is not None}
+
+    conditions = [tree.args["where"].this] if tree.args.get("where") else []
+    conditions += [_condition(model, made, name, value, zone) for name, value in asked.items()]
+    rows = tree.copy()
+    rows.set("expressions", [exp.Star()])
+    for part in ("where", "group", "order"):
+        rows.set(part, None)
+    everything = rows.where(*conditions)
+    left_out = _by_phase(connection, everything.where(f"not coalesce({metric.counted}, false)", dialect="duckdb"))
+
+    is_flow = metric.not_across in ("", *asked) and not made[metric.metric].find(exp.Window)
+    if tree.args.get("group") and is_flow:
+        number = everything.select(made[metric.metric].as_("value"), made[metric.n].as_("n"), append=False)
+        value, n = connection.execute(number.sql(dialect="duckdb")).fetchall()[0]
+        values = [Value(_plain(value) if n >= metric.minimum_n else None, n)] if n or left_out else []
+    else:
+        values = _as_published(connection, model, metric, asked, zone)
+    return Explanation(
+        metric=metric,
+        asked={name: str(value) for name, value in asked.items()},
+        time_zone=zone,
+        values=values,
+        left_out=left_out,
+        is_mature=_is_mature(connection, model, asked, zone),
+        rows_sql=_readable(model.written, rows, [*conditions, sqlglot.condition(metric.counted, dialect="duckdb")]),
+    )
+
+
+def _condition(model: Model, made: dict[str, Any], name: str, value: Any, zone: str) -> exp.Expr:
+    """What `day`, `type` or `account` being `value` means for the rows that a table is made from."""
+    time = next(column for column in (*TIMES, "") if column in (*model.key, ""))
+    literal = exp.Literal.string(str(value))
+    condition: exp.Expr
+    if name == "day" and time == "hour_at":
+        condition = exp.func("local_date", made[time].copy(), exp.Literal.string(zone)).eq(exp.cast(literal, "date"))
+    elif name not in model.key:
+        raise SettingsError(f"{model.name} does not tell by {name}: its numbers are by {', '.join(model.key)}")
+    else:
+        condition = made[name].copy().eq(exp.cast(literal, "date") if name == "day" else literal)
+    return condition
+
+
+def _as_published(
+    connection: duckdb.DuckDBPyConnection, model: Model, metric: Metric, asked: dict[str, Any], zone: str
+) -> list[Value]:
+    """The table's own rows, the newest first: of a level, and of a number over a window of days."""
+    columns: dict[str, Any] = {name: exp.column(name) for name in model.columns}
+    rows = exp.select(*(name for name in model.key if name not in asked), metric.metric, metric.n).from_(model.name)
+    for name, value in asked.items():
+        rows = rows.where(_condition(model, columns, name, value, zone))
+    for time in (name for name in TIMES if name in model.key):
+        rows = rows.order_by(f"{time} desc")
+    found = connection.execute(rows.limit(LATEST).sql(dialect="duckdb")).fetchall()
+    return [Value(_plain(value), n, ", ".join(map(str, at)) or None) for *at, value, n in found]
+
+
+def _by_phase(connection: duckdb.DuckDBPyConnection, rows: exp.Select) -> dict[str, int]:
+    """How many rows a SELECT gives, by phase where they have one."""
+    sql = rows.sql(dialect="duckdb")
+    names = [row[0] for row in connection.execute(f"describe {sql}").fetchall()]
+    phase = "coalesce(phase, 'without a phase')" if "phase" in names else "'rows'"
+    found = connection.execute(f"select {phase}, count(*) from ({sql}) group by {phase} order by 1").fetchall()
+    return dict(found)
+
+
+def _is_mature(connection: duckdb.DuckDBPyConnection, model: Model, asked: dict[str, Any], zone: str) -> bool | None:
+    """Whether the numbers asked for stay as they are; None where the table does not tell."""
+    if "is_mature" not in model.columns:
+        return None
+    columns: dict[str, Any] = {name: exp.column(name) for name in model.columns}
+    rows = exp.select("bool_and(is_mature)").from_(model.name)
+    for name, value in asked.items():
+        rows = rows.where(_condition(model, columns, name, value, zone))
+    mature: bool | None = connection.execute(rows.sql(dialect="duckdb")).fetchall()[0][0]
+    return mature
+
+
+def _readable(written: str, rows: exp.Select, conditions: list[exp.Expr]) -> str:
+    """A table's SELECT turned into one of the rows that meet the conditions, its named parts as its file has them."""
+    parts = [
+        part for each in conditions for part in (each.flatten(unnest=False) if isinstance(each, exp.And) else [each])
+    ]
+    listed = dict.fromkeys(
+        (exp.paren(part) if isinstance(part, exp.Or) else part).sql("duckdb", comments=False) for part in parts
+    )
+    listed.pop("TRUE", None)
+    rows = rows.copy()
+    rows.set("with_", None)
+    sql = rows.sql("duckdb", pretty=True, comments=False).replace("SELECT\n  *\nFROM", "SELECT *\nFROM")
+    if listed:
+        sql += "\nWHERE " + "\n  AND ".join(listed)
+    sql = re.sub(r"\bNOT ([\w.]+) IS NULL", r"\1 IS NOT NULL", sql)
+    for token in sqlglot.tokenize(sql, read="duckdb"):
+        if token.token_type.name not in ("STRING", "IDENTIFIER"):
+            sql = sql[: token.start] + sql[token.start : token.end + 1].lower() + sql[token.end + 1 :]
+    opening = re.match(r"(?:--.*\n|\s*\n)*", written)
+    named = written[opening.end() if opening else 0 : written.rindex("\nselect\n") + 1]
+    return named + sql
+
+
+def _plain(value: Any) -> float | None:
+    return None if value is None else float(value)
