@@ -19,6 +19,8 @@ from pipelines.landing.zone import Zone
 from pipelines.livepeer.redact import Redactor
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
+from pipelines.warehouse import build
+from pipelines.warehouse.publish import publish
 
 NOW_MS = 1_795_000_000_000  # 2026-11-18, when the simulators' clocks start
 FINGERPRINT_KEY = "fingerprint key of the tests"
@@ -145,6 +147,26 @@ def archive(archive_settings: Callable[..., Settings]) -> Callable[..., Archive]
         return Archive(simulator, archive_settings(simulator, **arguments))
 
     return archive
+
+
+@pytest.fixture(scope="session")
+def published_archive(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A published archive to read from: some tasks were seen before they ended, its days are far from those of UTC."""
+    with Simulator(tasks=3000, days=12, seed=4, now=NOW_MS - 7_200_000).serve() as simulator:
+        settings = load_settings(
+            home=tmp_path_factory.mktemp("published"),
+            api_url=simulator.url,
+            api_keys={"default": simulator.api_key},
+            fingerprint_key=FINGERPRINT_KEY,
+            time_zone="America/Los_Angeles",
+        )
+        for _ in range(2):
+            Extraction(settings, "default", "test run").sync()
+            simulator.advance(7200)
+    build.observations(settings).flatten(Zone(settings.landing))
+    list(build.build_version(settings))
+    publish(settings)
+    return settings
 
 
 @pytest.fixture
