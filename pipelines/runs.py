@@ -19,6 +19,16 @@ from pipelines.landing.manifest import Manifest
 from pipelines.landing.zone import Zone, write_durably
 from pipelines.settings import Settings
 
+DAGSTER_YAML = b"""\
+telemetry:
+  enabled: false
+event_log_storage:
+  module: pipelines.defs.event_log
+  class: EventLog
+  config:
+    base_dir: {env: DAGSTER_HOME}
+"""
+
 
 class RunFailed(ArchiveError):
     """A job that did not get to a published version."""
@@ -41,7 +51,7 @@ def prepare_instance(settings: Settings) -> None:
     settings.dagster.mkdir(parents=True, exist_ok=True)
     config = settings.dagster / "dagster.yaml"
     if not config.exists():
-        write_durably(config, b"telemetry:\n  enabled: false\n")
+        write_durably(config, DAGSTER_YAML)
     os.environ["DAGSTER_HOME"] = str(settings.dagster)
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 

@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from pipelines.definitions import defs
+from pipelines.defs.event_log import EventLog
 from pipelines.landing.zone import Zone
 from pipelines.runs import Done, RunFailed, prepare_instance, run_job
 from pipelines.settings import Settings, load_settings
@@ -94,6 +95,7 @@ def test_the_nightly_job_publishes_and_shows_what_it_did(simulated: tuple[Simula
     assert done.is_proven
     with dg.DagsterInstance.get() as instance:
         assert not instance.telemetry_enabled
+        assert isinstance(instance.event_log_storage, EventLog)
         run = instance.get_run_by_id(done.run_id)
         assert run is not None
         assert (run.job_name, run.status) == ("nightly", dg.DagsterRunStatus.SUCCESS)
