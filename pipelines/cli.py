@@ -309,6 +309,25 @@ def alert_test() -> None:
     sys.exit(0 if well else FAILED)
 
 
+@alert.command("check", epilog=example("task-archive alert check --json"))
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def alert_check(as_json: bool) -> None:
+    """Look what is wrong now, print it, and tell what was not told yet. Exit status 3 where anything is."""
+    from pipelines.alerts.telling import check, to_stderr
+
+    found = check(load_settings(), to_stderr)
+    if as_json:
+        click.echo(json.dumps(asdict(found), default=str, indent=1))
+    else:
+        for each in found.alerts:
+            click.echo("\n".join(each.lines()))
+        for condition, why in found.unasked.items():
+            click.echo(f"not asked  {condition}: {printable(why)}")
+        if not found.alerts:
+            click.echo("nothing is wrong")
+    sys.exit(GAP if found.alerts else 0)
+
+
 @main.command(epilog=example("task-archive simulate --port 8900 --tasks 20000 --days 30 --seed 7"))
 @click.option("--port", default=8900, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
 @click.option("--tasks", default=20_000, show_default=True)

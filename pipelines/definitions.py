@@ -17,7 +17,7 @@ defs = dg.Definitions(
     ],
     jobs=[jobs.nightly, jobs.observe, jobs.backfill, jobs.refresh, jobs.rebuild],
     schedules=jobs.schedules(),
-    sensors=[sensors.run_failed],
+    sensors=[sensors.run_failed, sensors.run_succeeded, sensors.alerts],
     resources={"archive": Archive()},
     # A run's steps follow one another on one file, under one lock.
     executor=dg.in_process_executor,

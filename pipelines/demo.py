@@ -32,7 +32,7 @@ def run_demo(tasks: int, home: Path) -> None:
     (home / NOTE).touch()
     with _simulator(tasks) as environment:
         os.environ.update(environment, TASK_ARCHIVE_HOME=str(home))
-        settings = load_settings()
+        settings = load_settings(alert_webhook_url=None, alert_email_to=None, alert_file=None)
         _heading(f"First nightly run: a sweep of {tasks:,} simulated tasks")
         with watching():
             print_loads(run_job(settings, "nightly").loads)

@@ -4,11 +4,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipelines.errors import ArchiveError
+from pipelines.alerts.telling import after_look
+from pipelines.errors import ArchiveError, in_one_line
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
 from pipelines.reading import is_behind
 from pipelines.settings import Settings
+
+JOB = "observe"
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,10 @@ class Pass:
 def has_news(settings: Settings, wanted: str | None = None) -> bool:
     """Whether the observe job would land or publish anything; one request an account where it would not."""
     accounts = settings.accounts(wanted)
-    return is_behind(settings) or any(Extraction(settings, account, run_id="").has_news() for account in accounts)
+    if is_behind(settings) or any(Extraction(settings, account, run_id="").has_news() for account in accounts):
+        return True
+    after_look(settings, JOB, None)
+    return False
 
 
 def observe(settings: Settings, account: str | None = None) -> Pass:
@@ -31,11 +37,15 @@ def observe(settings: Settings, account: str | None = None) -> Pass:
     try:
         if not has_news(settings, account):
             return Pass("nothing new")
-        from pipelines.runs import run_job  # Dagster takes a second to import: not for an idle pass
-        from pipelines.terminal import watching
+    except (ArchiveError, OSError) as error:
+        after_look(settings, JOB, in_one_line(error))
+        return Pass(f"failed: {error}", has_failed=True)
+    from pipelines.runs import run_job  # Dagster takes a second to import: not for an idle pass
+    from pipelines.terminal import watching
 
+    try:
         with watching():
-            done = run_job(settings, "observe", {"account": account} if account else None)
+            done = run_job(settings, JOB, {"account": account} if account else None)
     except (ArchiveError, OSError) as error:
         return Pass(f"failed: {error}", has_failed=True)
     return Pass(_in_a_line(done.loads), has_gap=not done.is_proven)

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import dagster as dg
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipelines.alerts.telling import after_run
 from pipelines.defs.landing import FAILS_AT_ONCE
 from pipelines.errors import ArchiveError, in_one_line
 from pipelines.landing.manifest import Manifest
@@ -59,7 +61,21 @@ def prepare_instance(settings: Settings) -> None:
 def run_job(
     settings: Settings, name: str, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None
 ) -> Done:
-    """Runs a job to its end. `config` is that of its landing asset. Raises RunFailed with the reason in one line."""
+    """Runs a job to its end, and tells people what is wrong then. `config` is that of its landing asset.
+
+    Raises RunFailed with the reason in one line.
+    """
+    run_id = str(uuid.uuid4())
+    try:
+        done = _run(settings, run_id, name, config or {}, tags or {})
+    except (RunFailed, OSError) as error:
+        after_run(settings, name, run_id, in_one_line(error))
+        raise
+    after_run(settings, name, run_id, None)
+    return done
+
+
+def _run(settings: Settings, run_id: str, name: str, config: dict[str, Any], tags: dict[str, str]) -> Done:
     from pipelines.definitions import defs
 
     prepare_instance(settings)
@@ -71,9 +87,10 @@ def run_job(
     }.get(name)
     try:
         with _restored(), _instance(settings) as instance:
-            result = job.execute_in_process(
+            job.execute_in_process(
                 instance=instance,
-                tags={FAILS_AT_ONCE: "true"} | (tags or {}),
+                run_id=run_id,
+                tags={FAILS_AT_ONCE: "true"} | tags,
                 run_config={
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
                     "ops": {landing: {"config": config}} if landing and config else {},
@@ -88,8 +105,7 @@ def run_job(
         raise RunFailed(
             f"Dagster cannot keep its records in {settings.dagster}: {_why(settings.dagster, error)}"
         ) from None
-    loads = [load for load in Zone(settings.landing).manifests() if load.run_id == result.run_id]
-    return Done(result.run_id, loads)
+    return Done(run_id, [load for load in Zone(settings.landing).manifests() if load.run_id == run_id])
 
 
 def _instance(settings: Settings) -> dg.DagsterInstance:

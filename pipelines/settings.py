@@ -239,6 +239,18 @@ class Settings(BaseSettings):
     alert_file: Path | None = Field(
         None, validation_alias="TASK_ARCHIVE_ALERT_FILE", description="alerts go to this file, a line of JSON each time"
     )
+    alert_repeat_hours: float = Field(
+        24,
+        gt=0,
+        validation_alias="TASK_ARCHIVE_ALERT_REPEAT_HOURS",
+        description="an alarm that goes on is told again after so long",
+    )
+    alert_freshness_hours: float = Field(
+        36,
+        gt=0,
+        validation_alias="TASK_ARCHIVE_ALERT_FRESHNESS_HOURS",
+        description="alarm: the point up to which the published version is proven lies further back",
+    )
     fingerprint_key: SecretStr | None = Field(
         None,
         validation_alias="TASK_ARCHIVE_FINGERPRINT_KEY",

@@ -264,5 +264,7 @@ def test_interrupted_runs_are_told_by_status(run: Run, simulator: Simulator) -> 
     assert "failed with 503" in one_line(result)
     assert "interrupted  " in run("status").stdout
     simulator.clear_faults()
-    assert run("sync").exit_code == 0
+    resumed = run("sync")
+    assert resumed.exit_code == 0
+    assert "300 tasks met" in resumed.output
     assert "interrupted  " not in run("status").stdout

@@ -1,21 +1,58 @@
-"""Telling somebody when a run has failed."""
+"""Telling people what is wrong: at the end of each run, and at times, as an archive without runs grows stale.
+
+A run of the command tells by itself, as there may be no daemon; what was told once is not told again.
+"""
+
+from datetime import UTC, datetime
 
 import dagster as dg
 
-from pipelines.alerts.channels import Undelivered, configured
-from pipelines.alerts.message import Alert, Message
+from pipelines.alerts import telling
+from pipelines.alerts.channels import configured
 from pipelines.settings import load_settings
+
+SECONDS_BETWEEN_LOOKS = 900
 
 
 @dg.run_failure_sensor(name="run_failed", default_status=dg.DefaultSensorStatus.RUNNING)
 def run_failed(context: dg.RunFailureSensorContext) -> None:
-    """Tells it by every channel that is set."""
-    run, settings = context.dagster_run, load_settings()
-    says = f"run {run.run_id[:8]} of job {run.job_name} failed"
-    reason = context.failure_event.message or "no reason was given"
-    alert = Alert("run_failed", run.job_name, "alarm", says, "task-archive doctor", quote=reason)
-    for channel in configured(settings):
-        try:
-            channel.send(Message(str(settings.home), [alert]))
-        except Undelivered as error:
-            context.log.error(f"{channel.name} did not take the alert: {error}")
+    """Tells that a run failed, and what else is wrong."""
+    _after_run(context, _reason(context.failure_event))
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.SUCCESS, name="run_succeeded", default_status=dg.DefaultSensorStatus.RUNNING
+)
+def run_succeeded(context: dg.RunStatusSensorContext) -> None:
+    """Tells what is wrong after a run that went well."""
+    _after_run(context, None)
+
+
+@dg.sensor(
+    name="alerts",
+    minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Tells what is wrong though no run ends."""
+    settings = load_settings()
+    if not configured(settings):
+        return dg.SkipReason("no channel is set")
+    found = telling.check(settings, context.log.error)
+    return dg.SkipReason("; ".join(alert.says for alert in found.alerts) or "nothing is wrong")
+
+
+def _after_run(context: dg.RunStatusSensorContext, reason: str | None) -> None:
+    run = context.dagster_run
+    record = context.instance.get_run_record_by_id(run.run_id)
+    ended_at = datetime.fromtimestamp(record.end_time, UTC) if record and record.end_time else datetime.now(UTC)
+    telling.after_run(load_settings(), run.job_name, run.run_id, reason, ended_at, context.log.error)
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    """Why a run failed: the first cause of its error, without the name of its class."""
+    error = event.job_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    said = error.message.strip().split(": ", 1)[-1] if error else event.message
+    return said or "no reason was given"

@@ -389,6 +389,7 @@ def _resume_or_begin(source: Source, lane: Lane, window: Window) -> Manifest:
         LoadWriter(zone, manifest, source.redactor).complete()
     if resumed is not None:
         source.listener.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
+        resumed.run_id = source.run_id  # whoever started this run is to see what came of the load
         return resumed
     now_ms = time.time_ns() // 1_000_000
     return Manifest(

@@ -145,7 +145,7 @@ def load_macros() -> list[Macro]:
     macros = []
     for path in sorted((sql_folder() / "macros").glob("*.sql")):
         text, place = path.read_text(), f"sql/macros/{path.name}"
-        header, directives = _header(text, place, ("takes",))
+        header, directives = read_header(text, place, ("takes",))
         if not header or "takes" not in directives:
             raise WarehouseError(
                 f"{place}: say in the first comment lines what it gives and in `-- takes:` what it takes"
@@ -179,7 +179,7 @@ def parse_model(layer: str, name: str, text: str, others: Mapping[str, Model] | 
     Raises WarehouseError where a column has no meaning or a directive is unknown.
     """
     place = f"sql/{layer}/{name}.sql"
-    header, directives = _header(text, place, ("key", "parent", "check", "warn", "as", "like", "metric"))
+    header, directives = read_header(text, place, ("key", "parent", "check", "warn", "as", "like", "metric"))
     if not header:
         raise WarehouseError(f"{place}: say in the first comment lines what the table is")
     sql, replaced = text.strip(), {}
@@ -290,7 +290,9 @@ def _like(directive: str, place: str) -> tuple[str, str, str]:
     return files[0].read_text().strip(), found[2], found[3]
 
 
-def _header(text: str, place: str, known: tuple[str, ...]) -> tuple[str, dict[str, list[str]]]:
+def read_header(text: str, place: str, known: tuple[str, ...]) -> tuple[str, dict[str, list[str]]]:
+    """The first comment lines of a file: its meaning, and its directives by name. Raises WarehouseError for an unknown
+    one."""
     words: list[str] = []
     directives: dict[str, list[str]] = {}
     for line in text.lstrip().splitlines():

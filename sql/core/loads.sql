@@ -72,6 +72,6 @@ select
     load.abilities.count as has_count,                                        -- whether the server counts
     load.api_url as api_url,                                                  -- base URL of the API
     load.code_version as code_version,                                        -- version of this program
-    load.run_id as run_id                                                     -- Dagster run
+    load.run_id as run_id                                                     -- Dagster run; of a load that was resumed, the last one
 from parsed
 order by load_id

@@ -71,7 +71,11 @@ def test_assets_jobs_and_schedules_are_these() -> None:
         "sweep": ("45 3 * * 0", "RUNNING"),
         "observe": ("*/5 * * * *", "STOPPED"),
     }
-    assert [sensor.name for sensor in defs.sensors or []] == ["run_failed"]
+    assert [(sensor.name, sensor.default_status.value) for sensor in defs.sensors or []] == [
+        ("run_failed", "RUNNING"),
+        ("run_succeeded", "RUNNING"),
+        ("alerts", "RUNNING"),
+    ]
 
 
 def test_lineage_is_read_from_the_sql() -> None:

@@ -1,0 +1,84 @@
+"""What has been told, so that nothing is told twice: `alerts.json` in the archive's home."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from pipelines.alerts.message import Alert, Severity
+from pipelines.landing.zone import write_durably
+from pipelines.settings import Settings
+
+WORSE = 2  # so many times as bad as when it was told last
+
+
+class Told(msgspec.Struct):
+    """An alert as a channel was told of it last."""
+
+    condition: str
+    severity: Severity
+    says: str
+    degree: float
+    told_at: datetime
+
+
+class Run(msgspec.Struct):
+    """How a job ended last. No `reason`: it did not fail; no `run_id`: a look that led to no run."""
+
+    run_id: str | None
+    ended_at: datetime
+    reason: str | None = None
+    failed_runs: int = 0  # in a row
+
+
+class Memory(msgspec.Struct):
+    """The last run of each job, and what each channel was told, by the alert's key."""
+
+    runs: dict[str, Run] = {}
+    told: dict[str, dict[str, Told]] = {}
+
+    def ended(self, job: str, run_id: str | None, ended_at: datetime, reason: str | None) -> None:
+        """Takes note of a run's end, unless that is known, or a later one is: a run tells of itself, and Dagster's
+        daemon of every run."""
+        last = self.runs.get(job)
+        is_known = last is not None and (ended_at <= last.ended_at or (run_id is not None and run_id == last.run_id))
+        if not is_known:
+            failed_runs = (last.failed_runs if last else 0) + 1 if reason is not None else 0
+            self.runs[job] = Run(run_id, ended_at, reason, failed_runs)
+
+
+def due(told: dict[str, Told], alerts: list[Alert], now: datetime, repeat_hours: float) -> list[Alert]:
+    """Which alerts to tell now: new ones, those that got worse, and alarms that have held for long."""
+
+    def is_due(alert: Alert) -> bool:
+        last = told.get(alert.key)
+        if last is None or alert.degree >= WORSE * last.degree:
+            return True
+        return alert.severity == "alarm" and now - last.told_at >= timedelta(hours=repeat_hours)
+
+    return [alert for alert in alerts if is_due(alert)]
+
+
+def over(told: dict[str, Told], alerts: list[Alert], unasked: Iterable[str]) -> dict[str, Told]:
+    """What was told and holds no longer, by key. A condition that could not be asked is left as it is."""
+    holding = {alert.key for alert in alerts}
+    skipped = set(unasked)
+    return {key: last for key, last in told.items() if key not in holding and last.condition not in skipped}
+
+
+def recall(settings: Settings) -> Memory:
+    """The memory; an empty one before the first run, or where the file is none of ours."""
+    try:
+        return msgspec.json.decode(_file(settings).read_bytes(), type=Memory)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return Memory()
+
+
+def remember(settings: Settings, memory: Memory) -> None:
+    """Writes it. Raises OSError."""
+    write_durably(_file(settings), msgspec.json.format(msgspec.json.encode(memory), indent=1))
+
+
+def _file(settings: Settings) -> Path:
+    return settings.home / "alerts.json"

@@ -1,0 +1,17 @@
+-- The API sends what the contract does not know, met for the first time in the last 7 days: a column may be missing, or a
+-- value may have left its type. Nothing is lost: payloads are kept whole.
+-- severity: notice
+-- look: task-archive query "from drift where is_new"
+
+select
+    account || ' ' || kind || ' ' || path as about,
+    format('{}: drift, {} met {:,} times since {} UTC', account, kind, observations, strftime(first_seen_at, '%Y-%m-%d %H:%M'))
+        as says,
+    path as quote,
+    1 as degree,
+    kind,
+    observations,
+    first_seen_at
+from drift
+where is_new
+order by first_seen_at, about

@@ -1,0 +1,150 @@
+"""Each condition on a published file that is given the rows to tell apart what is wrong from what is not."""
+
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from click.testing import CliRunner, Result
+
+from pipelines.alerts.conditions import ask, load_conditions
+from pipelines.alerts.message import Alert
+from pipelines.cli import main
+from pipelines.settings import Settings, load_settings
+from pipelines.warehouse import build
+
+NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
+Rows = list[dict[str, Any]]
+Ask = Callable[..., list[Alert]]
+
+
+def hours_ago(hours: float) -> datetime:
+    return NOW - timedelta(hours=hours)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DuckDB file with every table and no row."""
+    settings = Settings(home=tmp_path_factory.mktemp("empty"))
+    build.build_empty(settings)
+    return build.building_folder(settings) / build.DATABASE
+
+
+@pytest.fixture
+def asked(empty: Path, home: Path) -> Ask:
+    """asked(table=rows, …, settings={field: value}): what is wrong with a published file of these rows, at NOW."""
+
+    def asked(settings: dict[str, Any] | None = None, **tables: Rows) -> list[Alert]:
+        database = home / "published" / build.DATABASE
+        database.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(empty, database)
+        with duckdb.connect(database) as connection:
+            for table, rows in tables.items():
+                for row in rows:
+                    marks = ", ".join("?" * len(row))
+                    connection.execute(f"insert into {table} ({', '.join(row)}) values ({marks})", list(row.values()))
+        found = ask(load_settings(**(settings or {})), NOW)
+        assert found.unasked == {}
+        return found.alerts
+
+    return asked
+
+
+def load(number: int, **fields: Any) -> dict[str, Any]:
+    """A sweep, whole, of an hour ago unless its fields say other."""
+    plain = {"account": "default", "lane": "sweep", "verdict": "whole", "reasons": [], "tasks_seen": 10}
+    times = {"started_at": hours_ago(1), "finished_at": hours_ago(1), "proven_until_at": hours_ago(1)}
+    return {"load_id": f"{number:04d}"} | plain | times | fields
+
+
+@pytest.mark.parametrize("condition", load_conditions(), ids=lambda condition: condition.name)
+def test_each_condition_runs_and_its_command_to_look_closer_too(asked: Ask, condition: Any) -> None:
+    assert asked() == []
+    if condition.look != "task-archive verify":  # needs an account
+        program, *arguments = condition.look.replace('"', "'").split("'")[0].split()
+        quoted = condition.look.split('"')[1:2]
+        result: Result = CliRunner().invoke(main, [*arguments, *quoted], catch_exceptions=False)
+        assert (program, result.exit_code) == ("task-archive", 0), result.output
+
+
+def test_freshness_is_of_the_last_proven_point_of_accounts_with_a_key(asked: Ask) -> None:
+    loads = [
+        load(1, proven_until_at=hours_ago(20)),
+        load(2, lane="changes", verdict="broken", proven_until_at=None),
+        load(3, account="retired", proven_until_at=hours_ago(400)),
+        load(4, account="acme", proven_until_at=None, started_at=hours_ago(37), lane="backfill"),
+    ]
+    keys = {"api_keys": {"default": "key", "acme": "key"}}
+    late = [alert for alert in asked(keys, loads=loads) if alert.condition == "freshness_late"]
+    assert [(alert.about, alert.severity, alert.degree) for alert in late] == [("acme", "alarm", 37)]
+    late = asked(keys | {"alert_freshness_hours": 19.5}, loads=loads[:1])
+    assert [alert.says for alert in late] == [
+        "default: proven until 2026-11-17 16:00 UTC, 20.0 hours ago; the limit is 19.5 hours"
+    ]
+    assert late[0].numbers["age_hours"] == 20
+    assert [alert.about for alert in asked({}, loads=loads[2:3])] == ["retired"]  # no key at all: a reader's machine
+
+
+def test_the_newest_sweep_and_the_newest_changes_count_for_the_proof(asked: Ask) -> None:
+    broken = {"verdict": "broken", "reasons": ["the server counts 13"], "server_count_after": 13}
+    loads = [
+        load(1, **broken),
+        load(2, lane="changes", **broken),
+        load(3, lane="observe"),
+        load(4, lane="refresh", **broken),
+        load(5, lane="backfill", **broken),
+        load(6, verdict="broken", reasons=["interrupted; what had landed is kept, a later load fetches the rest"]),
+    ]
+    (alert,) = asked(loads=loads)
+    assert (alert.key, alert.severity, alert.degree) == ("proof_broken default sweep", "alarm", 3)
+    assert alert.says == "default: sweep 0001 met 10 tasks; the server counts more, 13"
+    assert alert.quote == "the server counts 13"
+    assert [alert.about for alert in asked(loads=loads[:2])] == ["default changes", "default sweep"]
+    assert asked(loads=[*loads, load(7)]) == []
+
+
+def test_a_gap_in_the_proof_is_a_notice(asked: Ask) -> None:
+    gap = {"task_id": "a", "reason": "500"}
+    limited = load(1, verdict="limited", reasons=["1 tasks could not be had"], missing_tasks=[gap, gap])
+    (alert,) = asked(loads=[limited])
+    assert (alert.key, alert.severity, alert.degree) == ("proof_limited default sweep", "notice", 2)
+    assert alert.quote == "1 tasks could not be had"
+
+
+def test_drift_is_told_by_path_while_it_is_new(asked: Ask) -> None:
+    seen = {"first_seen_at": hours_ago(30), "last_seen_at": hours_ago(1), "observations": 1200, "account": "default"}
+    rows = [
+        seen | {"kind": "unknown path", "path": "$.params.new", "is_new": True},
+        seen | {"kind": "unknown type", "path": "$.type = <b>", "is_new": True},
+        seen | {"kind": "unknown path", "path": "$.old", "is_new": False},
+    ]
+    alerts = asked(drift=rows)
+    assert [alert.key for alert in alerts] == [
+        "drift default unknown path $.params.new",
+        "drift default unknown type $.type = <b>",
+    ]
+    assert alerts[0].says == "default: drift, unknown path met 1,200 times since 2026-11-17 06:00 UTC"
+    assert (alerts[1].severity, alerts[1].quote) == ("notice", "$.type = <b>")
+
+
+def test_alarms_come_before_notices(asked: Ask) -> None:
+    drift = {"account": "default", "kind": "no task", "path": "$", "observations": 1, "is_new": True}
+    alerts = asked(loads=[load(1, proven_until_at=hours_ago(99))], drift=[drift | {"first_seen_at": hours_ago(1)}])
+    assert [alert.severity for alert in alerts] == ["alarm", "notice"]
+
+
+def test_what_cannot_be_asked_is_said_and_stops_no_other(asked: Ask, home: Path) -> None:
+    assert asked() == []
+    with duckdb.connect(home / "published" / build.DATABASE) as connection:
+        connection.execute("drop table drift")  # as in a version of before that table
+        row = load(1, proven_until_at=hours_ago(99))
+        connection.execute(
+            f"insert into loads ({', '.join(row)}) values ({', '.join('?' * len(row))})", [*row.values()]
+        )
+    found = ask(load_settings(), NOW)
+    assert [alert.condition for alert in found.alerts] == ["freshness_late"]
+    assert list(found.unasked) == ["drift"]
+    assert "drift does not exist" in found.unasked["drift"]
