@@ -32,14 +32,18 @@ hypothesis.settings.load_profile("patient")
 tls_context = cache(httpx.create_ssl_context)  # takes 30 ms, and every client wants one
 
 
-@pytest.fixture
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of this machine gets in: neither from the environment, a proxy's included, nor from a .env file."""
+def forget_this_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """No setting of it gets in: neither from the environment, a proxy's included, nor from a .env file."""
     for name in list(os.environ):
         if name.startswith(("LIVEPEER_", "TASK_ARCHIVE_", "DAGSTER_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
     monkeypatch.setattr("httpx._transports.default.create_ssl_context", tls_context)
+
+
+@pytest.fixture
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_this_machine(monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -60,19 +64,19 @@ def simulate() -> Iterator[Callable[..., Simulator]]:
 @pytest.fixture
 def archive_settings(tmp_path: Path, clean_environment: None) -> Callable[..., Settings]:
     """archive_settings(simulator, home=folder under tmp_path, fields of Settings): impatient settings for it."""
+    return lambda simulator, home="archive", **fields: impatient_settings(simulator, tmp_path / home, **fields)
 
-    def archive_settings(simulator: Simulator, home: str = "archive", **fields: Any) -> Settings:
-        defaults = {
-            "api_url": simulator.url,
-            "api_keys": {"default": simulator.api_key},
-            "page_size": 50,
-            "retry_wait_seconds": 0.002,
-            "request_timeout_seconds": 10,
-            "fingerprint_key": FINGERPRINT_KEY,
-        }
-        return load_settings(home=tmp_path / home, **(defaults | fields))
 
-    return archive_settings
+def impatient_settings(simulator: Simulator, home: Path, **fields: Any) -> Settings:
+    defaults = {
+        "api_url": simulator.url,
+        "api_keys": {"default": simulator.api_key},
+        "page_size": 50,
+        "retry_wait_seconds": 0.002,
+        "request_timeout_seconds": 10,
+        "fingerprint_key": FINGERPRINT_KEY,
+    }
+    return load_settings(home=home, **(defaults | fields))
 
 
 @dataclass

@@ -1,32 +1,45 @@
 """The numbers of the marts against pandas, from the tasks table of a simulated account."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import duckdb
 import pandas as pd
 import pytest
 
+from pipelines.landing.lanes import Extraction
 from pipelines.landing.zone import Zone
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
+from tests.conftest import NOW_MS, forget_this_machine, impatient_settings
+
+Tables = Callable[[str], pd.DataFrame]
 
 OPEN = ["pending", "waiting", "running"]
+ZONE = "America/St_Johns"  # its days begin at half past
+NOW = pd.Timestamp(NOW_MS, unit="ms", tz="UTC")
 
 
-@pytest.fixture
-def tables(simulate: Callable[..., Simulator], archive: Callable[..., Any]) -> Iterator[Callable[[str], pd.DataFrame]]:
-    synced = archive(simulate(tasks=3000, days=12, seed=4, speed=0), page_size=1000)
-    synced.sync()
-    settings = synced.settings
-    build.observations(settings).flatten(Zone(settings.landing))
-    outcomes = [
-        outcome
-        for built in build.build_version(settings)
-        for outcome in built.outcomes
-        if not outcome.passed and outcome.check.severity == "error"
-    ]
-    assert outcomes == []
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
+    """tables(name): a published table of an archive of 75 simulated days."""
+    home = tmp_path_factory.mktemp("marts")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Simulator(tasks=6000, days=75, seed=4, now=NOW_MS, speed=0).serve() as api,
+    ):
+        forget_this_machine(patch, home)
+        settings = impatient_settings(
+            api,
+            home,
+            page_size=1000,
+            time_zone=ZONE,
+            concurrency_limit=4,
+            slo="upload: 90% under 10m; export: 99% under 90s",
+        )
+        Extraction(settings, "default", "test run").sync("auto")
+        build.observations(settings).flatten(Zone(settings.landing))
+        failed = [each for built in build.build_version(settings) for each in built.outcomes if not each.passed]
+    assert [outcome for outcome in failed if outcome.check.severity == "error"] == []
     with duckdb.connect(build.building_folder(settings) / build.DATABASE, read_only=True) as connection:
         connection.execute("set TimeZone = 'UTC'")
         yield lambda table: connection.sql(f"from {table}").df()
@@ -36,7 +49,11 @@ def seconds(later: pd.Series, earlier: pd.Series) -> pd.Series:
     return (later - earlier).dt.total_seconds()
 
 
-def test_fact_tasks(tables: Callable[[str], pd.DataFrame]) -> None:
+def local_day(moments: pd.Series) -> pd.Series:
+    return moments.dt.tz_convert(ZONE).dt.tz_localize(None).dt.floor("D")
+
+
+def test_fact_tasks(tables: Tables) -> None:
     tasks = tables("tasks").set_index("task_id").sort_index()
     facts = tables("fact_tasks").set_index("task_id").sort_index()
     assert list(facts.index) == list(tasks.index)
@@ -60,15 +77,15 @@ def test_fact_tasks(tables: Callable[[str], pd.DataFrame]) -> None:
     assert factor.notna().sum() > 500
 
 
-def test_daily_task_stats(tables: Callable[[str], pd.DataFrame]) -> None:
+def test_daily_task_stats(tables: Tables) -> None:
     tasks = tables("tasks")
-    tasks["day"] = tasks.created_at.dt.floor("D").dt.tz_localize(None)
+    tasks["day"] = local_day(tasks.created_at)
     tasks["turnaround"] = seconds(tasks.updated_at, tasks.created_at).where(tasks.phase == "completed")
     facts = tables("fact_tasks")
     stats = tables("daily_task_stats")
     assert stats.created_tasks.sum() == len(tasks)
     for row in stats.itertuples():
-        day = tasks[(tasks.day == pd.Timestamp(row.day)) & (tasks.type == row.type)]
+        day = tasks[(tasks.day == row.day) & (tasks.type == row.type)]
         completed, failed = (day.phase == "completed").sum(), (day.phase == "failed").sum()
         assert (row.created_tasks, row.completed_tasks, row.failed_tasks) == (len(day), completed, failed)
         assert row.open_tasks == day.phase.isin(OPEN).sum()
@@ -88,7 +105,7 @@ def test_daily_task_stats(tables: Callable[[str], pd.DataFrame]) -> None:
     assert (~stats.is_mature).sum() > 0
 
 
-def test_hourly_throughput(tables: Callable[[str], pd.DataFrame]) -> None:
+def test_hourly_throughput(tables: Tables) -> None:
     tasks = tables("tasks")
     completed = tasks[tasks.phase == "completed"]
     throughput = tables("hourly_throughput")
@@ -103,7 +120,7 @@ def test_hourly_throughput(tables: Callable[[str], pd.DataFrame]) -> None:
     assert len(shown) == len(hours)
 
 
-def test_failure_signatures(tables: Callable[[str], pd.DataFrame]) -> None:
+def test_failure_signatures(tables: Tables) -> None:
     tasks = tables("tasks")
     failed = tasks[tasks.phase == "failed"]
     signatures = tables("failure_signatures")
@@ -117,3 +134,93 @@ def test_failure_signatures(tables: Callable[[str], pd.DataFrame]) -> None:
         assert len(same) == min(3, row.failed_tasks)
         assert set(same.type) == {row.type}
         assert row.last_failed_at == same.updated_at.max()
+
+
+def test_daily_failure_signatures(tables: Tables) -> None:
+    facts = tables("fact_tasks")
+    failed = facts[facts.is_failed]
+    days = tables("daily_failure_signatures")
+    expected = failed.groupby([local_day(failed.finished_at), "type", "signature_id"]).size()
+    assert days.set_index(["day", "type", "signature_id"]).failed_tasks.to_dict() == expected.to_dict()
+    assert set(zip(days.signature_id, days.owner, strict=True)) == set(
+        zip(failed.signature_id, failed.failure_owner, strict=True)
+    )
+    sums = days.groupby(["type", "signature_id"]).failed_tasks.sum()
+    signatures = tables("failure_signatures").set_index(["type", "signature_id"]).failed_tasks
+    assert sums.to_dict() == signatures.to_dict()
+
+
+def test_slo(tables: Tables) -> None:
+    facts = tables("fact_tasks")
+    slo = tables("slo")
+    assert set(slo.type) == {"upload", "export"}
+    for name, least, limit in (("upload", 0.9, 600), ("export", 0.99, 90)):
+        tasks = facts[facts.type == name]
+        is_awaited = (tasks.phase == "pending") & tasks.scheduled_at.isna()
+        is_overdue = tasks.is_open & ~is_awaited & (seconds(NOW, tasks.created_at) > limit)
+        is_eligible = tasks.is_completed | (tasks.is_failed & (tasks.failure_owner != "user")) | is_overdue
+        eligible = tasks[is_eligible].groupby("created_day").size()
+        good = tasks[tasks.is_completed & (tasks.turnaround_seconds <= limit)].groupby("created_day").size()
+        shown = slo[slo.type == name].set_index("day").sort_index()
+        assert list(shown.index) == sorted(tasks.created_day.unique())
+        assert shown.eligible_tasks.sum() == is_eligible.sum() > 200
+        assert shown.overdue_tasks.sum() == is_overdue.sum()
+        assert shown.other_tasks.sum() == (~is_eligible).sum() > 0
+        for day, row in shown.iterrows():
+            n, met = eligible.get(day, 0), good.get(day, 0)
+            assert (row.eligible_tasks, row.good_tasks) == (n, met)
+            assert (row.target_share, row.target_seconds) == (pytest.approx(least), limit)
+            if n >= 20:
+                assert row.attainment == pytest.approx(met / n)
+                assert row.burn_rate == pytest.approx((1 - met / n) / (1 - least))
+            else:
+                assert pd.isna(row.attainment)
+                assert pd.isna(row.burn_rate)
+            window = slice(day - pd.Timedelta(days=27), day)
+            n, met = eligible.loc[window].sum(), good.loc[window].sum()
+            assert row.window_eligible_tasks == n
+            if n >= 20:
+                assert row.window_attainment == pytest.approx(met / n)
+                assert row.error_budget_left == pytest.approx(1 - (n - met) / n / (1 - least))
+    assert slo.overdue_tasks.sum() > 0
+    assert slo.attainment.notna().sum() > 20
+    assert slo.attainment.isna().sum() > 5
+    assert (slo.error_budget_left < 0).any()
+    assert set(slo.is_mature) == {True, False}
+
+
+def test_capacity(tables: Tables) -> None:
+    tasks = tables("tasks")
+    silent_after = pd.to_timedelta(tasks.phase.map({"running": 300, "waiting": 21600}), unit="s")
+    until = NOW.floor("h")
+    ends = tasks.finished_at.fillna(tasks.updated_at + silent_after).clip(upper=until)
+    spans = pd.DataFrame({"start": tasks.scheduled_at, "end": ends})
+    spans = spans[spans.start < spans.end]
+    assert len(spans) > 4000
+    assert (tasks.phase == "running").any()
+    capacity = tables("capacity")
+    assert list(capacity.hour_at) == list(
+        pd.date_range(spans.start.min().floor("h"), until, freq="h", inclusive="left", unit="us")
+    )
+    moments = pd.concat([spans.start, spans.end])
+    steps = pd.Series([1] * len(spans) + [-1] * len(spans), index=moments).groupby(level=0).sum().sort_index()
+    levels = steps.cumsum()
+    for row in capacity.sample(200, random_state=1).itertuples():
+        begin, end = row.hour_at, row.hour_at + pd.Timedelta(hours=1)
+        before = ((spans.start <= begin) & (spans.end > begin)).sum()
+        within = levels[(levels.index >= begin) & (levels.index < end)]
+        assert row.peak_concurrent_tasks == max(before, within.max() if len(within) else 0)
+        under_way = spans[(spans.start < end) & (spans.end > begin)]
+        lasted = (under_way.end.clip(upper=end) - under_way.start.clip(lower=begin)).sum().total_seconds()
+        assert row.mean_concurrent_tasks == pytest.approx(lasted / 3600, abs=1e-9)
+    assert (capacity.share_of_limit == capacity.peak_concurrent_tasks / 4).all()
+    assert capacity.share_of_limit.max() > 1
+    assert (capacity.peak_concurrent_tasks == 0).any()
+
+
+def test_freshness(tables: Tables) -> None:
+    loads, (fresh,) = tables("loads"), tables("freshness").itertuples()
+    assert (fresh.account, fresh.proven_until_at) == ("default", loads.proven_until_at.max())
+    assert abs(fresh.proven_until_at - NOW) < pd.Timedelta(seconds=1)
+    assert fresh.last_load_at == fresh.last_whole_sweep_at == loads.finished_at.max()
+    assert (fresh.last_verdict, fresh.proven_loads) == ("whole", 1)

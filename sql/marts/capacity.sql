@@ -1,0 +1,124 @@
+-- How many tasks were under way at once, by account and hour (UTC), all types together: from when a task was last
+-- scheduled to its end, or for open ones up to now, at most until they were silent for as long as stuck tasks are. Every
+-- hour that is over, from the first in which a task was under way; the last 366 days.
+-- key: account, hour_at
+-- check: mean_concurrent_tasks >= 0 and mean_concurrent_tasks <= peak_concurrent_tasks
+-- check: peak_concurrent_tasks <= tasks_under_way
+-- metric: peak_concurrent_tasks
+--   formula: most tasks under way at one moment of the hour, to the millisecond
+--   unit: tasks
+--   population: tasks scheduled before the hour was over and not ended before it
+--   leaves out: tasks without a time of scheduling, as old ones are
+--   counted: true
+--   n: tasks_under_way
+--   mind: an upper bound of what was processed at once, since it includes waiting in the queue and between attempts;
+--     what went before a retry that rescheduled the task is not in it
+-- metric: mean_concurrent_tasks
+--   formula: time that tasks were under way in the hour / the hour
+--   unit: tasks
+--   population: tasks scheduled before the hour was over and not ended before it
+--   leaves out: tasks without a time of scheduling, as old ones are
+--   counted: true
+--   n: tasks_under_way
+--   mind: an upper bound of what was processed at once, since it includes waiting in the queue and between attempts;
+--     what went before a retry that rescheduled the task is not in it
+-- metric: share_of_limit
+--   formula: peak of concurrent tasks / tasks that the account may have under way at once
+--   unit: share; above 1 tasks were queued
+--   population: tasks scheduled before the hour was over and not ended before it
+--   leaves out: tasks without a time of scheduling, as old ones are
+--   counted: true
+--   n: tasks_under_way
+--   mind: null where the settings tell no limit; queued tasks are in it too
+--   better: lower
+
+with clock as (
+    select
+        account,
+        coalesce(max(proven_until_at), max(finished_at)) as now_at,
+        date_trunc('hour', coalesce(max(proven_until_at), max(finished_at))) as until_at,
+        date_trunc('hour', coalesce(max(proven_until_at), max(finished_at)) - interval 366 day) as from_at
+    from loads
+    group by account
+),
+
+spans as (
+    select
+        t.account,
+        unix_millis(greatest(t.scheduled_at, c.from_at)) as began_millis,
+        unix_millis(case
+            when t.phase not in ('waiting', 'running') then least(t.finished_at, c.until_at)
+            when t.phase = 'waiting' then least(t.updated_at + interval 1 second * x.stuck_waiting_seconds, c.until_at)
+            else least(t.updated_at + interval 1 second * x.stuck_running_seconds, c.until_at)
+        end) as ended_millis
+    from tasks as t
+    inner join clock as c on t.account = c.account
+    cross join thresholds as x
+    where t.scheduled_at is not null
+),
+
+events as (
+    select account, began_millis as millis, 1 as step, 1 as begins from spans where began_millis < ended_millis
+    union all
+    select account, ended_millis, -1, 0 from spans where began_millis < ended_millis
+),
+
+-- Within an hour the level starts at 0 here: what was under way before is added below.
+levels as (
+    select
+        account,
+        millis - millis % 3600000 as hour_millis,
+        millis % 3600000 as millis_into_hour,
+        step,
+        begins,
+        sum(step) over (partition by account, millis - millis % 3600000 order by millis) as level
+    from events
+),
+
+changes as (
+    select
+        account,
+        hour_millis,
+        sum(step) as change,
+        sum(begins) as begun,
+        greatest(max(level), 0) as rise,
+        sum(step * (3600000 - millis_into_hour)) as task_millis
+    from levels
+    group by account, hour_millis
+),
+
+hours as (
+    select
+        f.account,
+        explode(sequence(f.first_hour_at, c.until_at - interval 1 hour, interval 1 hour)) as hour_at
+    from (
+        select account, date_trunc('hour', timestamp_millis(min(hour_millis))) as first_hour_at from changes group by account
+    ) as f
+    inner join clock as c on f.account = c.account
+),
+
+carried as (
+    select
+        h.account,
+        h.hour_at,
+        coalesce(sum(n.change) over (
+            partition by h.account order by h.hour_at rows between unbounded preceding and 1 preceding
+        ), 0) as under_way_before,
+        coalesce(n.begun, 0) as begun,
+        coalesce(n.rise, 0) as rise,
+        coalesce(n.task_millis, 0) as task_millis
+    from hours as h
+    left join changes as n on h.account = n.account and unix_millis(h.hour_at) = n.hour_millis
+)
+
+select
+    h.account,                                                                -- account
+    h.hour_at,                                                                -- the hour, UTC
+    cast(h.under_way_before + h.begun as bigint) as tasks_under_way,          -- tasks under way at any time of the hour
+    cast(h.under_way_before + h.rise as bigint) as peak_concurrent_tasks,
+    cast(h.under_way_before * 3600000 + h.task_millis as double) / 3600000 as mean_concurrent_tasks,
+    x.concurrency_limit,                                                      -- tasks that the account may have under way at once; null: not told
+    cast(h.under_way_before + h.rise as double) / x.concurrency_limit as share_of_limit
+from carried as h
+cross join thresholds as x
+order by account, hour_at
