@@ -251,6 +251,13 @@ class Settings(BaseSettings):
         validation_alias="TASK_ARCHIVE_ALERT_FRESHNESS_HOURS",
         description="alarm: the point up to which the published version is proven lies further back",
     )
+    alert_failure_percent: float = Field(
+        20,
+        gt=0,
+        le=100,
+        validation_alias="TASK_ARCHIVE_ALERT_FAILURE_PERCENT",
+        description="alarm: more of a type's tasks failed on its newest mature day",
+    )
     fingerprint_key: SecretStr | None = Field(
         None,
         validation_alias="TASK_ARCHIVE_FINGERPRINT_KEY",

@@ -1,5 +1,6 @@
 """What is wrong now. A condition is a file of `sql/alerts`: what it means, how severe it is, and the command to look
-closer stand in its first comment lines. Its SELECT runs on the published version; each row is a thing that is wrong:
+closer, in which {name} is a value of the row, stand in its first comment lines. Its SELECT runs on the published
+version; each row is a thing that is wrong:
 
     about      what it is about: with the condition's name, the same at the next look for the same thing
     says       a sentence with the numbers
@@ -10,6 +11,7 @@ closer stand in its first comment lines. Its SELECT runs on the published versio
 It may read `limits`, one row: the settings of alerts, the time now and the accounts that have a key.
 """
 
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -19,6 +21,7 @@ import duckdb
 
 from pipelines.alerts.message import Alert, Severity
 from pipelines.errors import WarehouseError
+from pipelines.harmless import printable
 from pipelines.settings import Settings
 from pipelines.warehouse.database import connect, quoted
 from pipelines.warehouse.models import read_header, sql_folder
@@ -96,12 +99,13 @@ def _create_limits(connection: duckdb.DuckDBPyConnection, settings: Settings, no
 
 
 def _alert(condition: Condition, row: dict[str, Any]) -> Alert:
+    look = condition.look.format_map({name: shlex.quote(printable(str(value))) for name, value in row.items()})
     return Alert(
         condition=condition.name,
         about=row.pop("about"),
         severity=condition.severity,
         says=row.pop("says"),
-        look=condition.look,
+        look=look,
         degree=float(row.pop("degree")),
         quote=row.pop("quote", None),
         numbers=row,

@@ -1,5 +1,6 @@
 """Each condition on a published file that is given the rows to tell apart what is wrong from what is not."""
 
+import shlex
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -64,9 +65,9 @@ def load(number: int, **fields: Any) -> dict[str, Any]:
 def test_each_condition_runs_and_its_command_to_look_closer_too(asked: Ask, condition: Any) -> None:
     assert asked() == []
     if condition.look != "task-archive verify":  # needs an account
-        program, *arguments = condition.look.replace('"', "'").split("'")[0].split()
-        quoted = condition.look.split('"')[1:2]
-        result: Result = CliRunner().invoke(main, [*arguments, *quoted], catch_exceptions=False)
+        look = condition.look.format(account="default", day="2026-11-16", type="upload")
+        program, *arguments = shlex.split(look)
+        result: Result = CliRunner().invoke(main, arguments, catch_exceptions=False)
         assert (program, result.exit_code) == ("task-archive", 0), result.output
 
 
@@ -128,6 +129,67 @@ def test_drift_is_told_by_path_while_it_is_new(asked: Ask) -> None:
     ]
     assert alerts[0].says == "default: drift, unknown path met 1,200 times since 2026-11-17 06:00 UTC"
     assert (alerts[1].severity, alerts[1].quote) == ("notice", "$.type = <b>")
+
+
+def day(days_ago: int, failed: int, **fields: Any) -> dict[str, Any]:
+    """A mature day of uploads, of which 100 ended."""
+    rate = {"failed_tasks": failed, "ended_tasks": 100, "failure_rate": failed / 100, "is_mature": True}
+    faults = {"platform_fault_tasks": failed - 3, "user_fault_tasks": 2, "unknown_fault_tasks": 1}
+    that_day = (NOW - timedelta(days=days_ago)).date()
+    return {"account": "default", "type": "upload", "day": that_day} | rate | faults | fields
+
+
+def test_the_failure_rate_of_the_newest_mature_day_with_enough_tasks(asked: Ask) -> None:
+    unripe = day(0, 99, is_mature=False)
+    too_few = day(1, 12, ended_tasks=12, failure_rate=None)
+    (alert,) = asked(loads=[load(1)], daily_task_stats=[unripe, too_few, day(2, 25), day(3, 90)])
+    assert (alert.key, alert.severity, alert.degree) == ("failure_rate_high default upload", "alarm", 0.25)
+    assert alert.says == (
+        "default: 25 of the 100 upload tasks created on 2026-11-16 failed, 25.0 %; the limit is 20 %. "
+        "Faults of the platform 22, of the user 2, of unknown 1"
+    )
+    assert alert.look == "task-archive explain failure_rate --account default --day 2026-11-16 --type upload"
+    quiet = [day(0, 0), day(1, 90), day(4, 90, type="export"), day(1, 20, type="clip"), day(1, 90, account="other")]
+    assert asked(loads=[load(1)], daily_task_stats=[unripe, too_few, *quiet]) == []
+    assert len(asked({"alert_failure_percent": 19.9}, loads=[load(1)], daily_task_stats=quiet)) == 1
+
+
+def test_a_command_to_look_closer_holds_words_of_the_api_as_one_argument(asked: Ask) -> None:
+    (alert,) = asked(loads=[load(1)], daily_task_stats=[day(1, 30, type="x'; rm -rf ~ #\x1b")])
+    assert shlex.split(alert.look)[-2:] == ["--type", "x'; rm -rf ~ #\\x1b"]
+
+
+def test_a_signature_is_new_where_the_account_is_not(asked: Ask) -> None:
+    def signature(signature_id: str, failed_hours_ago: float, **fields: Any) -> dict[str, Any]:
+        first = {"first_failed_at": hours_ago(failed_hours_ago), "last_failed_at": NOW, "failed_tasks": 3}
+        names = {
+            "signature_id": signature_id,
+            "template": "worker <id> exploded",
+            "type": "upload",
+            "owner": "platform",
+        }
+        return {"account": "default"} | names | first | fields
+
+    def task(account: str, days_ago: float) -> dict[str, Any]:
+        return {"task_id": account, "account": account, "created_at": hours_ago(days_ago * 24)}
+
+    rows = [
+        signature("new", 47),
+        signature("new", 40, type="clip", failed_tasks=1000),
+        signature("unclear", 1, owner="unknown"),
+        signature("user", 1, owner="user"),
+        signature("old", 49),
+        signature("old", 1, type="clip"),
+        signature("new", 1, account="young"),
+    ]
+    loads = [load(1), load(2, account="young")]
+    alerts = asked(loads=loads, failure_signatures=rows, tasks=[task("default", 10), task("young", 6)])
+    assert [alert.key for alert in alerts] == ["new_signature default new", "new_signature default unclear"]
+    assert alerts[0].says == (
+        "default: a new failure since 2026-11-16 13:00 UTC, 1,003 tasks (clip, upload), the platform's fault"
+    )
+    assert (alerts[0].severity, alerts[0].quote) == ("notice", "worker <id> exploded")
+    assert alerts[1].says.endswith("3 tasks (upload), whose fault is not known")
 
 
 def test_alarms_come_before_notices(asked: Ask) -> None:
