@@ -233,6 +233,27 @@ def explain(
     click.echo(json.dumps(found.as_dict(), indent=1) if as_json else "\n".join(map(printable, found.lines())))
 
 
+@main.command(epilog=example("task-archive task 10d93d74"))
+@click.argument("task_id")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def task(task_id: str, as_json: bool) -> None:
+    """All that the archive knows of one task; the beginning of its id will do where it is the only one."""
+    from pipelines.export import plain, write
+    from pipelines.reading import published
+    from pipelines.task import find_task, sections
+
+    with published(load_settings()) as connection:
+        found = sections(find_task(connection, task_id))
+        rows = {heading: connection.sql(sql).to_arrow_table().to_pylist() for heading, sql in found.items()}
+        if as_json:
+            click.echo(json.dumps(plain(rows), indent=1, default=str))
+            return
+        for heading, sql in found.items():
+            if rows[heading]:
+                click.echo(f"\n{heading}\n{'─' * len(heading)}")
+                write(connection, sql, "table", None)
+
+
 @main.command(epilog=example("task-archive verify --account default"))
 @click.option("--account", help="One account; all that have a key otherwise.")
 @click.option("--landing", is_flag=True, help="Check the landed files against their manifests instead.")
