@@ -13,7 +13,7 @@ defs = dg.Definitions(
         landing.refreshed_tasks,
         tables.observations,
         tables.tables,
-        published.task_archive,
+        published.published,
     ],
     jobs=[jobs.nightly, jobs.observe, jobs.backfill, jobs.refresh, jobs.rebuild],
     schedules=jobs.schedules(),

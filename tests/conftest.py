@@ -1,6 +1,7 @@
 """What the tests share: an archive in a folder of its own that talks to a simulator, and a look at what has landed."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -39,6 +40,14 @@ def forget_this_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.chdir(folder)
     monkeypatch.setattr("httpx._transports.default.create_ssl_context", tls_context)
+
+
+def needs(program: str) -> str:
+    """Where a program is that tests look through. Without it they are skipped, or fail where it is said to be there."""
+    found = shutil.which(program)
+    if found is None and program in os.environ.get("TASK_ARCHIVE_TESTS_NEED", "").split():
+        pytest.fail(f"{program} is not installed, and TASK_ARCHIVE_TESTS_NEED names it")
+    return found or pytest.skip(f"{program} is not installed")
 
 
 @pytest.fixture

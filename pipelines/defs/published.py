@@ -1,34 +1,68 @@
 """The published version: what readers open. Published whole, after every blocking check of its tables has passed."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import dagster as dg
 
 from pipelines.defs.landing import NIGHTLY_FRESHNESS
 from pipelines.defs.resources import Archive
 from pipelines.defs.tables import asset_key
 from pipelines.errors import ArchiveError, in_one_line
+from pipelines.warehouse.build import DATABASE, REPORT, building_folder
 from pipelines.warehouse.models import published_models
 from pipelines.warehouse.publish import publish
 
+TASK_ARCHIVE, REPORT_PAGE = dg.AssetKey(["published", "task_archive"]), dg.AssetKey(["published", "report"])
 
-@dg.asset(
-    key=["published", "task_archive"],
-    group_name="published",
-    kinds={"duckdb", "parquet"},
-    deps=[asset_key(model.name) for model in published_models()],
-    freshness_policy=NIGHTLY_FRESHNESS,
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            TASK_ARCHIVE,
+            description="The DuckDB file and the Parquet folders, swapped whole; an open reader stays on its version.",
+            deps=[asset_key(model.name) for model in published_models()],
+            group_name="published",
+            kinds={"duckdb", "parquet"},
+            freshness_policy=NIGHTLY_FRESHNESS,
+        ),
+        dg.AssetSpec(
+            REPORT_PAGE,
+            description="The version's report: one HTML file that needs nothing else. Published with it.",
+            deps=[asset_key(model.name) for model in published_models()],
+            group_name="published",
+            kinds={"html"},
+            freshness_policy=NIGHTLY_FRESHNESS,
+        ),
+    ]
 )
-def task_archive(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
-    """The DuckDB file and the Parquet folders, swapped whole; a reader that is open stays on its version."""
+def published(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult]:
+    """The tables and their report. Where the report cannot be made, the tables are published all the same."""
+    from pipelines.report.page import write
+
+    built = building_folder(archive.settings)
+    with ThreadPoolExecutor(1) as pool:  # so that whatever befalls it is told after the publication
+        report = pool.submit(write, archive.settings, built / DATABASE, built / REPORT)
     try:
-        published = publish(archive.settings)
+        version = publish(archive.settings)
     except (ArchiveError, OSError) as error:
         raise dg.Failure(description=in_one_line(error), allow_retries=False) from None
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
+        asset_key=TASK_ARCHIVE,
         metadata={
-            "version": published.version,
-            "database": dg.MetadataValue.path(str(published.database)),
-            "parquet": dg.MetadataValue.path(str(published.parquet)),
-            "dagster/row_count": published.rows["tasks"],
-            "bytes": published.bytes,
-        }
+            "version": version.version,
+            "database": dg.MetadataValue.path(str(version.database)),
+            "parquet": dg.MetadataValue.path(str(version.parquet)),
+            "dagster/row_count": version.rows["tasks"],
+            "bytes": version.bytes,
+        },
+    )
+    if (fault := report.exception()) is not None:
+        context.log.error("the report could not be made", exc_info=fault)
+        raise dg.Failure(
+            description=f"published, but without its report: {in_one_line(fault)}", allow_retries=False
+        ) from None
+    yield dg.MaterializeResult(
+        asset_key=REPORT_PAGE,
+        metadata={"report": dg.MetadataValue.path(str(archive.settings.published / REPORT))},
     )

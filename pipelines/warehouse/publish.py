@@ -1,7 +1,8 @@
 """Publishing: a complete version replaces the one before at once; a reader that is open stays on its own.
 
-`published/versions/<version>/` holds a version's DuckDB file and Parquet; `published/current` points at the newest, and
-`published/task_archive.duckdb` and `published/parquet` lead through it. Moving that one link is the publication.
+`published/versions/<version>/` holds a version's DuckDB file, Parquet and report; `published/current` points at the
+newest, and `published/task_archive.duckdb`, `published/parquet` and `published/report.html` lead through it. Moving
+that one link is the publication.
 """
 
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 from pipelines.errors import WarehouseError
 from pipelines.landing.zone import sync_folder
 from pipelines.settings import Settings
-from pipelines.warehouse.build import COMPLETE, DATABASE, PARQUET, building_folder
+from pipelines.warehouse.build import COMPLETE, DATABASE, PARQUET, REPORT, building_folder
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ def publish(settings: Settings) -> Published:
     _point(root / "current", Path("versions") / folder.name)
     _point(root / DATABASE, Path("current") / DATABASE)
     _point(root / PARQUET, Path("current") / PARQUET)
+    if (folder / REPORT).exists():
+        _point(root / REPORT, Path("current") / REPORT)
+    else:  # it could not be made
+        (root / REPORT).unlink(missing_ok=True)
     for old in sorted(path for path in versions.iterdir() if path.is_dir())[: -settings.keep_versions]:
         shutil.rmtree(old)
     return Published(folder.name, root / DATABASE, root / PARQUET, about["rows"], about["bytes"])

@@ -62,6 +62,7 @@ def test_assets_jobs_and_schedules_are_these() -> None:
         *(f"core/{table}" for table in CORE),
         *(f"history/{table}" for table in HISTORY),
         *(f"marts/{table}" for table in MARTS),
+        "published/report",
         "published/task_archive",
     }
     assert {job.name for job in defs.jobs or []} == {"nightly", "observe", "backfill", "refresh", "rebuild"}
@@ -268,3 +269,23 @@ def test_a_run_in_the_background_can_be_ended_afterwards(simulated: tuple[Simula
     finally:
         signal.signal(signal.SIGINT, interrupt)
         signal.signal(signal.SIGTERM, ending)
+
+
+def test_tables_are_published_also_where_their_report_cannot_be_made(
+    simulated: tuple[Simulator, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, settings = simulated
+    run_job(settings, "nightly")
+    before, report = (settings.published / "current").readlink(), settings.published / "report.html"
+    assert report.resolve().parent.name == before.name
+    assert report.stat().st_size > 100_000
+
+    def broken(*_: object) -> None:
+        raise ValueError("the moon is in the way")
+
+    monkeypatch.setattr("pipelines.report.page.render", broken)
+    with pytest.raises(RunFailed, match="published, but without its report: the moon is in the way"):
+        run_job(settings, "nightly", {"lane": "sweep"})
+    assert (settings.published / "current").readlink() != before
+    assert (settings.published / "task_archive.duckdb").exists()
+    assert not report.is_symlink()

@@ -1,0 +1,79 @@
+// Draws each chart from the rows of the table behind it; sorts and filters the tables.
+"use strict";
+(() => {
+  const body = (table) => table.tBodies[0];
+  const valueOf = (cell) => cell.dataset.v ?? cell.textContent;
+
+  function rowsOf(table) {
+    const columns = [...table.tHead.rows[0].cells].map((head) => ({ field: head.dataset.f, isNumber: head.classList.contains("n") }));
+    return [...body(table).rows].map((row) =>
+      Object.fromEntries(columns.map(({ field, isNumber }, position) => {
+        const value = valueOf(row.cells[position]);
+        return [field, value === "" ? null : isNumber ? Number(value) : value];
+      })));
+  }
+
+  async function draw(place) {
+    const spec = JSON.parse(document.getElementById(`spec-${place.dataset.spec}`).textContent);
+    let rows = rowsOf(document.getElementById(place.dataset.table));
+    if (place.dataset.only !== undefined) rows = rows.filter((row) => row.type === place.dataset.only);
+    spec.data = { values: rows };
+    const tooltip = { disableDefaultStyle: true };
+    await vegaEmbed(place.firstElementChild, spec, { actions: false, renderer: "svg", ast: true, tooltip });
+  }
+
+  function sortable(table) {
+    for (const head of table.tHead.rows[0].cells) {
+      const button = head.querySelector("button");
+      button?.addEventListener("click", () => {
+        const isDown = head.getAttribute("aria-sort") === "ascending";
+        for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", isDown ? "descending" : "ascending");
+        const isNumber = head.classList.contains("n");
+        const key = (row) => valueOf(row.cells[head.cellIndex]);
+        const compare = (a, b) => {
+          const [x, y] = [key(a), key(b)];
+          if (x === "" || y === "") return (x === "") - (y === "");  // what is not known comes last, either way
+          return (isNumber ? Number(x) - Number(y) : x.localeCompare(y)) * (isDown ? -1 : 1);
+        };
+        body(table).append(...[...body(table).rows].sort(compare));
+      });
+    }
+  }
+
+  function filterable(input) {
+    const table = document.getElementById(input.dataset.table);
+    const shown = document.getElementById(`${table.id}-shown`);
+    input.addEventListener("input", () => {
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let count = 0;
+      for (const row of body(table).rows) {
+        const text = row.textContent.toLowerCase();
+        row.hidden = !words.every((word) => text.includes(word));
+        count += !row.hidden;
+      }
+      shown.textContent = `${count} of ${body(table).rows.length} rows`;
+    });
+  }
+
+  function tellAge(place) {
+    const hours = (Date.now() - Date.parse(place.dataset.at)) / 36e5;
+    if (hours >= 26) {
+      place.textContent = `This page was made ${hours < 48 ? `${Math.round(hours)} hours` : `${Math.round(hours / 24)} days`} ago: newer runs, if there were any, made a newer one.`;
+      place.hidden = false;
+    }
+  }
+
+  const opened = [];
+  addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details:not([open])")) { details.open = true; opened.push(details); }
+  });
+  addEventListener("afterprint", () => { while (opened.length) opened.pop().open = false; });
+
+  document.querySelectorAll("table").forEach(sortable);
+  document.querySelectorAll(".filter input").forEach(filterable);
+  document.querySelectorAll("[data-at]").forEach(tellAge);
+  Promise.all([...document.querySelectorAll(".chart")].map(draw)).then(
+    () => { document.documentElement.dataset.drawn = "yes"; },
+    (error) => { document.documentElement.dataset.drawn = "no"; console.error(error); });
+})();

@@ -1,0 +1,145 @@
+"""Numbers as the report writes them. What a column holds is told by its name: `_seconds`, `_rate`, `_at`, `day`."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pipelines.harmless import printable
+
+# Endings of columns that hold shares of 1.
+SHARES = (
+    "rate",
+    "share",
+    "coverage",
+    "attainment",
+    "budget_left",
+    "share_of_failures",
+    "share_of_limit",
+    "rate_of_7_days",
+)
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value as it is shown, and as it is sorted and drawn (None: as shown)."""
+
+    text: str
+    value: str | None = None
+    is_number: bool = False
+
+
+def cell(column: str, value: Any, zone: ZoneInfo) -> Cell:
+    """A value of a column, in the time zone of the report."""
+    if value is None:
+        return Cell(NOTHING, "", is_numeric(column))
+    if isinstance(value, bool):
+        return Cell("yes" if value else "no")
+    if isinstance(value, datetime):
+        return Cell(moment(value, zone), value.astimezone(ZoneInfo("UTC")).isoformat())
+    if isinstance(value, date):
+        return Cell(f"{value:%Y-%m-%d %a}", value.isoformat())
+    if isinstance(value, int | float):
+        text = measured(column, value)
+        plain = f"{value:.9g}" if isinstance(value, float) else str(value)
+        return Cell(text, None if text == plain else plain, True)
+    return Cell(printable(str(value)))
+
+
+def is_numeric(column: str) -> bool:
+    """Whether a column holds numbers, where no value tells."""
+    return is_share(column) or column.endswith(("_seconds", "_tasks", "_minutes", "_bytes", "_before"))
+
+
+def is_share(column: str) -> bool:
+    return column.removesuffix("_before").endswith(SHARES)
+
+
+def measured(column: str, value: float) -> str:
+    """A number in the unit that its column's name tells."""
+    name = column.removesuffix("_before")
+    if is_share(name):
+        return percent(value)
+    if name.endswith("_seconds"):
+        return duration(value)
+    if name.endswith("_bytes"):
+        return size(value)
+    return number(value)
+
+
+def number(value: float) -> str:
+    """1,234 or 12.3 or 0.123: three figures, thousands set apart."""
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}".replace("-", MINUS)
+    return f"{value:.3g}".replace("-", MINUS)
+
+
+def percent(share: float) -> str:
+    """4.96 %, 12.3 %, 100 %."""
+    of_hundred = share * 100
+    digits = 0 if abs(of_hundred) in (0, 100) else 2 if abs(of_hundred) < 10 else 1
+    return f"{of_hundred:.{digits}f} %".replace("-", MINUS)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that reads best: 8.21 s, 12.4 min, 3.2 h, 5.1 d."""
+    for length, unit in (
+        (
+            2 * 86400,
+            86400,
+        ),
+        (2 * 3600, 3600),
+        (120, 60),
+    ):
+        if abs(seconds) >= length:
+            return f"{number(seconds / unit)} {({86400: 'd', 3600: 'h', 60: 'min'})[unit]}"
+    return f"{number(seconds)} s"
+
+
+def size(number_of_bytes: float) -> str:
+    """Bytes in the unit that reads best, powers of 1,000."""
+    for length, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if number_of_bytes >= length:
+            return f"{number(number_of_bytes / length)} {unit}"
+    return f"{number(number_of_bytes)} bytes"
+
+
+def moment(at: datetime, zone: ZoneInfo) -> str:
+    """A moment in a time zone, to the minute."""
+    return f"{at.astimezone(zone):%Y-%m-%d %H:%M}"
+
+
+def day(of: date) -> str:
+    """Saturday 21 November 2026."""
+    return f"{of:%A} {of.day} {of:%B %Y}"
+
+
+def short_day(of: date) -> str:
+    """Sat 21 Nov."""
+    return f"{of:%a} {of.day} {of:%b}"
+
+
+def label(column: str) -> str:
+    """A column's name as a heading: without the unit that its values show."""
+    before = column.endswith("_before")
+    name = column.removesuffix("_before")
+    for unit in ("_seconds", "_bytes", "_at"):
+        name = name.removesuffix(unit)
+    return name.replace("_", " ") + (" the week before" if before else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """1 task, 2,345 tasks, no tasks."""
+    return f"{count:,} {noun}" if count == 1 else f"{count or 'no':{',' if count else ''}} {noun}s"
+
+
+def change(now: float, before: float) -> str:
+    """How a number compares with another: 12 % more, 3 % less."""
+    if not before:
+        return "none before"
+    share = now / before - 1
+    if abs(share) < 0.005:
+        return "the same"
+    return f"{abs(share) * 100:.0f} % {'more' if share > 0 else 'less'}"

@@ -1,0 +1,117 @@
+"""An archive for the module's reports, and a browser to look at them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from pydantic import SecretStr
+
+from pipelines.landing.lanes import Extraction
+from pipelines.landing.zone import Zone
+from pipelines.report.page import Narrowed, write
+from pipelines.settings import Settings
+from pipelines.simulator import Simulator
+from pipelines.warehouse import build
+from pipelines.warehouse.publish import current_database, publish
+from tests.conftest import FINGERPRINT_KEY, NOW_MS, needs
+
+ALONE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@dataclass
+class Opened:
+    """A report in the browser, what it said on the console and what it asked the network for."""
+
+    page: Page
+    file: Path
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def rows(self, table: str) -> list[dict[str, str | None]]:
+        """The rows of a table, each value as the page sorts and draws it."""
+        found: list[dict[str, str | None]] = self.page.evaluate(
+            """id => { const t = document.getElementById(id), heads = [...t.tHead.rows[0].cells];
+            return [...t.tBodies[0].rows].map(row => Object.fromEntries(
+                heads.map((head, i) => [head.dataset.f, row.cells[i].dataset.v ?? row.cells[i].textContent]))) }""",
+            table,
+        )
+        return found
+
+
+def make_published(settings: Settings) -> None:
+    build.observations(settings).flatten(Zone(settings.landing))
+    list(build.build_version(settings))
+    publish(settings)
+
+
+def archived(simulator: Simulator, home: Path, **fields: Any) -> Settings:
+    """The account of a simulator, archived and published."""
+    settings = Settings(
+        home=home,
+        api_url=simulator.url,
+        api_keys={"default": SecretStr(simulator.api_key)},
+        fingerprint_key=SecretStr(FINGERPRINT_KEY),
+        **fields,
+    )
+    assert Extraction(settings, "default", "run").sync().verdict == "whole"
+    make_published(settings)
+    return settings
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = needs("chromium")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=ALONE)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def look(browser: Browser) -> Iterator[Callable[..., Opened]]:
+    """look(file, width, scheme): the page once its charts are drawn; it may ask for nothing but itself."""
+    contexts = []
+
+    def look(file: Path, width: int = 1280, scheme: Any = "light") -> Opened:
+        contexts.append(browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme))
+        opened = Opened(contexts[-1].new_page(), file)
+
+        def route(route: Any) -> None:
+            if route.request.url == file.as_uri():
+                route.continue_()
+            else:
+                opened.requests.append(route.request.url)
+                route.abort()
+
+        contexts[-1].route("**/*", route)
+        opened.page.on("console", lambda message: opened.complaints.append(message.text))
+        opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        opened.page.goto(file.as_uri())
+        if opened.page.locator(".chart").count():
+            opened.page.wait_for_selector("html[data-drawn]")
+        return opened
+
+    yield look
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A published archive of 30 days."""
+    with Simulator(tasks=3000, days=30, seed=1, now=NOW_MS, speed=0).serve() as simulator:
+        return archived(simulator, tmp_path_factory.mktemp("archive"))
+
+
+@pytest.fixture(scope="module")
+def report(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its report."""
+    return written(settings, tmp_path_factory.mktemp("report") / "report.html")
+
+
+def written(settings: Settings, file: Path, **narrowed: Any) -> Path:
+    write(settings, current_database(settings), file, Narrowed(**narrowed))
+    return file
