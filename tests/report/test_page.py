@@ -28,7 +28,7 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for(look: Look, report: Path)
     charts = opened.page.locator(".chart")
     assert charts.count() >= len(CHARTS)
     marks = charts.evaluate_all(
-        "all => all.map(e => e.querySelectorAll('svg .mark-rect path, svg .mark-line path, svg .mark-symbol path').length)"
+        "all => all.map(e => e.querySelectorAll('.mark-rect path, .mark-line path, .mark-symbol path').length)"
     )
     assert all(marks), marks
 
@@ -93,7 +93,7 @@ def test_a_phone_scrolls_only_down(look: Look, report: Path) -> None:
     opened = look(report, width=360)
     opened.page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert opened.page.evaluate("document.documentElement.scrollWidth") == 360
-    widths = opened.page.locator(".chart svg").evaluate_all("all => all.map(each => each.getBoundingClientRect().width)")
+    widths = opened.page.locator(".chart svg").evaluate_all("all => all.map(e => e.getBoundingClientRect().width)")
     assert max(widths) <= 330
 
 
