@@ -24,8 +24,8 @@ from pipelines.settings import SECONDS_OF_UNIT, load_settings
 
 FAILED, USAGE, GAP = 1, 2, 3
 
-# Looking for garbage among the million objects of the imports and of the pages took a twentieth of a run's time.
-GC_THRESHOLDS = 100_000, 20, 100
+# Garbage is looked for every few pages. More often takes time, more seldom memory: httpx leaves answers in circles.
+GC_THRESHOLDS = 10_000, 10, 10
 DRIFT_SHOWN = 5
 DAY = click.DateTime(formats=["%Y-%m-%d"])
 

@@ -213,14 +213,15 @@ def _in_parallel(connection: duckdb.DuckDBPyConnection, folder: Path) -> Iterato
 
     with ThreadPoolExecutor(WORKERS) as pool:
         running: dict[Future[Built | None], tuple[str, bool]] = {}
+        done: set[Future[Built | None]] = set()
         try:
             while plan.is_active():
                 for node in sorted(plan.get_ready(), key=lambda node: order.index(node[0])):
                     running[pool.submit(work, *node)] = node
-                for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    plan.done(running.pop(done))
-                    if (built := done.result()) is not None:
-                        yield built
+                yield from filter(None, (each.result() for each in done))  # who takes them does so while others run
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                plan.done(*(running.pop(each) for each in done))
+            yield from filter(None, (each.result() for each in done))
         finally:
             pool.shutdown(cancel_futures=True)
 
