@@ -200,8 +200,8 @@ def _in_parallel(connection: duckdb.DuckDBPyConnection, folder: Path) -> Iterato
         plan.add((model.name, False), *((name, False) for name in read))
         if model.layer in PUBLISHED_LAYERS:
             published = [name for name in read if models[name].layer in PUBLISHED_LAYERS]
-            parents = ((name, False) for name in model.parents)
-            plan.add((model.name, True), (model.name, False), *parents, *((name, True) for name in published))
+            referred = ((each.table, False) for each in model.refers)
+            plan.add((model.name, True), (model.name, False), *referred, *((name, True) for name in published))
     plan.prepare()
 
     def work(name: str, finish: bool) -> Built | None:

@@ -3,7 +3,7 @@
 A file opens with comment lines: what the table is, then directives:
 
     -- key: a, b           unique, never NULL
-    -- parent: tasks       each task_id is in that table
+    -- refers: a to t.b    each a that is not NULL is a b of table t; `a, b to t`: the columns have the same names there
     -- check: condition    holds for every row, or nothing is published
     -- warn: condition     holds for every row, or it is reported
     -- as: view            how an internal relation is made, view or table
@@ -70,6 +70,15 @@ def sql_folder() -> Path:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """Columns of a table whose values, where they are not NULL, stand in the columns `there` of `table`."""
+
+    columns: tuple[str, ...]
+    table: str
+    there: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Check:
     """A condition on a table. `failing` is a query of the rows that break it."""
 
@@ -112,6 +121,8 @@ class Metric:
 class Model:
     """One table: its layer, name, meaning, columns with their meaning, key, checks, SELECT, and the tables it reads.
 
+    A table that it `refers` to may be made from it.
+
     `written` is the SELECT as its file has it, `sql` what is run: metrics are NULL there below their minimum n.
     """
 
@@ -122,7 +133,7 @@ class Model:
     key: tuple[str, ...]
     checks: tuple[Check, ...]
     reads: frozenset[str]
-    parents: tuple[str, ...]
+    refers: tuple[Reference, ...]
     form: str
     written: str
     sql: str
@@ -179,7 +190,7 @@ def parse_model(layer: str, name: str, text: str, others: Mapping[str, Model] | 
     Raises WarehouseError where a column has no meaning or a directive is unknown.
     """
     place = f"sql/{layer}/{name}.sql"
-    header, directives = read_header(text, place, ("key", "parent", "check", "warn", "as", "like", "metric"))
+    header, directives = read_header(text, place, ("key", "refers", "check", "warn", "as", "like", "metric"))
     if not header:
         raise WarehouseError(f"{place}: say in the first comment lines what the table is")
     sql, replaced = text.strip(), {}
@@ -198,6 +209,9 @@ def parse_model(layer: str, name: str, text: str, others: Mapping[str, Model] | 
         metric for block in directives.get("metric", []) for metric in _metrics(name, block, tree, others or {}, place)
     ]
     columns = {} if layer == "landing" else _columns(tree, {metric.metric: metric.meaning for metric in metrics}, place)
+    references = [_reference(text, columns, place) for text in directives.get("refers", [])]
+    for each in references:
+        columns[each.columns[-1]] += f"; refers to {each.table}"
     key = tuple(part.strip() for value in directives.get("key", []) for part in value.split(","))
     if layer != "landing" and not key:
         raise WarehouseError(f"{place}: name its key in a line `-- key: ...`")
@@ -207,9 +221,9 @@ def parse_model(layer: str, name: str, text: str, others: Mapping[str, Model] | 
         description=header,
         columns=columns,
         key=key,
-        checks=tuple(_checks(name, key, directives)),
+        checks=tuple(_checks(name, key, references, directives)),
         reads=frozenset(replaced.get(table, table) for table in read),
-        parents=tuple(directives.get("parent", [])),
+        refers=tuple(references),
         form=directives.get("as", ["table"])[0],
         written=text.strip(),
         sql=_with_minimums(sql, list(columns), metrics),
@@ -325,7 +339,20 @@ def _columns(tree: exp.Select, metrics: dict[str, str], place: str) -> dict[str,
     return columns
 
 
-def _checks(table: str, key: tuple[str, ...], directives: dict[str, list[str]]) -> list[Check]:
+def _reference(text: str, columns: Mapping[str, str], place: str) -> Reference:
+    """What a `refers` directive names."""
+    found = re.fullmatch(r"(\w+(?:, \w+)*) to (\w+)(?:\.(\w+))?", text)
+    if found is None or (found[3] and "," in found[1]):
+        raise WarehouseError(f"{place}: write `-- refers: COLUMN to TABLE.COLUMN` or `COLUMNS to TABLE`, not `{text}`")
+    own = tuple(found[1].split(", "))
+    if strange := [name for name in own if name not in columns]:
+        raise WarehouseError(f"{place}: `refers: {text}`: {strange[0]} is no column")
+    return Reference(own, found[2], (found[3],) if found[3] else own)
+
+
+def _checks(
+    table: str, key: tuple[str, ...], references: list[Reference], directives: dict[str, list[str]]
+) -> list[Check]:
     checks = []
     if key:
         listed = ", ".join(key)
@@ -338,13 +365,15 @@ def _checks(table: str, key: tuple[str, ...], directives: dict[str, list[str]]) 
                 f"select {listed}, count(*) as rows from {table} group by {listed} having {broken}",
             )
         )
-    for parent in directives.get("parent", []):
+    for each in references:
+        ours, theirs = (f"({', '.join(names)})" if names[1:] else names[0] for names in (each.columns, each.there))
+        known = "".join(f"{column} is not null and " for column in each.columns if each.columns[1:])
         checks.append(
             Check(
-                f"has_{parent}",
-                f"every task_id is in {parent}",
+                f"{'_'.join(each.columns)}_in_{each.table}",
+                f"every {', '.join(each.columns)} is in {each.table}",
                 "error",
-                f"select * from {table} where task_id not in (select task_id from {parent})",
+                f"select * from {table} where {known}{ours} not in (select {theirs} from {each.table})",
             )
         )
     severities: tuple[tuple[str, Severity], ...] = (("check", "error"), ("warn", "warn"))
@@ -362,7 +391,7 @@ def _in_build_order(models: dict[str, Model]) -> dict[str, Model]:
         if name in asked_by:
             raise WarehouseError(f"tables read each other in a circle: {' -> '.join((*asked_by, name))}")
         if name in models and name not in ordered:
-            for other in sorted({*models[name].reads, *models[name].parents}):
+            for other in sorted(models[name].reads):
                 place(other, (*asked_by, name))
             ordered[name] = models[name]
 

@@ -1,6 +1,6 @@
 -- Files that a task put out: of an asset, and the HLS and MP4 renditions of a transcode-file task.
 -- key: task_id, position
--- parent: tasks
+-- refers: task_id to tasks
 
 with listed as (
     select

@@ -1,6 +1,6 @@
 -- Hashes of the source media that the server computed.
 -- key: task_id, position
--- parent: tasks
+-- refers: task_id to tasks
 
 with listed as (
     select task_id, generate_subscripts(asset.hash, 1) - 1 as position, unnest(asset.hash) as digest from newest

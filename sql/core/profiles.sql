@@ -1,6 +1,6 @@
 -- The encoding ladder that was asked for, one row a rung; a task without rows takes the default ladder.
 -- key: task_id, position
--- parent: tasks
+-- refers: task_id to tasks
 
 with ladders as (
     select

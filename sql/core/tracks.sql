@@ -1,6 +1,6 @@
 -- Audio and video tracks that the server found in the source media.
 -- key: task_id, position
--- parent: tasks
+-- refers: task_id to tasks
 -- warn: type in ('video', 'audio')
 
 with probed as (

@@ -1,5 +1,5 @@
 -- States of tasks that a later load replaced: the columns of tasks, a row for each state that stood as the newest when a
 -- load was complete. With tasks it tells how the tasks table stood at any time: ask tasks_as_of.
 -- key: task_id, known_at
--- parent: tasks
+-- refers: task_id to tasks
 -- like: tasks, reading superseded for newest

@@ -2,7 +2,7 @@
 -- by a failed task that came back. An attempt of which nothing is known but that it was made has no row: the numbers
 -- have a gap. Completion erases the counter, so attempts since the last observation before it stay unknown.
 -- key: task_id, attempt
--- parent: tasks
+-- refers: task_id to tasks
 -- check: attempt >= 0
 
 -- Most tasks were seen in one interval, which is one attempt: they take the short way.

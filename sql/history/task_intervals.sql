@@ -4,7 +4,7 @@
 -- directly, and retries and scheduledAt are those of direct succession, it is taken to have. A phase that was passed
 -- between two observations has no row: the times between one row's end and the next row's start are not accounted for.
 -- key: task_id, position
--- parent: tasks
+-- refers: task_id to tasks
 -- check: started_at_earliest <= started_at_latest
 -- check: ended_at_earliest is null or ended_at_earliest <= ended_at_latest
 -- check: min_seconds >= 0 and (max_seconds is null or min_seconds <= max_seconds)

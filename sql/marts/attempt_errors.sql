@@ -1,6 +1,7 @@
 -- Why attempts failed, retried ones included: by account, type and error signature, with what became of the tasks.
 -- Attempts that no observation caught are missing; daily_history_stats tells the coverage.
 -- key: account, type, signature_id
+-- refers: type to dim_type
 -- check: failed_attempts > 0 and rescued_tasks <= tasks
 -- metric: failed_attempts
 --   formula: attempts seen to have failed with the signature
@@ -21,7 +22,7 @@
 
 select
     a.account,                                                                -- account
-    coalesce(a.type, 'unknown') as type,                                      -- task type; refers to dim_type
+    coalesce(t.type, 'unknown') as type,                                      -- task type
     e.signature_id,                                                           -- short name of the template, the same in every archive
     min(e.template) as template,                                              -- the error text without what differs from task to task
     min(e.owner) as owner,                                                    -- who is to act: user, platform or unknown
@@ -36,5 +37,5 @@ from task_attempts as a
 inner join tasks as t on a.task_id = t.task_id
 inner join error_texts as e on coalesce(a.error_message, '') = e.error_message
 where a.outcome = 'failed'
-group by a.account, coalesce(a.type, 'unknown'), e.signature_id
+group by a.account, coalesce(t.type, 'unknown'), e.signature_id
 order by account, failed_attempts desc, type, signature_id

@@ -1,6 +1,8 @@
 -- What history tells of tasks that ended, by the day on which they ended (in the time zone of thresholds), account and
 -- type. It says how many a retry rescued, how long they waited and were worked on, and the coverage of it.
 -- key: account, day, type
+-- refers: day to dim_date
+-- refers: type to dim_type
 -- check: rescued_tasks <= completed_tasks and seen_open_tasks <= ended_tasks
 -- metric: coverage
 --   formula: tasks that the archive saw before they ended / tasks that ended
@@ -82,8 +84,8 @@ ended as (
 
 select
     account,                                                                  -- account
-    day,                                                                      -- day on which the tasks ended; refers to dim_date
-    type,                                                                     -- task type; refers to dim_type
+    day,                                                                      -- day on which the tasks ended
+    type,                                                                     -- task type
     count(*) as ended_tasks,                                                  -- tasks that completed or failed on the day
     count(*) filter (where is_completed) as completed_tasks,                  -- of which completed
     count(*) filter (where was_retried) as retried_tasks,                     -- of the ended ones: with a retry observed

@@ -1,6 +1,8 @@
 -- Tasks by the day on which they were created (in the time zone of thresholds), by account and type: outcomes, and how
 -- long the completed ones took. A day is mature once none of its tasks is moving: before, its numbers still change.
 -- key: account, day, type
+-- refers: day to dim_date
+-- refers: type to dim_type
 -- check: created_tasks = completed_tasks + failed_tasks + open_tasks + other_tasks
 -- metric: failure_rate
 --   formula: failed tasks / (failed + completed tasks)
@@ -57,8 +59,8 @@
 
 select
     account,                                                                  -- account
-    created_day as day,                                                       -- day of creation; refers to dim_date
-    type,                                                                     -- task type; refers to dim_type
+    created_day as day,                                                       -- day of creation
+    type,                                                                     -- task type
     count(*) as created_tasks,                                                -- tasks created on the day
     count(*) filter (where is_ended) as ended_tasks,                          -- of which completed or failed so far
     count(*) filter (where is_completed) as completed_tasks,                  -- of which completed so far

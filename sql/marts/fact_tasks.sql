@@ -1,7 +1,11 @@
 -- The fact table: a row a task with what it is counted by and measured with, for every type and phase. All metrics of
 -- outcome, duration and throughput count or measure its rows. Days are those of the time zone in thresholds.
 -- key: task_id
--- parent: tasks
+-- refers: task_id to tasks
+-- refers: created_day to dim_date.day
+-- refers: finished_day to dim_date.day
+-- refers: type to dim_type
+-- refers: account, type, signature_id to failure_signatures
 -- check: is_ended = (is_completed or is_failed)
 -- check: is_open or not (is_abandoned or is_stuck or is_moving)
 -- check: not (is_abandoned and is_moving)
@@ -34,8 +38,8 @@ select
     t.created_at,                                                             -- when it was created, UTC
     t.scheduled_at,                                                           -- when it was last scheduled, UTC
     t.finished_at,                                                            -- when it completed, failed or was cancelled, UTC
-    local_date(t.created_at, x.time_zone) as created_day,                     -- day of its creation; refers to dim_date
-    local_date(t.finished_at, x.time_zone) as finished_day,                   -- day of its end; refers to dim_date
+    local_date(t.created_at, x.time_zone) as created_day,                     -- day of its creation
+    local_date(t.finished_at, x.time_zone) as finished_day,                   -- day of its end
     date_trunc('hour', t.finished_at) as finished_hour_at,                    -- hour of its end, UTC
     t.is_completed,                                                           -- whether it completed
     t.is_failed,                                                              -- whether it stands as failed
@@ -55,7 +59,7 @@ select
         false
     ) and t.deleted_at is null as is_moving,                                  -- whether it is open and may still end: neither abandoned, nor deleted, nor silent for longer than that threshold
     t.deleted_at is not null as is_deleted,                                   -- whether the API does not have it any more
-    case when t.is_failed then e.signature_id end as signature_id,            -- why it failed: refers to failure_signatures
+    case when t.is_failed then e.signature_id end as signature_id,            -- why it failed
     case when t.is_failed then e.owner end as failure_owner,                  -- who is to act on its failure: user, platform or unknown
     case
         when t.is_finished then (unix_millis(t.scheduled_at) - unix_millis(t.created_at)) / 1000.0

@@ -1,5 +1,6 @@
 -- Why tasks failed: the failures that stand, by account, type and signature, with whose fault they are.
 -- key: account, type, signature_id
+-- refers: type to dim_type
 -- check: failed_tasks > 0
 -- metric: failed_tasks
 --   formula: tasks that stand as failed with the signature
@@ -37,7 +38,7 @@ failed as (
 
 select
     account,                                                                  -- account
-    type,                                                                     -- task type; refers to dim_type
+    type,                                                                     -- task type
     signature_id,                                                             -- short name of the template, the same in every archive
     min(template) as template,                                                -- the error text without what differs from task to task
     min(failure_owner) as owner,                                              -- who is to act: user, platform or unknown

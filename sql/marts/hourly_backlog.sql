@@ -3,6 +3,7 @@
 -- counts until it is abandoned. An end that no observation caught before a retry shows as open time. The last 366 days;
 -- hours without open tasks have no row.
 -- key: account, hour_at, type
+-- refers: type to dim_type
 -- check: open_tasks > 0
 -- metric: open_tasks
 --   formula: tasks open at the full hour
@@ -116,7 +117,7 @@ open_at_hours as (
 select
     o.account,                                                                -- account
     o.hour_at,                                                                -- the full hour, UTC
-    o.type,                                                                   -- task type; refers to dim_type
+    o.type,                                                                   -- task type
     count(*) as open_tasks,
     percentile_cont(0.5) within group (
         order by (unix_millis(o.hour_at) - unix_millis(o.created_at)) / 1000.0

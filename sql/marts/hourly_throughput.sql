@@ -1,5 +1,6 @@
 -- Finished work by the hour in which it completed (UTC), account and type.
 -- key: account, hour_at, type
+-- refers: type to dim_type
 -- check: completed_tasks > 0
 -- metric: completed_tasks
 --   formula: tasks that completed
@@ -28,7 +29,7 @@
 select
     account,                                                                  -- account
     finished_hour_at as hour_at,                                              -- hour in which the tasks completed, UTC
-    type,                                                                     -- task type; refers to dim_type
+    type,                                                                     -- task type
     count(*) as completed_tasks,
     count(media_duration_seconds) as tasks_with_duration,                     -- of which with a plausible media duration
     count(asset_size_bytes) as tasks_with_size,                               -- of which with a plausible size

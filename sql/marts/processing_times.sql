@@ -3,7 +3,7 @@
 -- and the first time it was seen to have. Of a task that was first seen when it had ended, only their sum is known.
 -- Waiting for and working on repeated attempts since it was last scheduled count as processing.
 -- key: task_id
--- parent: tasks
+-- refers: task_id to tasks
 -- check: min_queue_wait_seconds <= max_queue_wait_seconds
 -- check: min_processing_seconds <= max_processing_seconds
 

@@ -3,6 +3,8 @@
 -- from its creation, of a direct upload with the user's upload time. The window is the 28 days up to the day. Error budget
 -- and burn rate are those of Google's SRE Workbook, chapters 2 and 5.
 -- key: account, type, day
+-- refers: day to dim_date
+-- refers: type to dim_type
 -- check: eligible_tasks = good_tasks + late_tasks + failed_tasks + overdue_tasks
 -- check: eligible_tasks <= window_eligible_tasks
 -- metric: attainment
@@ -70,8 +72,8 @@ judged as (
 
 select
     account,                                                                  -- account
-    type,                                                                     -- task type; refers to dim_type
-    created_day as day,                                                       -- day of creation; refers to dim_date
+    type,                                                                     -- task type
+    created_day as day,                                                       -- day of creation
     target_share,                                                             -- share of its tasks that are to complete in time
     target_seconds,                                                           -- turnaround that is in time, seconds
     count(*) filter (where is_eligible) as eligible_tasks,                    -- tasks created on the day that are decided

@@ -10,6 +10,8 @@ from pipelines.landing.lanes import Extraction
 from pipelines.landing.zone import Zone
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
+from pipelines.warehouse.database import prepare
+from pipelines.warehouse.models import load_models
 from tests.conftest import NOW_MS, forget_this_machine, impatient_settings
 
 Tables = Callable[[str], pd.DataFrame]
@@ -42,7 +44,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
     assert [outcome for outcome in failed if outcome.check.severity == "error"] == []
     with duckdb.connect(build.building_folder(settings) / build.DATABASE, read_only=True) as connection:
         connection.execute("set TimeZone = 'UTC'")
-        yield lambda table: connection.sql(f"from {table}").df()
+        yield lambda table: connection.sql(f"from {table}").to_arrow_table().to_pandas(date_as_object=False)
 
 
 def seconds(later: pd.Series, earlier: pd.Series) -> pd.Series:
@@ -224,3 +226,64 @@ def test_freshness(tables: Tables) -> None:
     assert abs(fresh.proven_until_at - NOW) < pd.Timedelta(seconds=1)
     assert fresh.last_load_at == fresh.last_whole_sweep_at == loads.finished_at.max()
     assert (fresh.last_verdict, fresh.proven_loads) == ("whole", 1)
+
+
+def test_dim_date(tables: Tables) -> None:
+    facts, dates = tables("fact_tasks"), tables("dim_date")
+    first, last = (
+        min(facts.created_day.min(), facts.finished_day.min()),
+        NOW.tz_convert(ZONE).tz_localize(None).floor("D"),
+    )
+    days = pd.Series(pd.date_range(first, last))
+    assert len(days) > 70
+    week = days.dt.isocalendar()
+    expected = {
+        "day": days,
+        "year": days.dt.year,
+        "quarter": days.dt.quarter,
+        "month": days.dt.month,
+        "month_name": days.dt.month_name(),
+        "day_of_month": days.dt.day,
+        "iso_year": week.year,
+        "iso_week": week.week,
+        "iso_weekday": week.day,
+        "weekday_name": days.dt.day_name(),
+        "is_weekend": days.dt.day_of_week >= 5,
+        "first_day_of_week": days.dt.to_period("W").dt.start_time,
+        "first_day_of_month": days.dt.to_period("M").dt.start_time,
+        "first_day_of_quarter": days.dt.to_period("Q").dt.start_time,
+    }
+    assert list(dates.columns) == list(expected)
+    for name, values in expected.items():
+        assert list(dates[name]) == list(values), name
+
+
+def test_dim_date_is_not_led_astray() -> None:
+    """A year and a half without a task is filled; centuries between clocks that stood wrong are not."""
+    with duckdb.connect() as connection:
+        prepare(connection)
+        connection.execute("create table thresholds as select 'UTC' as time_zone")
+        connection.execute(
+            "create table loads as select 'a' as account, timestamptz '2026-11-18 12:00:00+00' as proven_until_at, "
+            "timestamptz '2026-11-18 12:00:00+00' as finished_at"
+        )
+        connection.execute("create table fact_tasks(created_day date, finished_day date)")
+        for created, finished in (("0001-01-01", None), ("2025-05-01", "2025-05-02"), (None, "9999-12-31")):
+            connection.execute("insert into fact_tasks values (?, ?)", [created, finished])
+        connection.execute(f"create table dim_date as {load_models()['dim_date'].sql}")
+        counted = connection.execute("select year, count(*) from dim_date group by year order by year").fetchall()
+    years = {2025: 245, 2026: 365, 2027: 365, 2028: 366, 2036: 322, 9999: 1}
+    assert {year: days for year, days in counted if year in years} == years
+    assert [year for year, _ in counted] == [*range(1, 12), *range(2025, 2037), 9999]
+
+
+def test_dim_type(tables: Tables) -> None:
+    facts, types = tables("fact_tasks"), tables("dim_type").set_index("type")
+    assert set(types.index) == set(facts.type) | {
+        "upload", "import", "transcode-file", "transcode", "clip", "export", "export-data",
+    }  # fmt: skip
+    assert "delete" in types.index  # a type that no schema names
+    assert types.loc["delete", ["label", "type_group", "is_known"]].to_list() == ["delete", "other", False]
+    assert set(types[types.type_group == "export"].index) == {"export", "export-data"}
+    with_media = facts[facts.media_duration_seconds.notna()].groupby("type").size()
+    assert set(with_media.index) == set(types[types.has_media.fillna(False).astype(bool)].index)

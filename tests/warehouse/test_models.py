@@ -1,5 +1,6 @@
 """The reader of .sql files refuses what is not documented."""
 
+import duckdb
 import pytest
 
 from pipelines.errors import WarehouseError
@@ -42,6 +43,39 @@ def test_a_table_is_read_whole() -> None:
 def test_what_is_missing_is_an_error(change: tuple[str, str], says: str) -> None:
     with pytest.raises(WarehouseError, match=says.replace("*", r"\*")):
         parse_model("marts", "by_type", GOOD.replace(*change))
+
+
+REFERRING = GOOD.replace(
+    "-- key: type\n", "-- key: type\n-- refers: type to kinds.name\n-- refers: type, tasks to sums\n"
+)
+
+
+def test_a_reference_is_checked_where_its_columns_are_not_null() -> None:
+    model = parse_model("marts", "by_type", REFERRING)
+    assert model.columns == {"type": "task type; refers to kinds", "tasks": "how many; refers to sums"}
+    with duckdb.connect() as connection:
+        connection.execute("create table by_type(type varchar, tasks bigint)")
+        connection.execute(
+            "insert into by_type values ('clip', 1), ('clip', 2), ('import', 1), (null, 3), ('clip', null)"
+        )
+        connection.execute("create table kinds as select 'clip' as name")
+        connection.execute("create table sums as select 'clip' as type, 1 as tasks union all select 'import', 1")
+        broken = {check.name: connection.execute(check.failing).fetchall() for check in model.checks}
+    assert broken["type_in_kinds"] == [("import", 1)]
+    assert broken["type_tasks_in_sums"] == [("clip", 2)]
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ("type in kinds", "write `-- refers: COLUMN to TABLE.COLUMN` or `COLUMNS to TABLE`"),
+        ("type, tasks to kinds.name", "write `-- refers:"),
+        ("kind to kinds", "kind is no column"),
+    ],
+)
+def test_a_reference_that_says_nothing_is_an_error(reference: str, says: str) -> None:
+    with pytest.raises(WarehouseError, match=says):
+        parse_model("marts", "by_type", REFERRING.replace("type to kinds.name", reference))
 
 
 METRIC = """-- Tasks by type.
