@@ -173,7 +173,43 @@ def query(sql_or_name: str | None, form: str, output: Path | None, as_of: str | 
         for name, answers in named_queries().items():
             click.echo(f"{name:24} {answers}")
         return
-    run_query(load_settings(), sql_of(sql_or_name), form, output, as_of)
+    run_query(load_settings(), sql_of(sql_or_name), "ndjson" if form == "json" else form, output, as_of)
+
+
+@main.command(epilog=example("task-archive export --format xlsx --table daily_task_stats --output stats.xlsx"))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "xlsx", "parquet", "arrow", "ndjson"]),
+    required=True,
+    help="csv, xlsx: text never becomes a formula. arrow: a file, or a stream where it goes into a pipe.",
+)
+@click.option("--table", help="A published table.")
+@click.option("--query", "query", metavar="SQL|NAME", help="SQL, or the name of a query.")
+@click.option(
+    "--since",
+    metavar="DAY",
+    help="Of a table with task_id: all rows of the tasks of which the archive has learned anything new since the "
+    "start of this day, UTC, however old the tasks are. Replace those tasks' rows by it. A timestamp does too.",
+)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file, replaced once all is there.")
+def export(form: str, table: str | None, query: str | None, since: str | None, output: Path | None) -> None:
+    """Write a published table or a query's rows to a file, of any size in little memory."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    from pipelines.reading import run_export
+
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.completed:,} rows"), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        shown = bar.add_task("", total=None)
+        done = run_export(load_settings(), form, table, query, since, output, lambda rows: bar.advance(shown, rows))
+    if done.texts_cut:
+        click.echo(f"{done.texts_cut:,} texts were cut: a cell of a sheet takes 32,767 characters", err=True)
+    if output is not None:
+        click.echo(f"{output}: {done.written:,} rows", err=True)
 
 
 @main.command(epilog=example("task-archive explain failure_rate --day 2026-11-20 --type upload"))
@@ -226,6 +262,27 @@ def report(
     click.echo(f"report     {output.resolve()}")
     if opens:
         click.launch(output.resolve().as_uri())
+
+
+@main.command(epilog=example("task-archive task 10d93d74"))
+@click.argument("task_id")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def task(task_id: str, as_json: bool) -> None:
+    """All that the archive knows of one task; the beginning of its id will do where it is the only one."""
+    from pipelines.export import plain, write
+    from pipelines.reading import published
+    from pipelines.task import find_task, sections
+
+    with published(load_settings()) as connection:
+        found = sections(find_task(connection, task_id))
+        rows = {heading: connection.sql(sql).to_arrow_table().to_pylist() for heading, sql in found.items()}
+        if as_json:
+            click.echo(json.dumps(plain(rows), indent=1, default=str))
+            return
+        for heading, sql in found.items():
+            if rows[heading]:
+                click.echo(f"\n{heading}\n{'─' * len(heading)}")
+                write(connection, sql, "table", None)
 
 
 @main.command(epilog=example("task-archive verify --account default"))

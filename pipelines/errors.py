@@ -17,6 +17,10 @@ class WarehouseError(ArchiveError):
     """A table could not be built, or a check on it failed."""
 
 
+class QueryError(ArchiveError):
+    """SQL that DuckDB does not take."""
+
+
 class Busy(ArchiveError):
     """Another run holds the archive."""
 

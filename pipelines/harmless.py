@@ -21,9 +21,14 @@ def printable_json(text: str) -> str:
     return _RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def is_like_formula(text: str) -> bool:
+    """Whether a spreadsheet may take the text for a formula."""
+    return text.startswith(_FORMULA)
+
+
 def spreadsheet_cell(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return f"'{value}" if isinstance(value, str) and is_like_formula(value) else value
 
 
 def markdown_cell(text: str) -> str:

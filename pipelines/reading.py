@@ -1,23 +1,18 @@
 """Reading the published version: queries and the archive's status."""
 
-import csv
 import json
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import duckdb
-from rich.console import Console
-from rich.table import Table
 
-from pipelines.errors import ArchiveError, SettingsError
-from pipelines.harmless import printable, printable_json, spreadsheet_cell
+from pipelines import export
+from pipelines.errors import SettingsError
 from pipelines.landing.damage import lost
 from pipelines.landing.lanes import proven_until_ms
 from pipelines.landing.zone import MANIFEST, Zone
@@ -28,10 +23,6 @@ from pipelines.warehouse.publish import current_database
 
 # Settings, definitions and what texts mean: as of any time they are today's.
 TIMELESS = {"thresholds", "slo_targets", "metrics", "signature_owners", "error_texts"}
-
-
-class QueryError(ArchiveError):
-    """SQL that DuckDB does not take."""
 
 
 def named_queries() -> dict[str, str]:
@@ -71,10 +62,9 @@ def published_as_of(settings: Settings, moment: datetime) -> Iterator[duckdb.Duc
             0
         ]
         if known_from is None or not known_from <= moment <= known_until:
-            raise SettingsError(
-                f"nothing can be said as of {_plain(moment)}: "
-                + (f"the first load was complete at {_plain(known_from)}" if moment < known_until else "it is to come")
-            )
+            first = f"the first load was complete at {export.plain(known_from)}"
+            why = first if moment < known_until else "it is to come"
+            raise SettingsError(f"nothing can be said as of {export.plain(moment)}: {why}")
         connection.execute("create schema as_of")
         connection.execute("set search_path = 'memory.as_of,published.main'")
         then = f"timestamptz {quoted(moment.isoformat())}"
@@ -109,74 +99,48 @@ def moment_of(text: str) -> datetime:
 
 
 def run_query(settings: Settings, sql: str, form: str, output: Path | None, as_of: str | None = None) -> None:
-    """Runs SQL and writes the rows as table, csv, json or parquet. Raises QueryError where DuckDB refuses it."""
+    """Runs SQL and writes the rows in a format of `export`. Raises QueryError where DuckDB refuses it."""
     with published(settings) if as_of is None else published_as_of(settings, moment_of(as_of)) as connection:
-        try:
-            if form == "parquet":
-                if output is None:
-                    raise SettingsError("parquet is no text: name a file with --output FILE")
-                connection.execute(f"copy ({sql.strip().rstrip(';')}) to {quoted(str(output))} (format parquet)")
-                return
-            cursor = connection.execute(sql)
-            if output is None:
-                _write(cursor, form, sys.stdout)
-            else:
-                with output.open("w", newline="") as file:
-                    _write(cursor, form, file)
-        except duckdb.Error as error:
-            raise QueryError(" ".join(str(error).split())) from None
+        export.write(connection, sql, form, output)
 
 
-def _write(cursor: duckdb.DuckDBPyConnection, form: str, file: IO[str]) -> None:
-    names = [column[0] for column in cursor.description or []]
-    if form == "csv":
-        # All text is quoted: before Python 3.13 a carriage return is not, and what follows it is taken for a new row.
-        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        csv.writer(file, lineterminator="\n").writerow(spreadsheet_cell(printable(name)) for name in names)
-        while rows := cursor.fetchmany(10_000):
-            writer.writerows([["" if value is None else _csv(value) for value in row] for row in rows])
-    elif form == "json":
-        while rows := cursor.fetchmany(10_000):
-            for row in rows:
-                line = json.dumps(dict(zip(names, map(_plain, row), strict=True)), ensure_ascii=False, default=str)
-                file.write(printable_json(line) + "\n")
-    else:
-        _write_table(names, cursor.fetchmany(1001), file)
+def run_export(
+    settings: Settings,
+    form: str,
+    table: str | None,
+    query: str | None,
+    since: str | None,
+    output: Path | None,
+    told: Callable[[int], None],
+) -> export.Rows:
+    """Writes a table, or the rows of a query, in memory that does not grow with them. Raises as `export.write` does."""
+    if (table is None) == (query is None):
+        raise SettingsError("name either a --table or a --query")
+    if since is not None and table is None:
+        raise SettingsError("--since goes with --table; a --query says in its SQL what it wants")
+    model = None if table is None else _published_model(table)
+    sql = sql_of(query or "") if model is None else _rows_since(model, since)
+    with published(settings) as connection:
+        connection.execute(f"set memory_limit = '{settings.memory_mb}MB'")
+        return export.write(connection, sql, form, output, model, told)
 
 
-def _write_table(names: list[str], rows: list[tuple[Any, ...]], file: IO[str]) -> None:
-    numeric = [all(isinstance(row[i], int | float | Decimal | None) for row in rows) for i in range(len(names))]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name, is_numeric in zip(names, numeric, strict=True):
-        table.add_column(printable(name), justify="right" if is_numeric else "left", overflow="fold")
-    for row in rows[:1000]:
-        table.add_row(*("" if value is None else printable(" ".join(str(_plain(value)).split())) for value in row))
-    terminal = file is sys.stdout and file.isatty()
-    Console(file=file, width=None if terminal else 240, highlight=False, markup=False, emoji=False).print(table)
-    if not rows:
-        file.write("(no rows)\n")
-    if len(rows) > 1000:
-        file.write("(the first 1,000 rows; --format csv gives all)\n")
+def _published_model(table: str) -> Model:
+    models = {model.name: model for model in published_models()}
+    if table not in models:
+        raise SettingsError(f"no table is named {table!r}; known are {', '.join(models)}")
+    return models[table]
 
 
-def _csv(value: Any) -> Any:
-    """A value for a cell: text that a spreadsheet would take for a formula is marked as text, numbers stay numbers."""
-    return spreadsheet_cell(value) if isinstance(value, str) else _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    """Values as text and JSON show them; timestamps in UTC."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return value
+def _rows_since(model: Model, since: str | None) -> str:
+    """SQL of a table's rows; of a day on, all rows of the tasks of which the archive has learned a state since."""
+    if since is None:
+        return f"from {model.name}"
+    if "task_id" not in model.key:
+        have = ", ".join(other.name for other in published_models() if "task_id" in other.key)
+        raise SettingsError(f"no row of {model.name} is one task's: export it whole; --since takes {have}")
+    learned = f"known_at >= timestamptz {quoted(moment_of(since).isoformat())}"
+    return f"from {model.name} where task_id in (select task_id from task_history where {learned})"
 
 
 @dataclass(frozen=True)
@@ -272,7 +236,7 @@ def _drift(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     found = connection.execute(
         f"select {', '.join(names)} from drift order by first_seen_at desc, kind, path"
     ).fetchall()
-    return [{name: _plain(value) for name, value in zip(names, row, strict=True)} for row in found]
+    return [{name: export.plain(value) for name, value in zip(names, row, strict=True)} for row in found]
 
 
 def is_behind(settings: Settings) -> bool:

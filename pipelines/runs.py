@@ -100,7 +100,8 @@ def _run(settings: Settings, run_id: str, name: str, config: dict[str, Any], tag
         raise RunFailed(failure.description or "the run failed without a reason") from None
     except dg.DagsterError as error:
         cause = error.__cause__
-        raise RunFailed(" ".join(str(cause if isinstance(cause, ArchiveError) else error).split())[:500]) from None
+        ours = cause if isinstance(cause, ArchiveError | OSError) else None
+        raise RunFailed(in_one_line(ours) if ours else " ".join(str(error).split())[:500]) from None
     except SQLAlchemyError as error:
         raise RunFailed(
             f"Dagster cannot keep its records in {settings.dagster}: {_why(settings.dagster, error)}"

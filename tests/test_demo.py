@@ -19,6 +19,7 @@ def test_the_demo_runs_again_and_leaves_other_folders_alone(
         "DAGSTER_DISABLE_TELEMETRY",
     ):
         monkeypatch.setenv(name, "")  # the demo sets them for its process: have them put back
+    monkeypatch.setenv("TASK_ARCHIVE_ALERT_FILE", str(tmp_path / "alerts.jsonl"))
     home = tmp_path / "demo"
     (home / "published").mkdir(parents=True)  # as a demo before would have left it
     (home / ".task-archive-demo").touch()
@@ -31,6 +32,7 @@ def test_the_demo_runs_again_and_leaves_other_folders_alone(
         assert heading in shown.output
     assert (home / "published" / "task_archive.duckdb").exists()
     assert f"TASK_ARCHIVE_HOME={home}" in shown.output
+    assert not (tmp_path / "alerts.jsonl").exists()  # nobody is to hear of what a simulator made up
 
     mine = tmp_path / "mine"
     mine.mkdir()

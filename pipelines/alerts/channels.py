@@ -125,6 +125,8 @@ class Mail:
             raise Undelivered(f"the mail server cannot be used: {type(error).__name__}") from None
         except OSError as error:
             raise Undelivered(f"the mail server cannot be reached: {in_one_line(error)}") from None
+        except UnicodeError:
+            raise Undelivered("the mail server's user or password has characters beyond ASCII") from None
         if refused:
             raise Undelivered(f"the mail server refused some recipients: {self._replies(refused)}")
         return f"sent to {self.to}"

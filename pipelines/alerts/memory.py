@@ -68,10 +68,10 @@ def over(told: dict[str, Told], alerts: list[Alert], unasked: Iterable[str]) -> 
 
 
 def recall(settings: Settings) -> Memory:
-    """The memory; an empty one before the first run, or where the file is none of ours."""
+    """The memory; an empty one before the first run, or where the file cannot be read or is none of ours."""
     try:
         return msgspec.json.decode(_file(settings).read_bytes(), type=Memory)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError):
         return Memory()
 
 

@@ -1,7 +1,7 @@
 """Looking what is wrong, and telling it once: after each run, at times from Dagster's daemon, and by hand."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import click
@@ -119,13 +119,17 @@ def _failed_run(job: str, run: Run) -> Alert:
 
 @contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
-    """Of two processes that look at once, the second sees what the first has told. Raises Busy."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+    """Of two processes that look at once, the second sees what the first has told. Raises Busy.
+
+    Where no lock can be had of the disk, as it is full or read-only, there is all the more to tell.
+    """
     lock = FileLock(settings.home / ".alerts.lock", timeout=LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise Busy(f"another process has been telling alerts of {settings.home} for {LOCK_SECONDS} s") from None
+    with suppress(OSError):
+        settings.home.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:  # which is an OSError too
+            raise Busy(f"another process has been telling alerts of {settings.home} for {LOCK_SECONDS} s") from None
     try:
         yield
     finally:

@@ -18,7 +18,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines import __version__
 from pipelines.errors import WarehouseError
@@ -38,6 +37,7 @@ from pipelines.warehouse.models import (
     published_models,
     sql_folder,
 )
+from pipelines.warehouse.parquet import ROWS_PER_GROUP, described, write_parquet
 
 DATABASE = "task_archive.duckdb"
 PARQUET = "parquet"
@@ -52,8 +52,6 @@ JOIN_AS_WRITTEN = "set global disabled_optimizers = 'join_order,build_side_probe
 # The published tables' database, and the one in memory for what feeds them.
 TABLES, INTERNAL = "task_archive", "memory"
 
-# A row group is compressed by one thread: of DuckDB's default of 122,880 rows, few accounts have enough to share out.
-ROWS_PER_GROUP = 30_720
 WORKERS = 2
 
 MANIFESTS = pa.schema([("manifest", pa.string())])
@@ -269,13 +267,4 @@ def _export(session: duckdb.DuckDBPyConnection, model: Model, file: Path) -> int
     """Writes a table's Parquet, each field with its meaning; returns its rows."""
     file.parent.mkdir(parents=True)
     batches = session.sql(f"from {model.name}").to_arrow_reader(ROWS_PER_GROUP)
-    schema = pa.schema(
-        field.with_metadata({"description": model.columns[field.name]}) for field in batches.schema
-    ).with_metadata({"description": model.description})
-    rows = 0
-    # Dictionaries of the many columns of ids and URLs would only cost time.
-    with pq.ParquetWriter(file, schema, compression="zstd", dictionary_pagesize_limit=65_536) as writer:
-        for batch in batches:
-            writer.write_batch(batch.cast(schema))
-            rows += batch.num_rows
-    return rows
+    return write_parquet(described(batches.schema, model), batches, file)

@@ -174,6 +174,8 @@ def test_user_and_password_of_the_mail_server(mail_server: Callable[..., Any], h
     assert mail.send(hostile) == f"sent to {ME}"
     with pytest.raises(Undelivered, match=r"^the mail server refused user and password \(535\)$"):
         Mail(ME, ME, SecretStr(f"smtp://robot:wrong@127.0.0.1:{server.port}")).send(hostile)
+    with pytest.raises(Undelivered, match="beyond ASCII"):
+        Mail(ME, ME, SecretStr(f"smtp://robot:w%C3%B6rd@127.0.0.1:{server.port}")).send(hostile)
     server.replies = {ME: f"550 no such box, {password}"}
     with pytest.raises(Undelivered) as refused:
         mail.send(hostile)

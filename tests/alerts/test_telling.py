@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from click.testing import Result
+from filelock import FileLock
 from pydantic import SecretStr
 
 from pipelines.alerts import telling
@@ -247,6 +248,28 @@ def test_an_observe_pass_that_fails_is_told_and_the_next_idle_one_ends_it(
         "Task Archive: alarm: job observe failed; readers stay on the version before",
         "Task Archive: over: job observe failed; readers stay on the version before",
     ]
+
+
+def test_a_disk_that_takes_nothing_is_told(
+    run: Run, synced: Simulator, home: Path, webhook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASK_ARCHIVE_ALERT_WEBHOOK_URL", webhook.url)
+    for name in ("alerts.json", ".alerts.lock", ".lock"):
+        (home / name).mkdir()  # neither the archive's lock nor anything of ours can be written
+    result = run("sync")
+    assert result.exit_code == 1
+    (message,) = webhook.received
+    assert "Is a directory" in message["text"]
+    assert re.search(r"^alerts: .+alerts\.json.*: Is a directory$", result.stderr, re.MULTILINE)
+
+
+def test_who_waits_too_long_for_another_look_is_told_so(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.mkdir()
+    monkeypatch.setattr(telling, "LOCK_SECONDS", 0.05)
+    with FileLock(home / ".alerts.lock"):
+        result = run("alert", "check")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("task-archive: another process has been telling alerts of ")
 
 
 def test_a_memory_that_is_damaged_is_made_anew(run: Run, home: Path) -> None:
