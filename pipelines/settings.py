@@ -258,6 +258,12 @@ class Settings(BaseSettings):
         validation_alias="TASK_ARCHIVE_ALERT_FAILURE_PERCENT",
         description="alarm: more of a type's tasks failed on its newest mature day",
     )
+    alert_slo_burn_rate: float = Field(
+        2.8,
+        gt=0,
+        validation_alias="TASK_ARCHIVE_ALERT_SLO_BURN_RATE",
+        description="alarm: a type's newest mature day burnt more; 2.8 spends a tenth of 28 days' budget in a day",
+    )
     fingerprint_key: SecretStr | None = Field(
         None,
         validation_alias="TASK_ARCHIVE_FINGERPRINT_KEY",

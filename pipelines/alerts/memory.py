@@ -10,6 +10,7 @@ from pipelines.alerts.message import Alert, Severity
 from pipelines.landing.zone import write_durably
 from pipelines.settings import Settings
 
+NIGHTLY = "nightly"
 WORSE = 2  # so many times as bad as when it was told last
 
 
@@ -39,13 +40,18 @@ class Memory(msgspec.Struct):
     told: dict[str, dict[str, Told]] = {}
 
     def ended(self, job: str, run_id: str | None, ended_at: datetime, reason: str | None) -> None:
-        """Takes note of a run's end, unless that is known, or a later one is: a run tells of itself, and Dagster's
-        daemon of every run."""
+        """Takes note of a run's end, unless that is known, or a later one is: the run and a sensor may both tell of it.
+
+        A nightly run that ends well also ends what failed before by hand: nobody asks for the same again to end it.
+        """
         last = self.runs.get(job)
         is_known = last is not None and (ended_at <= last.ended_at or (run_id is not None and run_id == last.run_id))
         if not is_known:
             failed_runs = (last.failed_runs if last else 0) + 1 if reason is not None else 0
             self.runs[job] = Run(run_id, ended_at, reason, failed_runs)
+            if job == NIGHTLY and reason is None:
+                for run in self.runs.values():
+                    run.reason, run.failed_runs = None, 0
 
 
 def due(told: dict[str, Told], alerts: list[Alert], now: datetime, repeat_hours: float) -> list[Alert]:

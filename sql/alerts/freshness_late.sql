@@ -1,34 +1,31 @@
--- The archive is late: readers do not see what an account did since a point that lies further back than the limit. Only
--- accounts that have a key count, where any has one.
+-- The archive is late: readers do not see what an account did since a point that lies further back than the limit. Of an
+-- account that nothing was ever proven of, the last load counts. Only accounts that have a key count, where any has one.
 -- severity: alarm
 -- look: task-archive status
 
-with proven as (
+with aged as (
     select
-        account,
-        coalesce(
-            max_by(proven_until_at, load_id) filter (where proven_until_at is not null),
-            min(started_at)
-        ) as proven_until_at
-    from loads
-    group by account
+        f.account,
+        f.proven_until_at,
+        l.freshness_hours,
+        epoch(l.now_at - coalesce(f.proven_until_at, f.last_load_at)) / 3600 as age_hours
+    from freshness as f
+    cross join limits as l
+    where len(l.accounts) = 0 or list_contains(l.accounts, f.account)
 )
 
 select
     account as about,
     format(
-        '{}: proven until {} UTC, {:.1f} hours ago; the limit is {:g} hours',
-        account, strftime(proven_until_at, '%Y-%m-%d %H:%M'), age_hours, freshness_hours
+        '{}: {}, {:.1f} hours ago; the limit is {:g} hours',
+        account,
+        coalesce('proven until ' || strftime(proven_until_at, '%Y-%m-%d %H:%M') || ' UTC', 'never proven, last loaded'),
+        age_hours, freshness_hours
     ) as says,
     age_hours as degree,
     proven_until_at,
     age_hours,
     freshness_hours
-from (
-    select p.account, p.proven_until_at, l.freshness_hours, epoch(l.now_at - p.proven_until_at) / 3600 as age_hours
-    from proven as p
-    cross join limits as l
-    where len(l.accounts) = 0 or list_contains(l.accounts, p.account)
-)
+from aged
 where age_hours > freshness_hours
 order by age_hours desc, about

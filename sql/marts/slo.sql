@@ -42,6 +42,7 @@
 --   leaves out: what attainment leaves out
 --   counted: is_eligible
 --   n: eligible_tasks, at least 20
+--   not across: type
 --   mind: moves until the day is mature
 --   better: lower
 
@@ -90,7 +91,7 @@ select
     1 - sum(count(*) filter (where is_eligible and not is_good)) over last_28_days * 1.0
     / nullif(sum(count(*) filter (where is_eligible)) over last_28_days, 0) / (1 - target_share) as error_budget_left,
     count(*) filter (where is_eligible and not is_good) * 1.0
-    / nullif(count(*) filter (where is_eligible), 0) / (1 - target_share) as burn_rate,
+    / nullif(count(*) filter (where is_eligible), 0) / (1 - max(target_share)) as burn_rate,
     count(*) filter (where is_moving) = 0 as is_mature                        -- whether none of its tasks may still end
 from judged
 group by account, type, created_day, target_share, target_seconds

@@ -71,22 +71,21 @@ def test_each_condition_runs_and_its_command_to_look_closer_too(asked: Ask, cond
         assert (program, result.exit_code) == ("task-archive", 0), result.output
 
 
+def fresh(account: str, proven_hours_ago: float | None) -> dict[str, Any]:
+    proven_until_at = None if proven_hours_ago is None else hours_ago(proven_hours_ago)
+    return {"account": account, "proven_until_at": proven_until_at, "last_load_at": hours_ago(37)}
+
+
 def test_freshness_is_of_the_last_proven_point_of_accounts_with_a_key(asked: Ask) -> None:
-    loads = [
-        load(1, proven_until_at=hours_ago(20)),
-        load(2, lane="changes", verdict="broken", proven_until_at=None),
-        load(3, account="retired", proven_until_at=hours_ago(400)),
-        load(4, account="acme", proven_until_at=None, started_at=hours_ago(37), lane="backfill"),
-    ]
+    rows = [fresh("default", 20), fresh("retired", 400), fresh("acme", None)]
     keys = {"api_keys": {"default": "key", "acme": "key"}}
-    late = [alert for alert in asked(keys, loads=loads) if alert.condition == "freshness_late"]
-    assert [(alert.about, alert.severity, alert.degree) for alert in late] == [("acme", "alarm", 37)]
-    late = asked(keys | {"alert_freshness_hours": 19.5}, loads=loads[:1])
-    assert [alert.says for alert in late] == [
-        "default: proven until 2026-11-17 16:00 UTC, 20.0 hours ago; the limit is 19.5 hours"
-    ]
-    assert late[0].numbers["age_hours"] == 20
-    assert [alert.about for alert in asked({}, loads=loads[2:3])] == ["retired"]  # no key at all: a reader's machine
+    (late,) = asked(keys, freshness=rows)
+    assert (late.key, late.severity, late.degree) == ("freshness_late acme", "alarm", 37)
+    assert late.says == "acme: never proven, last loaded, 37.0 hours ago; the limit is 36 hours"
+    (late,) = asked(keys | {"alert_freshness_hours": 19.5}, freshness=rows[:1])
+    assert late.says == "default: proven until 2026-11-17 16:00 UTC, 20.0 hours ago; the limit is 19.5 hours"
+    assert late.numbers["age_hours"] == 20
+    assert [alert.about for alert in asked({}, freshness=rows[:2])] == ["retired"]  # no key at all: a reader's machine
 
 
 def test_the_newest_sweep_and_the_newest_changes_count_for_the_proof(asked: Ask) -> None:
@@ -154,6 +153,25 @@ def test_the_failure_rate_of_the_newest_mature_day_with_enough_tasks(asked: Ask)
     assert len(asked({"alert_failure_percent": 19.9}, loads=[load(1)], daily_task_stats=quiet)) == 1
 
 
+def test_the_burn_rate_of_the_newest_mature_day_with_enough_tasks(asked: Ask) -> None:
+    def burnt(days_ago: int, rate: float | None, **fields: Any) -> dict[str, Any]:
+        target = {"target_share": 0.9, "target_seconds": 600, "attainment": 0.65, "eligible_tasks": 40}
+        that_day = {"account": "default", "type": "upload", "day": (NOW - timedelta(days=days_ago)).date()}
+        return that_day | target | {"burn_rate": rate, "is_mature": True, "error_budget_left": -0.25} | fields
+
+    unripe, too_few = burnt(0, 9, is_mature=False), burnt(1, None)
+    (alert,) = asked(loads=[load(1)], slo=[unripe, too_few, burnt(2, 3.5), burnt(3, 9)])
+    assert (alert.key, alert.severity, alert.degree) == ("slo_burn_high default upload", "alarm", 3.5)
+    assert alert.says == (
+        "default: 65.0 % of the 40 upload tasks created on 2026-11-16 completed within 600 s, the target is 90 %: "
+        "3.5 times the rate that just spends the error budget; the limit is 2.8. -25 % of the budget of 28 days is left"
+    )
+    assert alert.look == "task-archive explain burn_rate --account default --day 2026-11-16 --type upload"
+    quiet = [burnt(1, 2.8), burnt(4, 9, type="export")]
+    assert asked(loads=[load(1)], slo=[unripe, *quiet]) == []
+    assert len(asked({"alert_slo_burn_rate": 2.7}, loads=[load(1)], slo=quiet)) == 1
+
+
 def test_a_command_to_look_closer_holds_words_of_the_api_as_one_argument(asked: Ask) -> None:
     (alert,) = asked(loads=[load(1)], daily_task_stats=[day(1, 30, type="x'; rm -rf ~ #\x1b")])
     assert shlex.split(alert.look)[-2:] == ["--type", "x'; rm -rf ~ #\\x1b"]
@@ -194,7 +212,7 @@ def test_a_signature_is_new_where_the_account_is_not(asked: Ask) -> None:
 
 def test_alarms_come_before_notices(asked: Ask) -> None:
     drift = {"account": "default", "kind": "no task", "path": "$", "observations": 1, "is_new": True}
-    alerts = asked(loads=[load(1, proven_until_at=hours_ago(99))], drift=[drift | {"first_seen_at": hours_ago(1)}])
+    alerts = asked(freshness=[fresh("default", 99)], drift=[drift | {"first_seen_at": hours_ago(1)}])
     assert [alert.severity for alert in alerts] == ["alarm", "notice"]
 
 
@@ -202,10 +220,7 @@ def test_what_cannot_be_asked_is_said_and_stops_no_other(asked: Ask, home: Path)
     assert asked() == []
     with duckdb.connect(home / "published" / build.DATABASE) as connection:
         connection.execute("drop table drift")  # as in a version of before that table
-        row = load(1, proven_until_at=hours_ago(99))
-        connection.execute(
-            f"insert into loads ({', '.join(row)}) values ({', '.join('?' * len(row))})", [*row.values()]
-        )
+        connection.execute("insert into freshness (account, proven_until_at) values (?, ?)", ["default", hours_ago(99)])
     found = ask(load_settings(), NOW)
     assert [alert.condition for alert in found.alerts] == ["freshness_late"]
     assert list(found.unasked) == ["drift"]

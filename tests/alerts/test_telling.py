@@ -78,8 +78,12 @@ def test_a_runs_end_counts_once_and_in_order() -> None:
     ]:
         memory.ended("nightly", run_id, NOW + timedelta(minutes=minute), reason)
     assert (memory.runs["nightly"].failed_runs, memory.runs["nightly"].reason) == (4, "down")
+    memory.ended("refresh", "r", NOW + timedelta(minutes=5), "down")
+    memory.ended("observe", "o", NOW + timedelta(minutes=5), None)
+    assert {job: run.reason for job, run in memory.runs.items() if run.reason} == {"nightly": "down", "refresh": "down"}
     memory.ended("nightly", "c", NOW + timedelta(minutes=6), None)
     assert (memory.runs["nightly"].failed_runs, memory.runs["nightly"].reason) == (0, None)
+    assert memory.runs["refresh"].reason is None
 
 
 def variables(simulator: Simulator, home: Path) -> dict[str, str]:
