@@ -1,11 +1,10 @@
--- How tasks end by the rung of the encoding ladder that was asked for.
+-- How tasks end, and how fast, by the rung of the encoding ladder that was asked for; default: no ladder was asked for.
 select
-    p.height, p.fps,
-    count(*) filter (where t.phase = 'completed') as completed_tasks,
-    count(*) filter (where t.phase = 'failed') as failed_tasks,
-    round(100.0 * count(*) filter (where t.phase = 'failed') / count(*), 2) as failed_percent
-from profiles as p
-inner join tasks as t using (task_id)
-where t.phase in ('completed', 'failed')
-group by all
-order by p.height, p.fps
+    type, rung, tasks, ended_tasks, failed_tasks,
+    round(100 * failure_rate, 2) as failed_percent,
+    round(100 * platform_fault_rate, 2) as platform_fault_percent,
+    round(p50_real_time_factor, 3) as p50_real_time_factor,
+    round(p95_real_time_factor, 3) as p95_real_time_factor,
+    round(p95_server_time_seconds, 1) as p95_server_seconds
+from ladder
+order by type, height desc nulls last, rung

@@ -228,6 +228,85 @@ def test_freshness(tables: Tables) -> None:
     assert (fresh.last_verdict, fresh.proven_loads) == ("whole", 1)
 
 
+def test_ladder(tables: Tables) -> None:
+    facts, profiles, ladder = tables("fact_tasks"), tables("profiles"), tables("ladder")
+    profiles["rung"] = profiles.height.astype(str) + "p" + profiles.fps.map(lambda fps: f"{fps:.0f}" if fps > 0 else "")
+    asked = facts.merge(profiles[["task_id", "rung"]].drop_duplicates(), on="task_id")
+    others = facts[facts.type.isin(["upload", "transcode-file"]) & ~facts.task_id.isin(profiles.task_id)]
+    tasks = pd.concat([asked, others.assign(rung="default")])
+    assert set(ladder.rung) == {"1080p", "720p30", "480p", "360p", "default"}
+    assert len(ladder) == len(tasks.groupby(["type", "rung"])) == 10
+    for row in ladder.itertuples():
+        of_rung = tasks[(tasks.type == row.type) & (tasks.rung == row.rung)]
+        completed = of_rung[of_rung.is_completed]
+        assert (row.tasks, row.ended_tasks, row.failed_tasks) == (
+            len(of_rung), of_rung.is_ended.sum(), of_rung.is_failed.sum(),
+        )  # fmt: skip
+        assert row.failure_rate == pytest.approx(row.failed_tasks / row.ended_tasks)
+        assert row.platform_fault_rate == pytest.approx((of_rung.failure_owner == "platform").sum() / row.ended_tasks)
+        assert row.p95_server_time_seconds == pytest.approx(completed.server_time_seconds.quantile(0.95))
+        assert row.p50_real_time_factor == pytest.approx(completed.real_time_factor.quantile(0.5))
+    assert ladder.tasks.min() >= 20
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "fps", "fps_den", "encoder", "rung"),
+    [
+        (1920, 1080, 0, None, None, "1080p"),
+        (1080, 1920, 30, None, "H.264", "1080p30"),
+        (3840, 2160, 60, None, "HEVC", "2160p60 HEVC"),
+        (1280, 720, 30000, 1001, None, "720p30"),
+        (None, 480, None, None, None, "480p"),
+        (0, 0, 30, None, "VP9", "source VP9"),
+    ],
+)
+def test_rungs_have_the_names_of_the_trade(
+    width: int | None, height: int, fps: float | None, fps_den: int | None, encoder: str | None, rung: str
+) -> None:
+    with duckdb.connect() as connection:
+        prepare(connection)
+        connection.execute(
+            "create table profiles as select 't' as task_id, ?::bigint as width, ?::bigint as height, "
+            "?::double as fps, ?::bigint as fps_den, ?::varchar as encoder from range(2)",  # twice the same rung
+            [width, height, fps, fps_den, encoder],
+        )
+        connection.execute(
+            "create table fact_tasks as select 't' as task_id, 'a' as account, 'upload' as type, true as is_ended, "
+            "true as is_completed, false as is_failed, null as failure_owner, 1.5 as server_time_seconds, "
+            "0.5 as real_time_factor"
+        )
+        found = connection.execute(f"select rung, tasks from ({load_models()['ladder'].sql})").fetchall()
+    assert found == [(rung, 1)]
+
+
+def test_sources(tables: Tables) -> None:
+    facts, tracks, sources = tables("fact_tasks"), tables("tracks"), tables("sources")
+    tracks["is_audio"] = tracks.type == "audio"
+    first = tracks.sort_values(["is_audio", "position"]).groupby("task_id").first()
+    completed = facts[facts.is_completed].join(first[["codec", "width", "height"]], on="task_id", how="inner")
+    short, long = completed[["width", "height"]].min(axis=1), completed[["width", "height"]].max(axis=1)
+    usual = [240, 360, 480, 720, 1080, 1440, 2160, 4320]
+    lines = pd.concat([short, long * 9 / 16], axis=1).max(axis=1)
+    completed["class_height"] = [min(usual, key=lambda each: abs(each - of)) if of > 0 else 0 for of in lines]
+    assert set(completed.class_height) == {0, 360, 480, 720, 1080, 2160}
+    edges = [0, 60, 300, 900, 3600, 10800]
+    completed["duration_from"] = completed.media_duration_seconds.map(
+        lambda length: max(e for e in edges if e <= length)
+    )
+    keys = ["type", "codec", "class_height", "duration_from"]
+    groups = dict(list(completed.groupby(keys)))
+    assert len(groups) == len(sources) > 100
+    for row in sources.fillna({"class_height": 0}).itertuples():
+        group = groups[row.type, row.codec, row.class_height, row.duration_from_seconds]
+        assert row.completed_tasks == len(group)
+        assert row.height_class == (f"{row.class_height:.0f}p" if row.class_height else "audio")
+        assert row.media_minutes == pytest.approx(group.media_duration_seconds.sum() / 60)
+        factors = group.real_time_factor.dropna()
+        for share, least, shown in ((0.5, 5, row.p50_real_time_factor), (0.95, 20, row.p95_real_time_factor)):
+            assert pd.isna(shown) if len(factors) < least else shown == pytest.approx(factors.quantile(share))
+    assert sources.p95_real_time_factor.notna().any()
+
+
 def test_dim_date(tables: Tables) -> None:
     facts, dates = tables("fact_tasks"), tables("dim_date")
     first, last = (

@@ -1,0 +1,69 @@
+-- Outcome and speed by the rungs of the encoding ladder that was asked for, by account and type. A rung is named by its
+-- lines (the shorter side, so that portrait video has the same), frame rate where one was asked for, and codec unless it
+-- is H.264: 1080p, 720p30, 2160p60 HEVC; source has no size of its own, default is of tasks that asked for no ladder. A
+-- task counts once in each of its rungs: the numbers are those of whole tasks, not of the rung.
+-- key: account, type, rung
+-- refers: type to dim_type
+-- check: tasks > 0 and ended_tasks <= tasks
+-- metric: failure_rate, platform_fault_rate, as in daily_task_stats
+--   population: tasks that asked for the rung
+--   mind: a failed task may still be retried; what is asked together fails together
+-- metric: p50_real_time_factor, p95_real_time_factor, p50_server_time_seconds, p95_server_time_seconds, as in daily_task_stats
+--   population: completed tasks that asked for the rung
+--   mind: the time is that of all rungs of the task together
+
+with asked as (
+    select
+        task_id,
+        case
+            when width > 0 and height > 0 then least(width, height)
+            when height > 0 then height
+        end as height,
+        case when fps > 0 then fps / case when fps_den > 0 then fps_den else 1 end end as frames_per_second,
+        coalesce(encoder, 'H.264') as codec
+    from profiles
+),
+
+rungs as (
+    select distinct
+        task_id,
+        case
+            when height is null then 'source'
+            when frames_per_second is null then cast(height as string) || 'p'
+            else cast(height as string) || 'p' || cast(cast(round(frames_per_second) as bigint) as string)
+        end || case when codec = 'H.264' then '' else ' ' || codec end as rung,
+        height,
+        case when height is not null then cast(round(frames_per_second) as bigint) end as frames_per_second,
+        codec
+    from asked
+    union all
+    select task_id, 'default', null, null, null
+    from fact_tasks
+    where type in ('upload', 'transcode-file') and task_id not in (select task_id from profiles)
+)
+
+select
+    f.account,                                                                -- account
+    f.type,                                                                   -- task type
+    r.rung,                                                                   -- lines, frame rate and codec; source or default where there are none
+    min(r.height) as height,                                                  -- its lines: the shorter side, pixels; to sort by
+    min(r.frames_per_second) as frames_per_second,                            -- frame rate asked for, rounded; null: the source's
+    min(r.codec) as codec,                                                    -- codec asked for
+    count(*) as tasks,                                                        -- tasks that asked for it
+    count(*) filter (where is_ended) as ended_tasks,                          -- of which completed or failed
+    count(*) filter (where is_completed) as completed_tasks,                  -- of which completed
+    count(*) filter (where is_failed) as failed_tasks,                        -- of which stand as failed
+    count(*) filter (where failure_owner = 'platform') as platform_fault_tasks, -- of the failed ones: the platform is to act
+    count(*) filter (where is_failed) * 1.0 / nullif(count(*) filter (where is_ended), 0) as failure_rate,
+    count(*) filter (where failure_owner = 'platform') * 1.0
+    / nullif(count(*) filter (where is_ended), 0) as platform_fault_rate,
+    count(server_time_seconds) filter (where is_completed) as tasks_with_server_time, -- completed tasks with a time of scheduling
+    count(real_time_factor) filter (where is_completed) as tasks_with_real_time_factor, -- completed tasks with that and a plausible media duration
+    percentile_cont(0.5) within group (order by server_time_seconds) filter (where is_completed) as p50_server_time_seconds,
+    percentile_cont(0.95) within group (order by server_time_seconds) filter (where is_completed) as p95_server_time_seconds,
+    percentile_cont(0.5) within group (order by real_time_factor) filter (where is_completed) as p50_real_time_factor,
+    percentile_cont(0.95) within group (order by real_time_factor) filter (where is_completed) as p95_real_time_factor
+from fact_tasks as f
+inner join rungs as r on f.task_id = r.task_id
+group by f.account, f.type, r.rung
+order by account, type, height desc nulls last, rung
