@@ -9,11 +9,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,7 +24,7 @@ from pipelines.landing.manifest import Part
 from pipelines.landing.zone import OBSERVATION, Zone
 from pipelines.livepeer.contract import ASSET, TASK
 from pipelines.warehouse import gate
-from pipelines.warehouse.database import connect, quoted
+from pipelines.warehouse.database import connect, prepare, quoted
 
 # A task has one asset specification, in one of four places: parsed once, it takes a quarter of the columns.
 TASK_TYPE = json.dumps(gate.duckdb_type(TASK, without=ASSET))
@@ -109,9 +111,9 @@ class Observations:
         damage.set_aside(zone, damage.lost(zone) + damage.altered(zone, unless=is_parsed), say)
         jobs = [(path, part) for path, part in zone.parts(zone.manifests()) if not is_parsed(path, part)]
         # DuckDB lets go of the interpreter while it parses, so a second thread can gate the next part.
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        with self.parser(zone.root) as parse, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             done = Flattened(0, 0, 0)
-            for observations, problems in pool.map(lambda job: self.parse(zone.root, *job), jobs):
+            for observations, problems in pool.map(lambda job: parse(*job), jobs):
                 done = Flattened(done.parts + 1, done.observations + observations, done.problems + problems)
         if gone := damage.summary(damage.lost(zone)):
             say(gone)
@@ -128,7 +130,8 @@ class Observations:
         none = self.folder / "none"
         if not _typed_file(none).exists():
             self.drop()
-            self._write(OBSERVATION.empty_table(), none)
+            with _connected() as connection:
+                _write(connection, OBSERVATION.empty_table(), none)
 
     def files(self, zone: Zone) -> dict[str, list[Path]]:
         """The Parquet files of what has landed, by what is in them; an empty one leads each list."""
@@ -140,28 +143,38 @@ class Observations:
             "unknown_paths": [path for path in map(_unknown_file, targets) if path.exists()],
         }
 
-    def parse(self, landing: Path, path: Path, part: Part) -> tuple[int, int]:
-        """Parses one landed part; returns its observations and problems."""
-        return self._write(pq.read_table(path), self._target(landing, path, part))
+    @contextmanager
+    def parser(self, landing: Path) -> Iterator[Callable[[Path, Part], tuple[int, int]]]:
+        """A function, for any thread, that parses a landed part and returns its observations and problems."""
+        with _connected() as connection:
+            yield lambda path, part: _write(connection, pq.read_table(path), self._target(landing, path, part))
 
     def _target(self, landing: Path, path: Path, part: Part) -> Path:
         """A landed part's place here, without an ending; named by its hash too, so that it stands for this content."""
         return self.folder / path.relative_to(landing).with_name(f"{path.stem}-{part.sha256[:12]}")
 
-    def _write(self, landed: pa.Table, target: Path) -> tuple[int, int]:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        batch, problems, unknown = _gated(landed)
-        if problems.num_rows or not landed.num_rows:
-            pq.write_table(problems, _problems_file(target))
-        if unknown.num_rows or not landed.num_rows:
-            pq.write_table(unknown, _unknown_file(target))
-        fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
-        with connect() as connection:
-            connection.execute("set threads = 1")
-            connection.register("batch", batch)
-            connection.execute(f"copy ({TYPED}) to {quoted(str(fresh))} (format parquet, {COMPRESSION})")
-        fresh.replace(_typed_file(target))
-        return batch.num_rows, problems.num_rows
+
+@contextmanager
+def _connected() -> Iterator[duckdb.DuckDBPyConnection]:
+    with connect() as connection:
+        connection.execute("set threads = 1")
+        yield connection
+
+
+def _write(connection: duckdb.DuckDBPyConnection, landed: pa.Table, target: Path) -> tuple[int, int]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    batch, problems, unknown = _gated(landed)
+    if problems.num_rows or not landed.num_rows:
+        pq.write_table(problems, _problems_file(target))
+    if unknown.num_rows or not landed.num_rows:
+        pq.write_table(unknown, _unknown_file(target))
+    fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
+    with connection.cursor() as session:
+        prepare(session)
+        session.register("batch", batch)
+        session.execute(f"copy ({TYPED}) to {quoted(str(fresh))} (format parquet, {COMPRESSION})")
+    fresh.replace(_typed_file(target))
+    return batch.num_rows, problems.num_rows
 
 
 def _typed_file(target: Path) -> Path:
@@ -178,15 +191,19 @@ def _unknown_file(target: Path) -> Path:
 
 def _gated(table: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
     """The batch with payloads that DuckDB may parse, the problems of the others, and the paths that are unknown."""
-    payloads: list[str | None] = table.column("payload").to_pylist()
+    column = table.column("payload")
+    texts = column.cast(pa.binary()).to_pylist()
+    odd = [row for row, text in enumerate(texts) if text is not None and not gate.fits(text)]
     found: list[tuple[int, int, gate.Problem]] = []  # row, number within the row
     unknown: list[tuple[int, gate.Unknown]] = []
-    for row, payload in enumerate(payloads):
-        if payload is not None:
-            payloads[row], problems, beyond = gate.gate(payload)
-            found += [(row, number, problem) for number, problem in enumerate(problems)]
-            unknown += [(row, each) for each in beyond]
-    gated = table.set_column(table.schema.get_field_index("payload"), "payload", pa.array(payloads, pa.string()))
+    for row in odd:
+        payload, problems, beyond = gate.gate(texts[row].decode())
+        texts[row] = None if payload is None else payload.encode()
+        found += [(row, number, problem) for number, problem in enumerate(problems)]
+        unknown += [(row, each) for each in beyond]
+    if odd:
+        column = pa.array(texts, pa.binary()).cast(pa.string())
+    gated = table.set_column(table.schema.get_field_index("payload"), "payload", column)
     where = table.take(pa.array([row for row, _, _ in found], pa.int64()))
     columns = {name: where[name] for name in ("account", "load_id", "page", "task_id", "fetched_at")}
     columns |= {

@@ -71,11 +71,12 @@ def main(landing: str, observations: str) -> None:
     """Parses the parts named on standard input until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that fetches
     os.nice(5)
-    parser = Observations(Path(observations))
-    parser.prepare()
-    for line in sys.stdin.buffer:
-        landed = msgspec.json.decode(line, type=Landed)
-        parser.parse(Path(landing), Path(landed.path), landed.part)
+    parsed = Observations(Path(observations))
+    parsed.prepare()
+    with parsed.parser(Path(landing)) as parse:
+        for line in sys.stdin.buffer:
+            landed = msgspec.json.decode(line, type=Landed)
+            parse(Path(landed.path), landed.part)
 
 
 if __name__ == "__main__":

@@ -83,23 +83,21 @@ _decoder = msgspec.json.Decoder(_typed(TASK, "Task"))
 _encoder = msgspec.json.Encoder()
 
 
-def gate(payload: str) -> Gated:
-    """Lets a payload through as it is, or takes it apart.
+def fits(payload: bytes) -> bool:
+    """Whether a payload fits the contract as it is.
 
     The test is a round trip: what the contract understands whole comes back as long as it was. An unknown field, a key
     given twice or a number spelt oddly makes it differ, and is looked at closely.
     """
-    data = payload.encode()
     try:
-        task = _decoder.decode(data)
-        if task.f0 and len(_encoder.encode(task)) == len(data):
-            return Gated(payload, [], [])
+        task = _decoder.decode(payload)
+        return bool(task.f0) and len(_encoder.encode(task)) == len(payload)
     except (msgspec.DecodeError, RecursionError):
-        pass
-    return _inspect(payload)
+        return False
 
 
-def _inspect(payload: str) -> Gated:
+def gate(payload: str) -> Gated:
+    """Takes apart a payload that does not fit as it is."""
     found = Gated(payload, [], [])
     try:
         task = json.loads(
