@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 
+from pipelines.alerts.conditions import load_conditions
 from pipelines.cli import main
 from pipelines.reading import named_queries
 from pipelines.settings import Settings, environment_variable
@@ -26,6 +27,10 @@ def test_every_setting_is_documented() -> None:
     for name in Settings.model_fields:
         if name != "api_keys":
             assert f"`{environment_variable(name)}`" in OPERATIONS, name
+
+
+def test_every_condition_of_alerts_is_documented() -> None:
+    assert [each.name for each in load_conditions() if f"| `{each.name}` | {each.severity} |" not in OPERATIONS] == []
 
 
 def test_every_command_and_table_is_in_the_readme() -> None:

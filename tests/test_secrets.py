@@ -84,6 +84,10 @@ def test_no_secret_reaches_the_disk_or_the_output(
         "LIVEPEER_API_KEY": key,
         "TASK_ARCHIVE_HOME": str(home),
         "TASK_ARCHIVE_RETRY_WAIT_SECONDS": "0.01",
+        "TASK_ARCHIVE_ALERT_WEBHOOK_URL": f"http://127.0.0.1:9/{CANARY}/of-the-webhook",  # where nobody is
+        "TASK_ARCHIVE_ALERT_EMAIL_TO": "ops@example.com",
+        "TASK_ARCHIVE_ALERT_SMTP_URL": f"smtp://robot:{CANARY}-of-the-mail-server@127.0.0.1:9",
+        "TASK_ARCHIVE_ALERT_FILE": str(tmp_path / "home" / "alerts.jsonl"),
     }
     said = ""
 
@@ -107,6 +111,8 @@ def test_no_secret_reaches_the_disk_or_the_output(
     wrong = f"{CANARY}-a-wrong-key"  # the server's 401 echoes it
     assert command("sync", LIVEPEER_API_KEY=wrong) == 1
     assert command("doctor", LIVEPEER_API_KEY=wrong) == 1
+    assert command("alert", "test") == 1
+    assert command("alert", "check", "--json") == 3
 
     rows = json.loads(next(line for line in said.splitlines() if f'"{template[:-12]}000000000000"' in line))
     assert rows["source_url"].startswith(
