@@ -12,8 +12,11 @@ from pipelines.harmless import printable
 Severity = Literal["alarm", "notice"]
 
 ALERTS_SHOWN = 20
-SAYS_SHOWN = 300  # characters; Slack takes 3,000 in a section, and escaping may make five of one
-QUOTE_SHOWN = 200
+SAYS_SHOWN, QUOTE_SHOWN, LOOK_SHOWN = (
+    280,
+    150,
+    150,
+)  # characters; Slack takes 3,000 in all, and escaping makes five of one
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,14 @@ def test_message(home: str) -> Message:
 
 
 def _slack(alert: Alert) -> str:
-    quote = [f"`{_escaped(_cut(alert.quote, QUOTE_SHOWN).replace('`', chr(39)))}`"] if alert.quote else []
+    quote = [_code(alert.quote, QUOTE_SHOWN)] if alert.quote else []
     says = f"*{alert.severity}* {_escaped(_cut(alert.says, SAYS_SHOWN))}"
-    return "\n".join([says, *quote, f"Look closer: `{_escaped(alert.look)}`"])
+    return "\n".join([says, *quote, f"Look closer: {_code(alert.look, LOOK_SHOWN)}"])
+
+
+def _code(text: str, length: int) -> str:
+    """A code span."""
+    return f"`{_escaped(_cut(text, length).replace('`', chr(39)))}`"
 
 
 def _escaped(text: str) -> str:

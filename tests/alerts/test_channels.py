@@ -127,7 +127,7 @@ def test_a_mail_is_injection_safe_and_reads_as_text(mail_server: Callable[..., A
 
 def test_a_message_stays_within_what_slack_takes(webhook: Any) -> None:
     alerts = [
-        Alert("failing", str(number), "alarm", "&" * 5000, "task-archive status", quote="<" * 5000)
+        Alert("failing", str(number), "alarm", "&" * 5000, "task-archive `status`" + "&" * 5000, quote="<" * 5000)
         for number in range(100)
     ]
     Webhook(SecretStr(webhook.url)).send(Message("/srv/archive", alerts, ["&" * 5000] * 100))
@@ -135,6 +135,7 @@ def test_a_message_stays_within_what_slack_takes(webhook: Any) -> None:
     assert len(blocks) <= 50
     assert max(len(block["text"]["text"]) for block in blocks) <= 3000
     assert len(blocks[0]["text"]["text"]) <= 150
+    assert "Look closer: `task-archive 'status'&amp;" in webhook.received[0]["text"]
     assert "and 80 more: task-archive alert check" in webhook.received[0]["text"]
 
 
