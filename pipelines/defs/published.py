@@ -9,6 +9,7 @@ from pipelines.defs.landing import NIGHTLY_FRESHNESS
 from pipelines.defs.resources import Archive
 from pipelines.defs.tables import asset_key
 from pipelines.errors import ArchiveError, in_one_line
+from pipelines.settings import Settings
 from pipelines.warehouse.build import DATABASE, REPORT, building_folder
 from pipelines.warehouse.models import published_models
 from pipelines.warehouse.publish import publish
@@ -38,11 +39,8 @@ TASK_ARCHIVE, REPORT_PAGE = dg.AssetKey(["published", "task_archive"]), dg.Asset
 )
 def published(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult]:
     """The tables and their report. Where the report cannot be made, the tables are published all the same."""
-    from pipelines.report.page import write
-
-    built = building_folder(archive.settings)
     with ThreadPoolExecutor(1) as pool:  # so that whatever befalls it is told after the publication
-        report = pool.submit(write, archive.settings, built / DATABASE, built / REPORT)
+        report = pool.submit(_make_report, archive.settings)
     try:
         version = publish(archive.settings)
     except (ArchiveError, OSError) as error:
@@ -64,5 +62,15 @@ def published(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[d
         ) from None
     yield dg.MaterializeResult(
         asset_key=REPORT_PAGE,
-        metadata={"report": dg.MetadataValue.path(str(archive.settings.published / REPORT))},
+        metadata={"report": dg.MetadataValue.path(str(archive.settings.published / REPORT))}
+        | {heading: dg.MetadataValue.md(image) for heading, image in report.result().items()},
     )
+
+
+def _make_report(settings: Settings) -> dict[str, str]:
+    """Makes the report of the version that was built; its key charts by their headings, in Markdown."""
+    from pipelines.report.page import write
+    from pipelines.report.pictures import as_metadata
+
+    built = building_folder(settings)
+    return as_metadata(write(settings, built / DATABASE, built / REPORT).charts)

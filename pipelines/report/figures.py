@@ -1,43 +1,44 @@
-"""What the page says: its sections, and for each figure the sentence above it."""
+"""What the page says: its sections, and for each figure the finding above it and its charts."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from pipelines.report.queries import Answer
-from pipelines.report.words import change, duration, number, percent, short_day
+from pipelines.report.words import change, command, counted, duration, mended_by, number, percent, short_day
 
 Row = dict[str, Any]
 Scope = dict[str, Any]
 
+SEEN_WELL = 0.9  # coverage from which the history is called seen
+
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of a figure: its name in charts.py, and of which type's rows it is (None: of all rows)."""
+    """A chart of a figure: its name in charts.py, what it shows, and whose rows it draws (None: all)."""
 
     spec: str
-    label: str
-    heading: str = ""
+    heading: str
     only: str | None = None
 
 
 @dataclass(frozen=True)
 class Said:
-    """What is said of an answer: the finding, what to mind, the charts."""
+    """What is said of a query's rows: the finding, what to mind, the charts of it. No chart: the table is shown."""
 
     finding: str
     note: str = ""
-    charts: list[Chart] = field(default_factory=list)
+    charts: tuple[Chart, ...] = ()
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A query's table with its charts and what they say."""
+    """A query's table with its charts and what they say. `shows`: the columns shown; none: all."""
 
     query: str
     caption: str
     says: Callable[[list[Row], Scope], Said]
+    shows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,107 +50,332 @@ class Section:
     figures: tuple[Figure, ...]
 
 
+def _by_type(rows: list[Row], scope: Scope) -> Said:
+    total = rows[0]
+    types = counted(len(rows) - 1, "type")
+    return Said(f"{counted(total['created_tasks'], 'task')} of {types} on {short_day(scope['last_day'])}.")
+
+
 def _volume(rows: list[Row], scope: Scope) -> Said:
-    last, before = _two_weeks(rows)
     if not any(row["created_tasks"] for row in rows):
-        return Said("No tasks were created in these days.")
-    now = sum(row["created_tasks"] for row in last) / len(last)
-    finding = f"{number(round(now))} tasks a day were created {_in(last)}"
-    if before:
-        finding += f", {_than(now, sum(row['created_tasks'] for row in before) / len(before))}"
-    immature = sum(not row["is_mature"] for row in rows)
-    note = "Paler bars are of days whose tasks are still moving: their outcomes change." if immature else ""
-    return Said(f"{finding}.", note, _one("tasks_by_phase", finding))
+        return Said("No task was created in these days.")
+    finding = _a_day(rows, "created_tasks", "tasks a day were created")
+    note = "Paler: tasks of the day are still moving, their outcomes change." if not rows[0]["is_mature"] else ""
+    return Said(f"{finding}.", note, (Chart("tasks_by_phase", "Tasks by day of creation"),))
 
 
 def _failure_rate(rows: list[Row], scope: Scope) -> Said:
-    now, before = rows[0], rows[7] if len(rows) > 7 else None
-    rate = now["failure_rate_of_7_days"]
+    charts = (Chart("failure_rate", "Failure rate by day of creation"),)
+    now, before = rows[0], rows[7] if len(rows) > 7 else {}
+    rate, then = now["failure_rate_of_7_days"], before.get("failure_rate_of_7_days")
     if rate is None:
-        return Said("Too few tasks ended in the last seven days to tell a failure rate.")
-    if before is None or before["failure_rate_of_7_days"] is None:
-        finding = f"{percent(rate)} of tasks failed {_in(rows[:7])}"
+        return Said("Too few tasks ended in the last 7 days to tell a failure rate.", "", charts)
+    if then is None:
+        finding = f"{percent(rate)} of tasks failed {_last(rows)}"
+    elif _overlap(now, before):
+        finding = f"{percent(rate)} of tasks failed {_last(rows)}; {percent(then)} in the 7 before is within chance"
     else:
-        then = before["failure_rate_of_7_days"]
-        is_chance = (
-            before["low_failure_rate_of_7_days"] <= now["high_failure_rate_of_7_days"]
-            and now["low_failure_rate_of_7_days"] <= before["high_failure_rate_of_7_days"]
+        finding = (
+            f"Failure rate {_rose(rate, then)} to {percent(rate)} {_last(rows)}, from {percent(then)} in the 7 before"
         )
-        if is_chance:
-            finding = (
-                f"Failure rate stayed near {percent(rate)} {_in(rows[:7])}: "
-                f"{percent(then)} in the 7 before is within chance"
-            )
-        else:
-            moved = "rose" if rate > then else "fell"
-            finding = f"Failure rate {moved} to {percent(rate)} {_in(rows[:7])}, from {percent(then)} in the 7 before"
-    note = "A dot is a day with its 95 % confidence band (Wilson); hollow while tasks of the day are still moving."
-    return Said(f"{finding}.", note, _one("failure_rate", finding))
+    if now["failure_rate"] is not None and len(rows) > 7 and before["failure_rate"] is not None:
+        day, a_week = short_day(now["day"]), before["failure_rate"]
+        finding += f"; {day}: {percent(now['failure_rate'])}, the week before {percent(a_week)}"
+    note = "A dot is a day with its 95 % confidence band; hollow while tasks of the day are still moving."
+    return Said(f"{finding}.", note, charts)
+
+
+def _owners(rows: list[Row], scope: Scope) -> Said:
+    last = rows[:7]
+    failed = sum(row["failed_tasks"] for row in last)
+    if not failed:
+        return Said(f"No task created {_last(rows)} has failed.")
+    shares = {
+        owner: sum(row[f"{owner}_fault_tasks"] for row in last) / failed for owner in ("user", "platform", "unknown")
+    }
+    said = f"{percent(shares['user'])} are the user's to mend, {percent(shares['platform'])} the platform's"
+    if shares["unknown"]:
+        said += f", {percent(shares['unknown'])} of unknown owner"
+    chart = Chart("failure_owners", "Failed tasks by who is to act")
+    return Said(f"Of {counted(failed, 'failure')} {_last(rows)}, {said}.", "", (chart,))
+
+
+def _signatures(rows: list[Row], scope: Scope) -> Said:
+    if not rows:
+        return Said("No task failed in these days.")
+    first = rows[0]
+    if not first["failed_tasks_last_7_days"]:
+        return Said(f"No task failed in the last 7 days; {counted(len(rows), 'kind')} of failure before.")
+    return Said(
+        f"Most often in the last 7 days: \N{LEFT DOUBLE QUOTATION MARK}{_cut(first['template'])}"
+        f"\N{RIGHT DOUBLE QUOTATION MARK} of {first['type']}, {counted(first['failed_tasks_last_7_days'], 'time')} "
+        f"({number(first['failed_tasks_7_days_before'])} in the 7 before), {mended_by(first['owner'])}.",
+        "What differs from task to task is taken out of the texts. Trend: failures by day, the newest at the right.",
+    )
 
 
 def _durations(rows: list[Row], scope: Scope) -> Said:
     by_type: dict[str, list[Row]] = {}
     for row in rows:
         by_type.setdefault(row["type"], []).append(row)
-    charts, findings = [], []
-    for type_, of_type in by_type.items():
-        charts.append(Chart("durations", said := _slower(type_, of_type, scope), said, type_))
-        findings.append(said)
-    if not findings:
+    if not by_type:
         return Said("No task completed in these days.")
+    charts, compared = [], []
+    for type_, of_type in by_type.items():
+        now, then = (_usual_p95(of_type, scope, since) for since in (0, 7))
+        charts.append(Chart("durations", f"{type_}: {_p95(now)}", type_))
+        if now and then:
+            compared.append(f"{type_} {_slower(now, then)}")
+    note = "Created to finished, by day of creation, on a logarithmic scale; of uploads it includes the user's upload."
+    finding = (
+        f"p95 turnaround beside the 7 days before: {', '.join(compared)}."
+        if compared
+        else f"{charts[0].heading}; nothing to compare with yet."
+    )
+    return Said(finding, note, tuple(charts))
+
+
+def _usual_p95(rows: list[Row], scope: Scope, since: int) -> float | None:
+    """The median of the p95 of seven days that lie so many days back; None where no day has one."""
+    known = [
+        row["p95_turnaround_seconds"]
+        for row in rows
+        if since <= (scope["last_day"] - row["day"]).days < since + 7 and row["p95_turnaround_seconds"] is not None
+    ]
+    return median(known) if known else None
+
+
+def _p95(usual: float | None) -> str:
+    if usual is None:
+        return "too few tasks completed in the last 7 days for a p95"
+    return f"p95 of {duration(usual)} on a usual day of the last 7"
+
+
+def _slower(now: float, then: float) -> str:
+    share = now / then - 1
+    return "as before" if abs(share) < 0.005 else f"{abs(share) * 100:.0f} % {'slower' if share > 0 else 'faster'}"
+
+
+def _slo(rows: list[Row], scope: Scope) -> Said:
+    if not rows:
+        return Said("No target is set for these tasks: TASK_ARCHIVE_SLO sets one, such as `upload: 95% under 10m`.")
+    newest = {row["type"]: row for row in reversed(rows)}
+    charts = tuple(
+        Chart("attainment", f"{type_}: {percent(row['target_share'])} under {duration(row['target_seconds'])}", type_)
+        for type_, row in sorted(newest.items())
+    )
+    said = []
+    for type_, row in sorted(newest.items()):
+        if row["window_attainment"] is None:
+            said.append(f"{type_}: too few tasks in 28 days")
+            continue
+        left = row["error_budget_left"]
+        budget = (
+            f"{percent(left)} of the error budget is left"
+            if left >= 0
+            else f"the error budget is overspent {number(1 - left)} times"
+        )
+        said.append(
+            f"{type_}: {percent(row['window_attainment'])} in 28 days were done under "
+            f"{duration(row['target_seconds'])}, the target is {percent(row['target_share'])}; {budget}"
+        )
+    return Said(f"{'; '.join(said)}.", "A failure counts against the target unless it is the user's.", charts)
+
+
+def _week(rows: list[Row], scope: Scope) -> Said:
+    most, least = (pick(rows, key=lambda row: row["mean_tasks"]) for pick in (max, min))
+    if not rows or not most["created_tasks"]:
+        return Said("No task was created in these days.")
+    said = f"Most tasks come {most['weekday']} at {most['hour']:02}:00, {number(most['mean_tasks'])} an hour"
+    if len(rows) == 7 * 24:
+        said += f"; fewest {least['weekday']} at {least['hour']:02}:00, {number(least['mean_tasks'])}"
+    note = f"Mean tasks created in each hour of the week, in {scope['time_zone']}."
+    return Said(f"{said}.", note, (Chart("week_hours", "Tasks created by weekday and hour"),))
+
+
+def _throughput(rows: list[Row], scope: Scope) -> Said:
+    if not any(row["completed_tasks"] for row in rows):
+        return Said("No task completed in these days.")
+    finding = _a_day(rows, "media_minutes", "media minutes a day were processed")
+    peak = max(rows, key=lambda row: row["busiest_hour_tasks"])
+    note = f"Most tasks completed in an hour: {number(peak['busiest_hour_tasks'])}, on {short_day(peak['day'])}."
     return Said(
-        f"{findings[0]}.", "Created to finished, by day of creation; of uploads it includes the user's upload.", charts
+        f"{finding}.",
+        note,
+        (Chart("media_minutes", "Media minutes by day of the end"), Chart("busiest_hour", "Busiest hour of the day")),
     )
 
 
-def _slower(type_: str, rows: list[Row], scope: Scope) -> str:
-    last = [row for row in rows if (scope["last_day"] - row["day"]).days < 7 and row["p95_turnaround_seconds"]]
-    before = [row for row in rows if 7 <= (scope["last_day"] - row["day"]).days < 14 and row["p95_turnaround_seconds"]]
-    if not last:
-        return f"{type_}: too few tasks completed in the last seven days for a p95"
-    now = median(row["p95_turnaround_seconds"] for row in last)
-    said = f"{type_}: on a usual day of the last 7, 95 % were done in {duration(now)}"
-    if not before:
-        return said
-    then = median(row["p95_turnaround_seconds"] for row in before)
-    share = now / then - 1
-    if abs(share) < 0.005:
-        return f"{said}, as in the 7 before"
-    return f"{said}, {abs(share) * 100:.0f} % {'slower' if share > 0 else 'faster'} than in the 7 before"
+def _backlog(rows: list[Row], scope: Scope) -> Said:
+    if not any(row["peak_open_tasks"] for row in rows):
+        return Said("No task was open at a full hour of these days.")
+    peak = max(rows[:7], key=lambda row: row["peak_open_tasks"])
+    usual = median(row["peak_open_tasks"] for row in rows)
+    finding = (
+        f"At most {counted(peak['peak_open_tasks'], 'task')} were open at once {_last(rows)}, on "
+        f"{short_day(peak['day'])}; {number(usual)} on a usual day of the report"
+    )
+    return Said(f"{finding}.", "", (Chart("open_tasks", "Open tasks at the full hours"),))
+
+
+def _concurrency(rows: list[Row], scope: Scope) -> Said:
+    if scope["type"]:
+        return Said("Concurrency is of all types together: make the report without --type.")
+    if not rows:
+        return Said("No task was under way in these days.")
+    peak = max(rows[:7], key=lambda row: row["peak_concurrent_tasks"])
+    finding = (
+        f"At most {counted(peak['peak_concurrent_tasks'], 'task')} were under way at once {_last(rows)}, on "
+        f"{short_day(peak['day'])}"
+    )
+    limit = peak["concurrency_limit"]
+    finding += f": {percent(peak['share_of_limit'])} of the limit of {number(limit)}" if limit else ""
+    note = "Scheduled to finished: tasks that wait in the queue count as under way."
+    note += "" if limit else " No limit is set: TASK_ARCHIVE_CONCURRENCY_LIMIT."
+    return Said(f"{finding}.", note, (Chart("concurrent_tasks", "Tasks under way at once"),))
+
+
+def _slowest(rows: list[Row], scope: Scope) -> Said:
+    if not rows:
+        return Said("No task completed in the last 7 days.")
+    first = rows[0]
+    return Said(
+        f"The slowest of the last 7 days took the server {duration(first['server_time_seconds'])}.",
+        f"`{command('task', first['task_id'])}` tells all that is known of a task.",
+    )
+
+
+def _stuck(rows: list[Row], scope: Scope) -> Said:
+    if not rows:
+        return Said("No task is stuck.")
+    of_tasks, first = rows[0]["of_tasks"], rows[0]
+    are = "is" if of_tasks == 1 else "are"
+    shown = f" The {len(rows)} longest silent are shown." if of_tasks > len(rows) else ""
+    return Said(
+        f"{counted(of_tasks, 'task')} {are} stuck, silent for up to {duration(first['silent_seconds'])}.",
+        f"`{command('refresh', first['task_id'])}` asks the API for one of them again.{shown}",
+    )
+
+
+def _coverage(rows: list[Row], scope: Scope) -> Said:
+    last = rows[:7]
+    ended, seen = (sum(row[name] for row in last) for name in ("ended_tasks", "seen_open_tasks"))
+    if not ended:
+        return Said(f"No task ended {_last(rows)}.")
+    finding = f"The archive saw {percent(seen / ended)} of tasks before they ended {_last(rows)}"
+    note = (
+        "Of the others it knows how they ended, not how long they waited and which attempts failed: "
+        "`task-archive observe --every 5m` sees more."
+    )
+    charts = (Chart("coverage", "Tasks seen before they ended"),) if any(row["coverage"] for row in rows) else ()
+    return Said(f"{finding}.", "" if seen / ended >= SEEN_WELL else note, charts)
+
+
+def _loads(rows: list[Row], scope: Scope) -> Said:
+    whole = sum(row["verdict"] == "whole" for row in rows)
+    if whole == len(rows):
+        return Said(
+            f"Each of the last {counted(len(rows), 'load')} was proven whole."
+            if len(rows) > 1
+            else "The only load was proven whole."
+        )
+    return Said(f"{len(rows) - whole} of the last {counted(len(rows), 'load')} had a gap in the proof.")
 
 
 SECTIONS = (
+    Section(
+        "types",
+        "By type",
+        (
+            Figure(
+                "yesterday",
+                "The last day and the same weekday before, by type",
+                _by_type,
+                shows=(
+                    "type",
+                    "created_tasks",
+                    "created_tasks_before",
+                    "ended_tasks",
+                    "failure_rate",
+                    "failure_rate_before",
+                    "completed_tasks",
+                    "p95_turnaround_seconds",
+                    "p95_turnaround_seconds_before",
+                    "media_minutes",
+                    "media_minutes_before",
+                ),
+            ),
+        ),
+    ),
     Section("volume", "Volume", (Figure("daily_tasks", "Tasks by day of creation and what became of them", _volume),)),
-    Section("failures", "Failure rate", (Figure("failure_rate", "Failure rate by day of creation", _failure_rate),)),
-    Section("durations", "Durations", (Figure("durations", "Turnaround by day of creation and type", _durations),)),
+    Section(
+        "failures",
+        "Failures",
+        (
+            Figure("failure_rate", "Failure rate by day of creation, with its 95 % confidence band", _failure_rate),
+            Figure("failure_owners", "Failed tasks by day of creation and by who is to act", _owners),
+            Figure("signatures", "Failures by error signature", _signatures),
+        ),
+    ),
+    Section("durations", "Durations", (Figure("durations", "Durations by day of creation and type", _durations),)),
+    Section("slo", "Targets", (Figure("slo", "Tasks done in time by day of creation and type", _slo),)),
+    Section(
+        "load",
+        "Load",
+        (
+            Figure("throughput", "Completed tasks by day of the end", _throughput),
+            Figure("week_hours", "Tasks created by weekday and hour", _week),
+            Figure("backlog", "Open tasks at the full hours, by day", _backlog),
+            Figure("concurrency", "Tasks under way at once, by day", _concurrency),
+        ),
+    ),
+    Section(
+        "tasks",
+        "Slow and stuck tasks",
+        (
+            Figure("slowest", "The slowest completed tasks of the last 7 days", _slowest),
+            Figure("stuck", "Tasks that are stuck", _stuck),
+        ),
+    ),
+    Section(
+        "archive",
+        "The archive",
+        (
+            Figure("coverage", "Tasks that the archive saw before they ended, by day of the end", _coverage),
+            Figure("last_loads", "The last loads and their proofs", _loads),
+        ),
+    ),
 )
 
 
-def _one(spec: str, label: str) -> list[Chart]:
-    return [Chart(spec, label)]
+def _last(rows: list[Row]) -> str:
+    """The days that findings speak of: the last seven of a table of days, newest first."""
+    last = rows[:7]
+    return f"on {short_day(last[0]['day'])}" if len(last) == 1 else f"in the last {len(last)} days"
 
 
-def _two_weeks(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The last seven days of a table of days, newest first, and the seven before where they are all there."""
-    return rows[:7], rows[7:14] if len(rows) >= 14 else []
+def _a_day(rows: list[Row], column: str, what: str) -> str:
+    """The daily mean of the last days beside that of the days before."""
+    last, before = rows[:7], rows[7:14]
+    now = sum(row[column] for row in last) / len(last)
+    said = f"{number(round(now))} {what} {_last(rows)}"
+    if len(before) < 7:
+        return said
+    than = change(now, sum(row[column] for row in before) / 7)
+    return f"{said}, {than} {'as in' if than == 'the same' else 'than in'} the 7 before"
 
 
-def _in(last: list[Row]) -> str:
-    if len(last) == 1:
-        return f"on {short_day(last[0]['day'])}"
-    return f"in the last {len(last)} days"
+def _overlap(one: Row, other: Row) -> bool:
+    """Whether two rates of seven days lie in each other's confidence bands: the difference may be chance."""
+    return bool(
+        one["low_failure_rate_of_7_days"] <= other["high_failure_rate_of_7_days"]
+        and other["low_failure_rate_of_7_days"] <= one["high_failure_rate_of_7_days"]
+    )
 
 
-def _than(now: float, before: float) -> str:
-    said = change(now, before)
-    return f"{said} as in the 7 before" if said == "the same" else f"{said} than in the 7 before"
+def _rose(now: float, then: float) -> str:
+    return "rose" if now > then else "fell"
 
 
-def figures() -> Iterator[Figure]:
-    """All figures of the page."""
-    for section in SECTIONS:
-        yield from section.figures
-
-
-def answered(figure: Figure, answer: Answer, scope: Scope) -> Said:
-    return figure.says(answer.rows, scope)
+def _cut(text: str, length: int = 90) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -73,7 +73,11 @@
   document.querySelectorAll("table").forEach(sortable);
   document.querySelectorAll(".filter input").forEach(filterable);
   document.querySelectorAll("[data-at]").forEach(tellAge);
-  Promise.all([...document.querySelectorAll(".chart")].map(draw)).then(
-    () => { document.documentElement.dataset.drawn = "yes"; },
-    (error) => { document.documentElement.dataset.drawn = "no"; console.error(error); });
+  (async () => {
+    for (const place of document.querySelectorAll(".chart")) {
+      await draw(place);
+      await new Promise((resolve) => setTimeout(resolve));  // lets the page show it before the next
+    }
+    document.documentElement.dataset.drawn = "yes";
+  })();
 })();

@@ -5,25 +5,28 @@ Text of the API is escaped wherever it stands, and a content security policy let
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import duckdb
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pipelines.errors import SettingsError
 from pipelines.harmless import printable
 from pipelines.report import charts
-from pipelines.report.figures import SECTIONS, Figure
+from pipelines.report.figures import SECTIONS, Chart, Figure
 from pipelines.report.javascript import vega
+from pipelines.report.pictures import Drawn
 from pipelines.report.queries import Answer, ask, narrow
-from pipelines.report.summary import tiles, verdict
-from pipelines.report.words import Cell, cell, day, is_numeric, label
+from pipelines.report.summary import Tile, changes, tiles, verdict
+from pipelines.report.words import Cell, cell, day, kind, label
 from pipelines.settings import Settings
 from pipelines.warehouse.database import connect
 
@@ -42,11 +45,11 @@ class Narrowed:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table of the page."""
+    """A column of a table of the page. `kind`: n for numbers, k for what must not wrap, w for long text."""
 
     name: str
     label: str
-    is_number: bool
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,27 @@ class Table:
     id: str
     caption: str
     columns: list[Column]
-    rows: list[list[Cell]]
+    body: Markup
+    count: int
 
 
-def write(settings: Settings, database: Path, file: Path, narrowed: Narrowed | None = None) -> None:
+@dataclass(frozen=True)
+class Page:
+    """A report: the HTML file, and the charts in it."""
+
+    html: str
+    charts: list[Drawn]
+
+
+def write(settings: Settings, database: Path, file: Path, narrowed: Narrowed | None = None) -> Page:
     """Writes the report of a version's DuckDB file. Raises WarehouseError where it cannot be read, and as `render`."""
     with connect(database, read_only=True, memory_mb=settings.memory_mb) as connection:
-        file.write_text(render(connection, narrowed))
+        page = render(connection, narrowed)
+    file.write_text(page.html)
+    return page
 
 
-def render(connection: duckdb.DuckDBPyConnection, narrowed: Narrowed | None = None) -> str:
+def render(connection: duckdb.DuckDBPyConnection, narrowed: Narrowed | None = None) -> Page:
     """The page of the version that the connection reads. Raises SettingsError for an account or type unknown to it."""
     narrowed = narrowed or Narrowed()
     _check(connection, "account", narrowed.account)
@@ -75,31 +89,48 @@ def render(connection: duckdb.DuckDBPyConnection, narrowed: Narrowed | None = No
     made_at = datetime.now(UTC)
     has_days = scope["last_day"] is not None and scope["last_day"] >= scope["from_day"]
     sections: list[dict[str, Any]] = []
-    specs: dict[str, Markup] = {}
+    drawn: list[Drawn] = []
     for section in SECTIONS if has_days else ():
         shown = []
         for figure in section.figures:
             answer = ask(connection, figure.query)
             said = figure.says(answer.rows, scope)
-            specs |= {chart.spec: Markup(charts.spec(chart.spec)) for chart in said.charts}
+            drawn += [Drawn(chart.spec, chart.heading, _drawn(answer, chart)) for chart in said.charts]
             shown.append(_figure(connection, figure, answer, said, scope, zone))
         sections.append({"id": section.id, "heading": section.heading, "figures": shown})
-    scripts = [vega(), (HERE / "page.js").read_text()] if specs else []
-    return _template().render(
+    scripts = [vega(), (HERE / "page.js").read_text()] if drawn else []
+    html = _template().render(
         title="Task Archive",
         about=_about(scope),
         verdicts=[verdict(row, made_at, zone) for row in ask(connection, "freshness").rows],
         made_at=made_at.isoformat(timespec="seconds"),
         day=day(scope["last_day"]) if has_days else "",
         day_about=_day_about(scope) if has_days else "",
-        tiles=tiles(ask(connection, "yesterday").rows, scope) if has_days else [],
+        tiles=_tiles(connection, scope) if has_days else [],
+        changes=changes(ask(connection, "changes").rows, zone) if has_days else [],
         sections=sections,
-        specs=specs,
+        specs={chart.name: Markup(charts.spec(chart.name)) for chart in drawn},
         style=Markup((HERE / "page.css").read_text()),
         scripts=[Markup(script) for script in scripts],
         script_hashes=[_hash(script) for script in scripts],
         explained=_explained(scope),
     )
+    return Page(html, drawn)
+
+
+def _drawn(answer: Answer, chart: Chart) -> list[dict[str, Any]]:
+    return [row for row in answer.rows if chart.only is None or row["type"] == chart.only]
+
+
+def _tiles(connection: duckdb.DuckDBPyConnection, scope: dict[str, Any]) -> list[Tile]:
+    yesterday, targets = ask(connection, "yesterday"), ask(connection, "slo")
+    defined = [
+        _definition(connection, table, metric)
+        for answer in (yesterday, targets)
+        for table, metric in answer.query.metrics
+    ]
+    better = {metric["metric"]: metric["better"] for metric in defined}
+    return tiles(yesterday.rows, targets.rows, better, scope)
 
 
 def _figure(
@@ -114,7 +145,7 @@ def _figure(
         "finding": said.finding,
         "note": said.note,
         "charts": said.charts,
-        "table": _table(f"table-{figure.query}", figure.caption, answer, zone),
+        "table": _table(figure, answer, zone),
         "query": figure.query,
         "answers": answer.query.answers,
         "sql": answer.query.sql,
@@ -122,13 +153,23 @@ def _figure(
     }
 
 
-def _table(identity: str, caption: str, answer: Answer, zone: ZoneInfo) -> Table:
-    rows = [[cell(name, row[name], zone) for name in answer.columns] for row in answer.rows]
-    numeric = [
-        is_numeric(name) or any(row[position].is_number for row in rows) for position, name in enumerate(answer.columns)
+def _table(figure: Figure, answer: Answer, zone: ZoneInfo) -> Table:
+    names = [name for name in answer.columns if not figure.shows or name in figure.shows]
+    rows = [[cell(name, row[name], zone) for name in names] for row in answer.rows]
+    columns = [
+        Column(name, label(name), "n" if any(row[position].is_number for row in rows) else kind(name))
+        for position, name in enumerate(names)
     ]
-    columns = [Column(name, label(name), is_number) for name, is_number in zip(answer.columns, numeric, strict=True)]
-    return Table(identity, caption, columns, rows)
+    kinds = [f' class="{column.kind}"' if column.kind else "" for column in columns]
+    body = "\n".join(f"<tr>{''.join(map(_cell, row, kinds, count()))}</tr>" for row in rows)
+    return Table(f"table-{figure.query}", figure.caption, columns, Markup(body), len(rows))
+
+
+def _cell(of: Cell, kind: str, position: int) -> str:
+    """A cell as HTML; by the template it would take most of the time of a report."""
+    value = "" if of.value is None else f' data-v="{escape(of.value)}"'
+    tag, scope = ("td", "") if position else ("th", ' scope="row"')
+    return f"<{tag}{scope}{kind}{value}>{escape(of.text)}</{tag}>"
 
 
 def _definition(connection: duckdb.DuckDBPyConnection, table: str, metric: str) -> dict[str, Any]:
@@ -179,7 +220,13 @@ def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["with_code"] = _with_code
     return environment.get_template("page.html")
+
+
+def _with_code(text: str) -> Markup:
+    """Text with what stands between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _hash(script: str) -> str:

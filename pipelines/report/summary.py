@@ -1,12 +1,13 @@
 """The first screen: whether the archive is whole and fresh, and yesterday beside the same weekday before."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from pipelines.reading import age
-from pipelines.report.words import change, counted, duration, moment, number, percent, short_day
+from pipelines.report.words import change, command, counted, duration, mended_by, moment, number, percent
 
 LATE = timedelta(hours=26)  # a nightly run and its time to run
 
@@ -35,105 +36,176 @@ class Tile:
 
 def verdict(row: Row, now: datetime, zone: ZoneInfo) -> Verdict:
     """The words for a row of sql/report/freshness.sql."""
-    proven = row["proven_until_at"]
-    behind = None if proven is None else now.astimezone(UTC) - proven
-    is_whole, is_fresh = row["verdict"] == "whole", behind is not None and behind < LATE
-    if behind is None:
-        headline = f"{row['account']}: nothing is proven yet"
+    proven, account = row["proven_until_at"], row["account"]
+    is_whole = row["last_verdict"] == "whole" and not row["damaged_files"]
+    is_fresh = proven is not None and now - proven < LATE
+    if proven is None:
+        headline = f"Not proven: no load of account {account} has shown that it holds everything."
     else:
-        state = {"whole": "whole", "limited": "whole but for what is said below"}.get(row["verdict"], "not proven")
-        late = "fresh" if is_fresh else f"late by {age(behind.total_seconds())}"
-        headline = f"{row['account']}: {state}, and {late}: holds every change until {moment(proven, zone)}"
-    lines = [
-        f"Last load: {row['last_lane']}, complete {moment(row['last_load_at'], zone)}, verdict {row['verdict']}. "
-        + (
-            f"Last whole sweep: {moment(row['last_whole_sweep_at'], zone)}."
-            if row["last_whole_sweep_at"]
-            else "Never swept whole."
+        state = "Whole" if is_whole else "Not proven" if row["last_verdict"] == "broken" else "With a gap"
+        late = "fresh" if is_fresh else f"late, by {age((now - proven).total_seconds())}"
+        headline = (
+            f"{state} and {late}: the archive is proven to hold every change of account {account} up to "
+            f"{moment(proven, zone)} ({zone.key})."
         )
-    ]
+    lines = []
     if row["missing_tasks"]:
-        lines.append(f"{counted(row['missing_tasks'], 'task')} could not be had from the server.")
+        lines.append(f"Missing: {counted(row['missing_tasks'], 'task')} that the server could not give.")
+    if row["damaged_files"]:
+        lines.append(f"Missing: {counted(row['damaged_files'], 'landed file')}, see `task-archive verify --landing`.")
     if row["reasons"]:
         lines.append(f"What the proof lacks: {row['reasons']}.")
-    lines.append(f"{counted(row['tasks'], 'task')}, {row['open_tasks']:,} of them open.")
+    swept = row["last_whole_sweep_at"]
+    lines.append(
+        f"Last load: {row['last_lane']}, complete {moment(row['last_load_at'], zone)}, verdict {row['last_verdict']}. "
+        f"Last whole sweep: {moment(swept, zone) if swept else 'never'}. "
+        f"{counted(row['tasks'], 'task')}, {row['open_tasks']:,} open."
+    )
     return Verdict(headline, lines, is_whole and is_fresh)
 
 
-def tiles(rows: list[Row], scope: Row) -> list[Tile]:
-    """Yesterday's numbers of rows of sql/report/yesterday.sql."""
-    every = next((row for row in rows if row["type"] is None), None)
-    if every is None:
-        return []
-    before = short_day(scope["week_before"])
-    main = max((row for row in rows if row["type"] is not None), key=lambda row: row["completed_tasks"], default=every)
+def tiles(rows: list[Row], targets: list[Row], better: dict[str, str], scope: Row) -> list[Tile]:
+    """Yesterday's numbers: of rows of sql/report/yesterday.sql, the total first, and of slo.sql.
+
+    `better` says of a metric whether lower or higher is better, or neither.
+    """
+    total, *types = rows
+    main = max(types, key=lambda row: row["completed_tasks"], default=total)
+    created = total["created_tasks"], total["created_tasks_before"]
+    p95 = main["p95_turnaround_seconds"], main["p95_turnaround_seconds_before"]
+    minutes = total["media_minutes"] or 0, total["media_minutes_before"] or 0
     return [
-        _tile(
-            "tasks created",
-            number(every["created_tasks"]),
-            every["created_tasks"],
-            every["created_tasks_before"],
-            before,
-            "neither",
-            f"{counted(every['ended_tasks'], 'task')} ended so far",
+        _amount("tasks created", created, number, "neither", f"{total['ended_tasks']:,} ended so far"),
+        _share(
+            "failure rate",
+            (total["failure_rate"], total["failure_rate_before"]),
+            better["failure_rate"],
+            f"{total['failed_tasks']:,} of {total['ended_tasks']:,} ended",
+            _is_chance(total),
         ),
-        _rate_tile(every, before),
-        _p95_tile(main, before),
-        _tile(
+        _amount(
+            f"p95 turnaround, {main['type']}",
+            p95,
+            duration,
+            better["p95_turnaround_seconds"],
+            f"of {counted(main['completed_tasks'], 'completed task')}",
+        ),
+        _amount(
             "media minutes",
-            number(round(every["media_minutes"] or 0)),
-            every["media_minutes"] or 0,
-            every["media_minutes_before"] or 0,
-            before,
-            "neither",
-            f"{counted(every['tasks_with_duration'], 'task')} with media",
+            minutes,
+            lambda value: number(round(value)),
+            better["media_minutes"],
+            f"{counted(total['tasks_with_duration'], 'task')} with media",
         ),
+        *_target(targets, better["attainment"], scope),
     ]
 
 
-def _tile(name: str, shown: str, now: float, then: float, before: str, better: str, of: str) -> Tile:
-    said = change(now, then)
-    arrow = (
-        "\N{BLACK UP-POINTING TRIANGLE} " if now > then else "\N{BLACK DOWN-POINTING TRIANGLE} " if now < then else ""
-    )
-    than = f"{arrow}{said}" if not then else f"{arrow}{said} {'as' if said == 'the same' else 'than'} {before}"
-    judgement = (
-        ""
-        if better == "neither" or now == then or not then
-        else "better"
-        if (now < then) == (better == "lower")
-        else "worse"
-    )
-    return Tile(name, shown, than, of, judgement)
+def _target(rows: list[Row], better: str, scope: Row) -> list[Tile]:
+    """The type with a target of which most tasks were decided yesterday."""
+    of_day = [row for row in rows if row["day"] == scope["last_day"]]
+    if not of_day:
+        return []
+    row = max(of_day, key=lambda row: row["eligible_tasks"])
+    before = [each["attainment"] for each in rows if (each["type"], each["day"]) == (row["type"], scope["week_before"])]
+    name = f"{row['type']} under {duration(row['target_seconds'])}"
+    of = f"target {percent(row['target_share'])}, of {counted(row['eligible_tasks'], 'task')}"
+    return [_share(name, (row["attainment"], before[0] if before else None), better, of)]
 
 
-def _rate_tile(row: Row, before: str) -> Tile:
-    now, then = row["failure_rate"], row["failure_rate_before"]
-    of = f"{row['failed_tasks']:,} of {row['ended_tasks']:,} ended"
-    if now is None:
-        return Tile("failure rate", "too few", "", of)
-    if then is None:
-        return Tile("failure rate", percent(now), "", of)
-    arrow = (
-        "\N{BLACK UP-POINTING TRIANGLE} from"
-        if now > then
-        else "\N{BLACK DOWN-POINTING TRIANGLE} from"
-        if now < then
-        else "as"
-    )
-    return Tile(
-        "failure rate",
-        percent(now),
-        f"{arrow} {percent(then)} {before}",
-        of,
-        "" if now == then else "better" if now < then else "worse",
-    )
-
-
-def _p95_tile(row: Row, before: str) -> Tile:
-    name = f"p95 turnaround, {row['type']}" if row["type"] else "p95 turnaround"
-    now, then = row["p95_turnaround_seconds"], row["p95_turnaround_seconds_before"]
-    of = f"of {counted(row['completed_tasks'], 'completed task')}"
+def _amount(
+    name: str, values: tuple[float | None, float | None], shown: Callable[[float], str], better: str, of: str
+) -> Tile:
+    """A number now, and by how much more or less it is than before."""
+    now, then = values
     if now is None:
         return Tile(name, "too few", "", of)
-    return _tile(name, duration(now), now, then or 0, before, "lower", of)
+    if not then:
+        return Tile(name, shown(now), "nothing to compare with", of)
+    said = change(now, then)
+    if said == "the same":
+        return Tile(name, shown(now), said, of)
+    return Tile(name, shown(now), f"{_arrow(now, then)} {said}", of, _judged(now, then, better))
+
+
+def _share(name: str, values: tuple[float | None, float | None], better: str, of: str, is_chance: bool = False) -> Tile:
+    """A share now, and what it was before."""
+    now, then = values
+    if now is None:
+        return Tile(name, "too few", "", of)
+    if then is None or now == then:
+        return Tile(name, percent(now), "nothing to compare with" if then is None else "the same", of)
+    moved = f"{_arrow(now, then)} from {percent(then)}"
+    if is_chance:
+        return Tile(name, percent(now), f"{moved}, may be chance", of)
+    return Tile(name, percent(now), moved, of, _judged(now, then, better))
+
+
+def _is_chance(row: Row) -> bool:
+    """Whether the confidence bands of a failure rate and the one before overlap."""
+    ends = [row[f"{end}_failure_rate{when}"] for when in ("", "_before") for end in ("low", "high")]
+    return None not in ends and ends[0] <= ends[3] and ends[2] <= ends[1]
+
+
+def _judged(now: float, then: float, better: str) -> str:
+    return "" if better == "neither" else "better" if (now < then) == (better == "lower") else "worse"
+
+
+def _arrow(now: float, then: float) -> str:
+    return "\N{BLACK UP-POINTING TRIANGLE}" if now > then else "\N{BLACK DOWN-POINTING TRIANGLE}"
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that changed: in words, free text of the API, and the command to look closer."""
+
+    says: str
+    quote: str = ""
+    look: str = ""
+
+
+# What is looked for, and how many of a kind are told.
+KINDS = {
+    "new_signature": "new kind of failure",
+    "flip": "changed outcome",
+    "late_end": "late end",
+    "deletion": "deletion",
+    "drift": "drift",
+    "stuck": "stuck task",
+}
+TOLD = 5
+
+
+def changes(rows: list[Row], zone: ZoneInfo) -> list[Change]:
+    """The words for rows of sql/report/changes.sql; last what was looked for and not found."""
+    said: list[Change] = []
+    for kind, words in KINDS.items():
+        of_kind = [row for row in rows if row["kind"] == kind]
+        said += [_change(row, zone) for row in of_kind[:TOLD]]
+        if len(of_kind) > TOLD:
+            said.append(Change(f"And {counted(len(of_kind) - TOLD, words)} more."))
+    absent = [f"no {words}" for kind, words in KINDS.items() if not any(row["kind"] == kind for row in rows)]
+    if absent:
+        said.append(Change(f"{'Otherwise ' if said else ''}{', '.join(absent)}.".capitalize()))
+    return said
+
+
+def _change(row: Row, zone: ZoneInfo) -> Change:
+    since, example = moment(row["since_at"], zone), command("task", row["example_task_id"] or "")
+    tasks, one = counted(row["tasks"], "task"), row["tasks"] == 1
+    match row["kind"]:
+        case "new_signature":
+            says = f"A new kind of failure, {mended_by(row['owner'])}, {tasks} since {since}:"
+            return Change(says, row["what"], example)
+        case "flip":
+            says = f"{tasks} changed {'its' if one else 'their'} outcome after {'it' if one else 'they'} had ended"
+            return Change(f"{says}: {row['what']}.", "", example)
+        case "late_end":
+            return Change(f"{tasks} {row['what']} late: days of before yesterday have other numbers now.", "", example)
+        case "deletion":
+            return Change(f"{tasks} {'was' if one else 'were'} deleted.", "", example)
+        case "drift":
+            times = counted(row["tasks"], "time")
+            return Change(f"Outside the contract, {times} since {since}:", row["what"], command("query", "from drift"))
+    is_stuck = f"{tasks} {'is' if one else 'are'} stuck while {row['what']}, the oldest since {since}."
+    return Change(is_stuck, "", command("query", "stuck_tasks"))

@@ -1,9 +1,12 @@
 """Numbers as the report writes them. What a column holds is told by its name: `_seconds`, `_rate`, `_at`, `day`."""
 
+import shlex
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from markupsafe import Markup
 
 from pipelines.harmless import printable
 
@@ -34,11 +37,13 @@ class Cell:
 def cell(column: str, value: Any, zone: ZoneInfo) -> Cell:
     """A value of a column, in the time zone of the report."""
     if value is None:
-        return Cell(NOTHING, "", is_numeric(column))
+        return Cell(NOTHING, "", kind(column) == "n")
+    if isinstance(value, list):
+        return Cell(sparkline(value), str(sum(value)), True)
     if isinstance(value, bool):
         return Cell("yes" if value else "no")
     if isinstance(value, datetime):
-        return Cell(moment(value, zone), value.astimezone(ZoneInfo("UTC")).isoformat())
+        return Cell(f"{value.astimezone(zone):%Y-%m-%d %H:%M}", value.astimezone(ZoneInfo("UTC")).isoformat())
     if isinstance(value, date):
         return Cell(f"{value:%Y-%m-%d %a}", value.isoformat())
     if isinstance(value, int | float):
@@ -48,9 +53,27 @@ def cell(column: str, value: Any, zone: ZoneInfo) -> Cell:
     return Cell(printable(str(value)))
 
 
-def is_numeric(column: str) -> bool:
-    """Whether a column holds numbers, where no value tells."""
-    return is_share(column) or column.endswith(("_seconds", "_tasks", "_minutes", "_bytes", "_before"))
+def sparkline(values: list[int]) -> Markup:
+    """A line of so many values, the newest at the right, with its words for those who cannot see it."""
+    width, height, top = 120, 22, max(values) or 1
+    across = width / max(len(values) - 1, 1)
+    points = " ".join(
+        f"{i * across:.1f},{height - 1 - value / top * (height - 3):.1f}" for i, value in enumerate(values)
+    )
+    words = f"{values[0]} at first, at most {max(values)}, {values[-1]} at last"
+    return Markup(
+        '<svg class="trend" role="img" aria-label="{}" viewBox="-2 -1 {} {}"><polyline points="{}"/>'
+        '<circle cx="{}" cy="{}" r="2"/></svg>'
+    ).format(words, width + 4, height + 2, points, *points.split(" ")[-1].split(","))
+
+
+def kind(column: str) -> str:
+    """How a column is set: n for numbers, k for what must not wrap, w for long text."""
+    if is_share(column) or column.endswith(("_seconds", "_tasks", "_minutes", "_bytes", "_before")):
+        return "n"
+    if column in ("day", "type", "owner", "lane") or column.endswith(("_at", "_id")):
+        return "k"
+    return "w" if column in ("template", "advice", "reasons", "asset_name") else ""
 
 
 def is_share(column: str) -> bool:
@@ -77,10 +100,10 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """4.96 %, 12.3 %, 100 %."""
-    of_hundred = share * 100
-    digits = 0 if abs(of_hundred) in (0, 100) else 2 if abs(of_hundred) < 10 else 1
-    return f"{of_hundred:.{digits}f} %".replace("-", MINUS)
+    """4.96 %, 12.3 %, 95 %."""
+    of_hundred = round(share * 100, 6)
+    digits = 0 if of_hundred == int(of_hundred) else 2 if abs(of_hundred) < 10 else 1
+    return f"{of_hundred:.{digits}f}\N{NO-BREAK SPACE}%".replace("-", MINUS)
 
 
 def duration(seconds: float) -> str:
@@ -107,8 +130,9 @@ def size(number_of_bytes: float) -> str:
 
 
 def moment(at: datetime, zone: ZoneInfo) -> str:
-    """A moment in a time zone, to the minute."""
-    return f"{at.astimezone(zone):%Y-%m-%d %H:%M}"
+    """A moment in a time zone, to the minute, as a sentence has it: 21 Nov 2026, 04:56; it does not wrap."""
+    local = at.astimezone(zone)
+    return f"{local.day} {local:%b %Y, %H:%M}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def day(of: date) -> str:
@@ -127,7 +151,17 @@ def label(column: str) -> str:
     name = column.removesuffix("_before")
     for unit in ("_seconds", "_bytes", "_at"):
         name = name.removesuffix(unit)
-    return name.replace("_", " ") + (" the week before" if before else "")
+    return name.replace("_", " ") + (" before" if before else "")
+
+
+def command(name: str, argument: str) -> str:
+    """A command to look closer, fit for a shell whatever the argument is."""
+    return f"task-archive {name} {shlex.quote(printable(argument))}"
+
+
+def mended_by(owner: str) -> str:
+    """Who is to act on a failure."""
+    return "of unknown owner" if owner == "unknown" else f"the {owner}'s to mend"
 
 
 def counted(count: int, noun: str) -> str:

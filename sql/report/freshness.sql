@@ -2,11 +2,7 @@
 with last_loads as (
     select
         account,
-        max(proven_until_at) as proven_until_at,
-        max(finished_at) filter (where lane = 'sweep' and verdict = 'whole') as last_whole_sweep_at,
-        max(finished_at) as last_load_at,
         max_by(lane, load_id) as lane,
-        max_by(verdict, load_id) as verdict,
         array_to_string(max_by(reasons, load_id), '; ') as reasons,
         len(max_by(missing_tasks, load_id)) as missing_tasks
     from loads
@@ -15,21 +11,28 @@ with last_loads as (
 
 held as (
     select account, count(*) as tasks, count(*) filter (where is_open) as open_tasks from fact_tasks group by account
+),
+
+damaged as (
+    select account, count(*) as damaged_files from damaged_files group by account
 )
 
 select
-    l.account,
-    l.proven_until_at,
-    l.verdict,
+    f.account,
+    f.proven_until_at,
+    f.last_verdict,
     l.lane as last_lane,
-    l.last_load_at,
-    l.last_whole_sweep_at,
+    f.last_load_at,
+    f.last_whole_sweep_at,
     l.missing_tasks,
     l.reasons,
+    coalesce(d.damaged_files, 0) as damaged_files,
     coalesce(h.tasks, 0) as tasks,
     coalesce(h.open_tasks, 0) as open_tasks
-from last_loads as l
+from freshness as f
+inner join last_loads as l on f.account = l.account
 cross join scope as s
-left join held as h on l.account = h.account
-where l.account = coalesce(s.account, l.account)
-order by l.account
+left join held as h on f.account = h.account
+left join damaged as d on f.account = d.account
+where f.account = coalesce(s.account, f.account)
+order by f.account

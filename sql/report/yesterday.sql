@@ -1,4 +1,4 @@
--- The last whole day beside the same weekday of the week before, by type and, with type null, for all of them.
+-- The last whole day beside the same weekday of the week before, by type and for all types together.
 -- metrics: daily_task_stats.failure_rate, daily_task_stats.p95_turnaround_seconds, hourly_throughput.media_minutes
 with of_days as (
     select
@@ -17,7 +17,8 @@ with of_days as (
 
 counted as (
     select
-        type,
+        case when grouping(type) = 1 then 'all types' else type end as type,
+        grouping(type) = 1 as is_total,
         count(*) filter (where is_created_then) as created_tasks,
         count(*) filter (where is_created_before) as created_tasks_before,
         count(*) filter (where is_created_then and is_failed) as failed_tasks,
@@ -47,14 +48,19 @@ minimums as (
 
 select
     type,
+    is_total,
     created_tasks,
     created_tasks_before,
     failed_tasks,
     failed_tasks_before,
     ended_tasks,
     ended_tasks_before,
-    case when ended_tasks >= of_rate then failed_tasks / ended_tasks end as failure_rate,
-    case when ended_tasks_before >= of_rate then failed_tasks_before / ended_tasks_before end as failure_rate_before,
+    of_day.share as failure_rate,
+    of_day.low as low_failure_rate,
+    of_day.high as high_failure_rate,
+    of_day_before.share as failure_rate_before,
+    of_day_before.low as low_failure_rate_before,
+    of_day_before.high as high_failure_rate_before,
     completed_tasks,
     completed_tasks_before,
     case when completed_tasks >= of_p95 then p95 end as p95_turnaround_seconds,
@@ -64,6 +70,12 @@ select
     tasks_with_duration,
     tasks_with_duration_before,
     is_mature
-from counted
-cross join minimums
-order by type nulls first
+from (
+    select
+        *,
+        case when ended_tasks >= of_rate then wilson(failed_tasks, ended_tasks) end as of_day,
+        case when ended_tasks_before >= of_rate then wilson(failed_tasks_before, ended_tasks_before) end as of_day_before
+    from counted
+    cross join minimums
+)
+order by is_total desc, created_tasks desc, type

@@ -1,0 +1,70 @@
+"""The report's key charts as pictures, for Dagster's page of the run: SVG, in the colours of the light page."""
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipelines.harmless import markdown_cell
+from pipelines.report import charts
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A chart of a page: its name in charts.py, its heading, and the rows it draws."""
+
+    name: str
+    heading: str
+    rows: list[dict[str, Any]]
+
+
+# The charts that are shown, of each the first of the page: starting vl-convert takes longer than drawing them.
+SHOWN = ("tasks_by_phase", "failure_rate", "durations")
+WIDTH = 640  # pixels
+
+
+def as_metadata(drawn: list[Drawn]) -> dict[str, str]:
+    """The key charts of a page by their headings, each as an image in Markdown, under 100 kB."""
+    first = {chart.name: chart for chart in reversed(drawn)}
+    return {first[name].heading: as_markdown(first[name]) for name in SHOWN if name in first}
+
+
+def as_markdown(chart: Drawn) -> str:
+    """A chart as an image in Markdown."""
+    svg = base64.b64encode(as_svg(chart).encode()).decode()
+    return f"![{markdown_cell(chart.heading)}](data:image/svg+xml;base64,{svg})"
+
+
+def as_svg(chart: Drawn) -> str:
+    """A chart as SVG."""
+    import vl_convert
+
+    spec = charts.spec(chart.name)
+    for colour, value in _colours().items():
+        spec = spec.replace(f"var(--{colour})", value)
+    drawn = json.loads(spec) | {"width": WIDTH, "data": {"values": [_values(row) for row in chart.rows]}}
+    drawn["config"] |= {"background": _colours()["paper"], "aria": False}
+    return vl_convert.vegalite_to_svg(drawn)
+
+
+def _values(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as the page's script reads it from a table."""
+    return {
+        name: ("yes" if value else "no")
+        if isinstance(value, bool)
+        else value.isoformat()
+        if isinstance(value, date)
+        else value
+        for name, value in row.items()
+    }
+
+
+@cache
+def _colours() -> dict[str, str]:
+    """The colours of the style sheet, the light ones: they come first."""
+    style = (Path(__file__).parent / "page.css").read_text()
+    return dict(re.findall(r"--(\w+): (#\w+)", style.partition("}")[0]))

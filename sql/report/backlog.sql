@@ -1,0 +1,37 @@
+-- How many tasks were open at the full hours of each day: the most, the mean, and the age of the oldest twentieth in the
+-- worst hour of the worst type. Uploads that never came count until they are abandoned.
+-- metrics: hourly_backlog.open_tasks, hourly_backlog.p95_age_seconds
+with hours as (
+    select
+        b.hour_at,
+        sum(b.open_tasks) as open_tasks,
+        max(b.p95_age_seconds) as p95_age_seconds,
+        sum(b.seen_open_tasks) as seen_open_tasks
+    from hourly_backlog as b
+    cross join scope as s
+    where b.account = coalesce(s.account, b.account) and b.type = coalesce(s.type, b.type)
+    group by b.hour_at
+),
+
+daily as (
+    select
+        cast(timezone(s.time_zone, h.hour_at) as date) as day,
+        max(h.open_tasks)::bigint as peak_open_tasks,
+        sum(h.open_tasks) / 24 as mean_open_tasks,
+        max(h.p95_age_seconds) as p95_age_seconds,
+        sum(h.seen_open_tasks) / sum(h.open_tasks) as coverage
+    from hours as h
+    cross join scope as s
+    group by all
+)
+
+select
+    d.day,
+    coalesce(t.peak_open_tasks, 0) as peak_open_tasks,
+    coalesce(t.mean_open_tasks, 0) as mean_open_tasks,
+    t.p95_age_seconds,
+    t.coverage
+from days as d
+left join daily as t on d.day = t.day
+where d.is_in_report
+order by d.day desc

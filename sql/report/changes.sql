@@ -1,0 +1,113 @@
+-- What changed since the last whole day began: failures of a kind that was not there before, tasks whose outcome changed
+-- after they had ended, tasks that ended late, deletions, fields outside the contract, and tasks that are stuck now.
+with new_signatures as (
+    select
+        'new_signature' as kind,
+        min(f.template) as what,
+        min(f.owner) as owner,
+        sum(f.failed_tasks)::bigint as tasks,
+        min(f.first_failed_at) as since_at,
+        split_part(min(f.example_task_ids), ', ', 1) as example_task_id
+    from failure_signatures as f
+    cross join scope as s
+    where f.account = coalesce(s.account, f.account) and f.type = coalesce(s.type, f.type)
+    group by f.signature_id, s.since_at
+    having min(f.first_failed_at) >= s.since_at
+),
+
+flips as (
+    select
+        'flip' as kind,
+        i.phase || ' → ' || t.phase as what,
+        null::varchar as owner,
+        count(distinct t.task_id) as tasks,
+        min(i.ended_at_latest) as since_at,
+        max(t.task_id) as example_task_id
+    from task_intervals as i
+    inner join fact_tasks as t on i.task_id = t.task_id
+    cross join scope as s
+    where
+        i.phase in ('completed', 'failed', 'cancelled')
+        and i.ended_at_latest >= s.since_at
+        and i.next_phase <> 'deleted'
+        and i.phase <> t.phase
+        and t.account = coalesce(s.account, t.account)
+        and t.type = coalesce(s.type, t.type)
+    group by i.phase, t.phase
+),
+
+late_ends as (
+    select
+        'late_end' as kind,
+        t.phase as what,
+        null::varchar as owner,
+        count(*) as tasks,
+        min(t.finished_at) as since_at,
+        max_by(t.task_id, t.turnaround_seconds) as example_task_id
+    from fact_tasks as t
+    cross join scope as s
+    where
+        t.is_ended
+        and t.finished_at >= s.since_at
+        and t.finished_day > t.created_day + 1
+        and t.account = coalesce(s.account, t.account)
+        and t.type = coalesce(s.type, t.type)
+    group by t.phase
+),
+
+deletions as (
+    select
+        'deletion' as kind,
+        null::varchar as what,
+        null::varchar as owner,
+        count(*) as tasks,
+        min(t.deleted_at) as since_at,
+        max(t.task_id) as example_task_id
+    from tasks as t
+    cross join scope as s
+    where
+        t.deleted_at >= s.since_at
+        and t.account = coalesce(s.account, t.account)
+        and coalesce(t.type, 'unknown') = coalesce(s.type, t.type, 'unknown')
+    having count(*) > 0
+),
+
+drifted as (
+    select
+        'drift' as kind,
+        d.kind || ' ' || d.path as what,
+        null::varchar as owner,
+        d.observations as tasks,
+        d.first_seen_at as since_at,
+        d.example_task_id as example_task_id
+    from drift as d
+    cross join scope as s
+    where d.first_seen_at >= s.since_at and d.account = coalesce(s.account, d.account)
+),
+
+stuck as (
+    select
+        'stuck' as kind,
+        t.phase as what,
+        null::varchar as owner,
+        count(*) as tasks,
+        min(t.created_at) as since_at,
+        min_by(t.task_id, t.created_at) as example_task_id
+    from fact_tasks as t
+    cross join scope as s
+    where t.is_stuck and t.account = coalesce(s.account, t.account) and t.type = coalesce(s.type, t.type)
+    group by t.phase
+)
+
+from new_signatures
+union all
+from flips
+union all
+from late_ends
+union all
+from deletions
+union all
+from drifted
+union all
+from stuck
+order by kind, tasks desc, what

@@ -1,0 +1,55 @@
+-- How the targets of the settings are kept, by day of creation, and over the 28 days up to the day: what is left of the
+-- error budget, and how many times too fast it burns.
+-- metrics: slo.attainment, slo.window_attainment, slo.error_budget_left, slo.burn_rate
+with daily as (
+    select
+        o.type,
+        o.day,
+        any_value(o.target_share) as target_share,
+        any_value(o.target_seconds) as target_seconds,
+        sum(o.eligible_tasks)::bigint as eligible_tasks,
+        sum(o.good_tasks)::bigint as good_tasks,
+        bool_and(o.is_mature) as is_mature
+    from slo as o
+    cross join scope as s
+    where o.account = coalesce(s.account, o.account) and o.type = coalesce(s.type, o.type)
+    group by o.type, o.day
+),
+
+summed as (
+    select
+        *,
+        sum(eligible_tasks) over last_28_days as window_eligible_tasks,
+        sum(good_tasks) over last_28_days as window_good_tasks
+    from daily
+    window last_28_days as (partition by type order by day range between interval 27 day preceding and current row)
+),
+
+minimums as (
+    select
+        max(minimum_n) filter (where metric = 'attainment') as of_day,
+        max(minimum_n) filter (where metric = 'window_attainment') as of_window
+    from metrics
+    where table_name = 'slo'
+)
+
+select
+    d.day,
+    d.type,
+    d.target_share,
+    d.target_seconds,
+    d.eligible_tasks,
+    d.good_tasks,
+    case when d.eligible_tasks >= m.of_day then d.good_tasks / d.eligible_tasks end as attainment,
+    case when d.window_eligible_tasks >= m.of_window then d.window_good_tasks / d.window_eligible_tasks end as window_attainment,
+    case
+        when d.window_eligible_tasks >= m.of_window
+            then 1 - (1 - d.window_good_tasks / d.window_eligible_tasks) / (1 - d.target_share)
+    end as error_budget_left,
+    case when d.eligible_tasks >= m.of_day then (1 - d.good_tasks / d.eligible_tasks) / (1 - d.target_share) end as burn_rate,
+    d.is_mature
+from summed as d
+cross join minimums as m
+cross join scope as s
+where d.day between s.from_day and s.last_day
+order by d.type, d.day desc
