@@ -39,6 +39,7 @@ CONFIG: Spec = {
         "labelFontSize": 12,
         "offset": 4,
         "columnPadding": 14,
+        "titleLimit": 400,
     },
 }
 
@@ -224,6 +225,71 @@ def concurrent_tasks() -> Drawing:
     )
 
 
+def rung_failures() -> Drawing:
+    """The failure rate of each rung with its band."""
+    base = alt.Chart().encode(
+        y=alt.Y("rung:N", sort=None, title=None),
+        tooltip=[
+            alt.Tooltip("rung:N"),
+            _number("failure_rate", "failure rate", ".2%"),
+            _number("low_failure_rate", "95 % band from", ".2%"),
+            _number("high_failure_rate", "to", ".2%"),
+            _number("ended_tasks", "of ended"),
+        ],
+    )
+    axis = alt.Axis(format=".1~%", tickCount=5)
+    band = base.mark_rule(strokeWidth=3, opacity=0.4, color=BLUE).encode(
+        x=alt.X("low_failure_rate:Q", title="failed / ended tasks", axis=axis), x2="high_failure_rate:Q"
+    )
+    dots = base.mark_point(filled=True, size=50, color=BLUE, opacity=1).encode(x="failure_rate:Q")
+    return alt.layer(band, dots).properties(height=alt.Step(26))
+
+
+def rung_speed() -> Drawing:
+    """The real-time factor of each rung, p50 to p95."""
+    base = alt.Chart().encode(
+        y=alt.Y("rung:N", sort=None, title=None),
+        tooltip=[
+            alt.Tooltip("rung:N"),
+            _number("p50_real_time_factor", "p50", ".3~r"),
+            _number("p95_real_time_factor", "p95", ".3~r"),
+            _number("tasks_with_real_time_factor", "tasks"),
+        ],
+    )
+    reach = base.mark_rule(strokeWidth=3, opacity=0.4, color=BLUE).encode(
+        x=alt.X("p50_real_time_factor:Q", title="server time / media duration, p50 to p95", axis=alt.Axis(tickCount=5)),
+        x2="p95_real_time_factor:Q",
+    )
+    middle = base.mark_point(filled=True, size=50, color=BLUE, opacity=1).encode(x="p50_real_time_factor:Q")
+    return alt.layer(reach, middle).properties(height=alt.Step(26))
+
+
+def source_speed() -> Drawing:
+    """The median real-time factor by kind and length of the source: the darker, the slower."""
+    lengths = ["under 1 min", "1 to 5 min", "5 to 15 min", "15 to 60 min", "1 to 3 h", "3 h and more"]
+    return (
+        alt.Chart()
+        .mark_rect(color=RED)
+        .encode(
+            x=alt.X("length:O", sort=lengths, title="length of the source", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("source:N", sort=None, title=None),
+            opacity=alt.Opacity(
+                "p50_real_time_factor:Q",
+                scale=alt.Scale(type="sqrt", range=[0.04, 1]),
+                legend=alt.Legend(title="server time / media duration, p50", symbolType="square", symbolFillColor=RED),
+            ),
+            tooltip=[
+                alt.Tooltip("source:N"),
+                alt.Tooltip("length:N"),
+                _number("p50_real_time_factor", "p50", ".3~r"),
+                _number("p95_real_time_factor", "p95", ".3~r"),
+                _number("completed_tasks", "tasks"),
+            ],
+        )
+        .properties(height=alt.Step(20))
+    )
+
+
 def coverage() -> Drawing:
     """The share of a day's ended tasks that the archive saw before they ended."""
     bars = _bars("coverage", "seen before the end").encode(
@@ -252,6 +318,9 @@ CHARTS: dict[str, Callable[[], Drawing]] = {
         busiest_hour,
         open_tasks,
         concurrent_tasks,
+        rung_failures,
+        rung_speed,
+        source_speed,
         coverage,
     )
 }
@@ -265,9 +334,7 @@ def spec(name: str) -> str:
 
 def as_dict(chart: Drawing, validate: bool = False) -> Spec:
     """A chart as wide as its place in the page; its data are called `rows`."""
-    drawn: Spec = chart.properties(
-        width="container", data=alt.NamedData("rows"), autosize={"type": "fit-x", "contains": "padding"}
-    ).to_dict(validate=validate)
+    drawn: Spec = chart.properties(width="container", data=alt.NamedData("rows")).to_dict(validate=validate)
     return drawn | {"config": CONFIG}
 
 

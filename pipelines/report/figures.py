@@ -235,6 +235,42 @@ def _concurrency(rows: list[Row], scope: Scope) -> Said:
     return Said(f"{finding}.", note, (Chart("concurrent_tasks", "Tasks under way at once"),))
 
 
+def _ladder(rows: list[Row], scope: Scope) -> Said:
+    if not rows:
+        return Said("No task asked for renditions.")
+    type_ = rows[0]["type"]
+    rated = [row for row in rows if row["type"] == type_ and row["failure_rate"] is not None]
+    charts = (
+        Chart("rung_failures", f"{type_}: failure rate by rung", type_),
+        Chart("rung_speed", f"{type_}: real-time factor by rung", type_),
+    )
+    note = "Of the whole archive. A task counts in each of its rungs: what is asked together fails together."
+    if not rated:
+        return Said(f"Too few tasks of {type_} ended to tell the rungs apart.", note)
+    worst, best = (pick(rated, key=lambda row: row["failure_rate"]) for pick in (max, min))
+    finding = (
+        f"{type_}: of the rungs, {worst['rung']} fails most, {percent(worst['failure_rate'])}, and {best['rung']} "
+        f"least, {percent(best['failure_rate'])}"
+    )
+    if worst["low_failure_rate"] <= best["high_failure_rate"]:
+        finding = f"{type_}: the rungs fail alike, {percent(best['failure_rate'])} to {percent(worst['failure_rate'])}"
+    return Said(f"{finding}.", note, charts)
+
+
+def _sources(rows: list[Row], scope: Scope) -> Said:
+    if not rows:
+        return Said("No completed task tells of its source.")
+    most, timed = rows[0], [row for row in rows if row["p50_real_time_factor"] is not None]
+    finding = f"Most often {most['source']} of {most['length']} comes in, {percent(most['share'])} of completed tasks"
+    charts: tuple[Chart, ...] = ()
+    if timed:
+        slow = max(timed, key=lambda row: row["p50_real_time_factor"])
+        factor = number(slow["p50_real_time_factor"])
+        finding += f"; slowest for its length is {slow['source']} of {slow['length']}, {factor} s a second of media"
+        charts = (Chart("source_speed", f"{most['type']}: speed by source", most["type"]),)
+    return Said(f"{finding}.", "Of the whole archive. Failed tasks have no probe: they do not show here.", charts)
+
+
 def _slowest(rows: list[Row], scope: Scope) -> Said:
     if not rows:
         return Said("No task completed in the last 7 days.")
@@ -327,6 +363,14 @@ SECTIONS = (
             Figure("week_hours", "Tasks created by weekday and hour", _week),
             Figure("backlog", "Open tasks at the full hours, by day", _backlog),
             Figure("concurrency", "Tasks under way at once, by day", _concurrency),
+        ),
+    ),
+    Section(
+        "media",
+        "Media",
+        (
+            Figure("ladder", "Tasks by the rungs of the ladder that they asked for", _ladder),
+            Figure("sources", "Completed tasks by their source", _sources),
         ),
     ),
     Section(

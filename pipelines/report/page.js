@@ -18,6 +18,10 @@
     let rows = rowsOf(document.getElementById(place.dataset.table));
     if (place.dataset.only !== undefined) rows = rows.filter((row) => row.type === place.dataset.only);
     spec.data = { values: rows };
+    if (spec.height.step) {  // a chart that fills its place's width wants its height in pixels
+      const { field } = (spec.layer?.[0] ?? spec).encoding.y;
+      spec.height = spec.height.step * new Set(rows.map((row) => row[field])).size;
+    }
     const tooltip = { disableDefaultStyle: true };
     await vegaEmbed(place.firstElementChild, spec, { actions: false, renderer: "svg", ast: true, tooltip });
   }

@@ -154,7 +154,8 @@ def _figure(
 
 
 def _table(figure: Figure, answer: Answer, zone: ZoneInfo) -> Table:
-    names = [name for name in answer.columns if not figure.shows or name in figure.shows]
+    accounts = {row["account"] for row in answer.rows} if "account" in answer.columns else set()
+    names = [name for name in figure.shows or answer.columns if name != "account" or len(accounts) > 1]
     rows = [[cell(name, row[name], zone) for name in names] for row in answer.rows]
     columns = [
         Column(name, label(name), "n" if any(row[position].is_number for row in rows) else kind(name))

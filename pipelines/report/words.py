@@ -71,7 +71,9 @@ def kind(column: str) -> str:
     """How a column is set: n for numbers, k for what must not wrap, w for long text."""
     if is_share(column) or column.endswith(("_seconds", "_tasks", "_minutes", "_bytes", "_before")):
         return "n"
-    if column in ("day", "type", "owner", "lane") or column.endswith(("_at", "_id")):
+    if column in ("day", "type", "owner", "lane", "phase", "rung", "source", "length") or column.endswith(
+        ("_at", "_id")
+    ):
         return "k"
     return "w" if column in ("template", "advice", "reasons", "asset_name") else ""
 

@@ -61,8 +61,9 @@ def archived(simulator: Simulator, home: Path, **fields: Any) -> Settings:
     return settings
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """For a module alone: while it runs, no other test can have an event loop of its own."""
     chromium = needs("chromium")
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium, args=ALONE)
