@@ -14,6 +14,7 @@ import sqlglot
 from sqlglot import exp
 
 from pipelines.errors import SettingsError
+from pipelines.export import plain
 from pipelines.reading import published
 from pipelines.settings import Settings
 from pipelines.warehouse.models import Metric, Model, load_models, published_models
@@ -24,19 +25,23 @@ LATEST = 24  # rows shown of a number that cannot be put together over time
 
 @dataclass(frozen=True)
 class Value:
-    """A number and the rows behind it; `value` is None below the metric's minimum n, or where no row stands behind it.
+    """A number, or a time in ISO's words, and how many rows stand behind it.
 
-    `at` says when, for a number that cannot be put together over time.
+    `value` is None below the metric's minimum n, or where no row stands behind it. `at` says when, for a number that
+    cannot be put together over time.
     """
 
-    value: float | None
+    value: float | str | None
     n: int
     at: str | None = None
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A metric, its values for what was asked, the rows left out by their phase, the SQL of the rows behind it."""
+    """A metric, its values for what was asked, the rows left out by their phase, the SQL of the rows behind it.
+
+    Of a number that looks back from its day, as a window of days does, the rows are those of the day.
+    """
 
     metric: Metric
     asked: dict[str, str]
@@ -44,6 +49,7 @@ class Explanation:
     values: list[Value]
     left_out: dict[str, int]
     is_mature: bool | None
+    looks_back: bool
     rows_sql: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -64,7 +70,7 @@ class Explanation:
             "asked      " + (", ".join(f"{name} {value}" for name, value in self.asked.items()) or "all of it")
         )
         for one in self.values:
-            number = "none" if one.value is None else f"{one.value:,.4f}".rstrip("0").rstrip(".")
+            number = _shown(one.value)
             least = f", below {metric.minimum_n}" if one.value is None and 0 < one.n < metric.minimum_n else ""
             lines.append(f"number     {f'{one.at}: ' if one.at else ''}{number}, n = {one.n:,} {metric.n}{least}")
         if not self.values:
@@ -74,7 +80,8 @@ class Explanation:
         if self.is_mature is not None:
             lines.append(f"mature     {'yes' if self.is_mature else 'no: tasks may still end, and the number move'}")
         lines.append(f"days       {self.time_zone}")
-        return [*lines, "", "The rows behind it:", "", *self.rows_sql.splitlines()]
+        of_day = " (of the day itself: the number looks back further, as its formula says)" if self.looks_back else ""
+        return [*lines, "", f"The rows behind it{of_day}:", "", *self.rows_sql.splitlines()]
 
 
 def glossary() -> dict[str, str]:
@@ -121,16 +128,17 @@ def _explain(connection: duckdb.DuckDBPyConnection, model: Model, metric: Metric
     conditions += [_condition(model, made, name, value, zone) for name, value in asked.items()]
     rows = tree.copy()
     rows.set("expressions", [exp.Star()])
-    for part in ("where", "group", "order"):
+    for part in ("where", "group", "windows", "order"):
         rows.set(part, None)
     everything = rows.where(*conditions)
     left_out = _by_phase(connection, everything.where(f"not coalesce({metric.counted}, false)", dialect="duckdb"))
 
-    is_flow = metric.not_across in ("", *asked) and not made[metric.metric].find(exp.Window)
+    looks_back = made[metric.metric].find(exp.Window) is not None
+    is_flow = metric.not_across in ("", *asked) and not looks_back
     if tree.args.get("group") and is_flow:
         number = everything.select(made[metric.metric].as_("value"), made[metric.n].as_("n"), append=False)
         value, n = connection.execute(number.sql(dialect="duckdb")).fetchall()[0]
-        values = [Value(_plain(value) if n >= metric.minimum_n else None, n)] if n or left_out else []
+        values = [Value(plain(value) if n >= metric.minimum_n else None, n)] if n or left_out else []
     else:
         values = _as_published(connection, model, metric, asked, zone)
     return Explanation(
@@ -140,6 +148,7 @@ def _explain(connection: duckdb.DuckDBPyConnection, model: Model, metric: Metric
         values=values,
         left_out=left_out,
         is_mature=_is_mature(connection, model, asked, zone),
+        looks_back=looks_back and "day" in asked,
         rows_sql=_readable(model.written, rows, [*conditions, sqlglot.condition(metric.counted, dialect="duckdb")]),
     )
 
@@ -169,7 +178,7 @@ def _as_published(
     for time in (name for name in TIMES if name in model.key):
         rows = rows.order_by(f"{time} desc")
     found = connection.execute(rows.limit(LATEST).sql(dialect="duckdb")).fetchall()
-    return [Value(_plain(value), n, ", ".join(map(str, at)) or None) for *at, value, n in found]
+    return [Value(plain(value), n, ", ".join(map(str, at)) or None) for *at, value, n in found]
 
 
 def _by_phase(connection: duckdb.DuckDBPyConnection, rows: exp.Select) -> dict[str, int]:
@@ -216,5 +225,7 @@ def _readable(written: str, rows: exp.Select, conditions: list[exp.Expr]) -> str
     return named + sql
 
 
-def _plain(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _shown(value: float | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "none"
+    return f"{value:,.4f}".rstrip("0").rstrip(".")

@@ -29,11 +29,15 @@ def connection(published_archive: Settings) -> Iterator[duckdb.DuckDBPyConnectio
         yield connection
 
 
+# Numbers of tasks by day and type, each of its own day alone.
 DAILY = [
     f"{model.name}.{metric.metric}"
     for model in published_models()
     for metric in model.metrics
-    if {"day", "type"} <= set(model.key) and not metric.not_across
+    if set(model.key) == {"account", "day", "type"}
+    and not metric.not_across
+    and not metric.metric.startswith("window_")
+    and metric.metric != "error_budget_left"
 ]
 
 
