@@ -37,7 +37,7 @@ Run = Callable[..., Result]
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive, published, with a history: sweeps, changes, deletions, values that do not fit, equal times."""
-    with Simulator(tasks=500, days=12, seed=6, now=1_795_000_000_000, speed=0).serve() as simulator:
+    with Simulator(tasks=500, days=60, seed=6, now=1_795_000_000_000, speed=0).serve() as simulator:
         folder = tmp_path_factory.mktemp("landed") / "archive"
         keys = {"default": SecretStr(simulator.api_key), "other": SecretStr(simulator.api_keys["other-user"])}
         settings = Settings(home=folder, api_url=simulator.url, api_keys=keys, page_size=20)

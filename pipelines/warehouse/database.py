@@ -16,6 +16,8 @@ STORAGE_VERSION = "v1.4.0"
 SPARK_MACROS = """
 create or replace temp macro unix_millis(moment) as epoch_ms(moment);
 create or replace temp macro timestamp_millis(millis) as make_timestamptz(millis * 1000);
+create or replace temp macro from_utc_timestamp(moment, zone) as timezone(zone, moment);
+create or replace temp macro to_utc_timestamp(local_time, zone) as timezone(zone, local_time);
 create or replace temp macro local_date(moment, zone) as cast(timezone(zone, moment) as date);
 create or replace temp macro sequence(first, last, step) as generate_series(first, last, step);
 create or replace temp macro explode(list) as unnest(list);

@@ -18,15 +18,15 @@ gaps as (
 ),
 
 filled as (
-    select cast(explode(sequence(day, least(coalesce(next_day - 1, day), day + 3652), interval 1 day)) as date) as day
+    select explode(sequence(day, least(coalesce(next_day - 1, day), day + 3652), interval 1 day)) as moment
     from gaps
 ),
 
 counted as (
     select
-        day,
-        cast(date_trunc('week', day) as date) as first_day_of_week,
-        cast(extract(day from cast(day as timestamp) - date_trunc('week', cast(day as timestamp))) as int) + 1 as iso_weekday
+        cast(moment as date) as day,
+        cast(date_trunc('week', moment) as date) as first_day_of_week,
+        cast(extract(day from cast(moment as timestamp) - cast(date_trunc('week', moment) as timestamp)) as int) + 1 as iso_weekday
     from filled
 )
 

@@ -53,11 +53,11 @@ select
         or t.phase = 'waiting' and t.silent_millis > x.stuck_waiting_seconds * 1000,
         false
     ) as is_stuck,                                                            -- whether it is open and silent for longer than the threshold of its phase, by what the archive last saw
-    t.is_open and coalesce(
-        t.silent_millis <= x.abandoned_seconds * 1000
-        or t.phase = 'pending' and t.scheduled_at is null and t.age_millis <= x.abandoned_seconds * 1000,
+    t.is_open and t.deleted_at is null and coalesce(
+        case when t.phase = 'pending' and t.scheduled_at is null then t.age_millis else t.silent_millis end
+        <= x.abandoned_seconds * 1000,
         false
-    ) and t.deleted_at is null as is_moving,                                  -- whether it is open and may still end: neither abandoned, nor deleted, nor silent for longer than that threshold
+    ) as is_moving,                                                           -- whether it is open and may still end: neither abandoned, nor deleted, nor silent for longer than that threshold
     t.deleted_at is not null as is_deleted,                                   -- whether the API does not have it any more
     case when t.is_failed then e.signature_id end as signature_id,            -- why it failed
     case when t.is_failed then e.owner end as failure_owner,                  -- who is to act on its failure: user, platform or unknown

@@ -28,9 +28,9 @@ CORE = [
 ]  # fmt: skip
 HISTORY = ["superseded_tasks", "task_attempts", "task_history", "task_intervals"]
 MARTS = [
-    "attempt_errors", "capacity", "daily_failure_signatures", "daily_history_stats", "daily_task_stats", "dim_date",
-    "dim_type", "fact_tasks", "failure_signatures", "freshness", "hourly_backlog", "hourly_throughput", "ladder",
-    "processing_times", "slo", "sources",
+    "anomalies", "attempt_errors", "capacity", "daily_failure_signatures", "daily_history_stats",
+    "daily_task_stats", "dim_date", "dim_type", "fact_tasks", "failure_signatures", "freshness", "hourly_backlog",
+    "hourly_throughput", "ladder", "processing_times", "slo", "sources",
 ]  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def published_rows(settings: Settings) -> tuple[datetime, dict[str, list[str]]]:
 @pytest.fixture
 def lived(clean_environment: None, simulate: Callable[..., Simulator], archive: Callable[..., Any]) -> Lived:
     """An archive of some simulated days, and what was published after each."""
-    simulator = simulate(tasks=400, days=5, seed=6, speed=0)
+    simulator = simulate(tasks=400, days=45, seed=6, speed=0)
     kept = archive(simulator, page_size=200)
     kept.sync()
     versions = [published_rows(kept.settings)]
@@ -65,6 +65,8 @@ def lived(clean_environment: None, simulate: Callable[..., Simulator], archive: 
             deleted = first
         if day == 2:
             simulator.undelete(deleted)
+        for _ in range(15):  # a rush: an anomaly of its hour
+            simulator.insert()
         simulator.advance(86_400)
         kept.sync("sweep" if day else "changes")
         versions.append(published_rows(kept.settings))

@@ -1,5 +1,6 @@
 """The numbers of the marts against pandas, from the tasks table of a simulated account."""
 
+import re
 from collections.abc import Callable, Iterator
 
 import duckdb
@@ -19,16 +20,23 @@ Tables = Callable[[str], pd.DataFrame]
 OPEN = ["pending", "waiting", "running"]
 ZONE = "America/St_Johns"  # its days begin at half past
 NOW = pd.Timestamp(NOW_MS, unit="ms", tz="UTC")
+OUTAGE = pd.Timestamp("2026-11-10")  # a Tuesday
+RUSH_MS = 1_794_670_000_000  # 2026-11-14 15:26:40 UTC
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
-    """tables(name): a published table of an archive of 75 simulated days."""
+    """tables(name): a table of an archive of 75 simulated days, with an outage and a rush in the last weeks."""
     home = tmp_path_factory.mktemp("marts")
     with (
         pytest.MonkeyPatch.context() as patch,
         Simulator(tasks=6000, days=75, seed=4, now=NOW_MS, speed=0).serve() as api,
     ):
+        for task_id, task in api.tasks().items():
+            if local_day(pd.Series(pd.to_datetime([task["createdAt"]], unit="ms", utc=True)))[0] == OUTAGE:
+                api.remove(task_id)
+        for second in range(60):  # never scheduled, and yet their status was written just now
+            api.insert(createdAt=RUSH_MS + 1000 * second)
         forget_this_machine(patch, home)
         settings = impatient_settings(
             api,
@@ -305,6 +313,70 @@ def test_sources(tables: Tables) -> None:
         for share, least, shown in ((0.5, 5, row.p50_real_time_factor), (0.95, 20, row.p95_real_time_factor)):
             assert pd.isna(shown) if len(factors) < least else shown == pytest.approx(factors.quantile(share))
     assert sources.p95_real_time_factor.notna().any()
+
+
+def robust(values: pd.Series, floor: Callable[[float, pd.Timestamp], float]) -> dict[pd.Timestamp, tuple[float, ...]]:
+    """Of values by local time, those that are anomalies: value, usual, spread and z."""
+    weekly = values.dropna().groupby(level=0).agg(list)
+    found = {}
+    for at, value in values.dropna().items():
+        weeks = [at - pd.Timedelta(weeks=week) for week in range(1, 9)]
+        before = pd.Series([each for week in weeks if week in weekly.index for each in weekly[week]], dtype=float)
+        usual = before.median()
+        spread = max((before - usual).abs().median(), floor(usual, at))
+        if len(before) >= 4 and abs(0.6745 * (value - usual) / spread) > 3.5:
+            found[at] = (value, usual, spread, 0.6745 * (value - usual) / spread)
+    return found
+
+
+def test_anomalies(tables: Tables) -> None:
+    facts, anomalies = tables("fact_tasks"), tables("anomalies")
+    today = NOW.tz_convert(ZONE).tz_localize(None).floor("D")
+    days = pd.date_range(facts.created_day.min(), today, inclusive="left")
+    expected = {}
+    for name, tasks in [("all", facts), *facts.groupby("type")]:
+        by_day = tasks.groupby("created_day")
+        created = by_day.size().reindex(days, fill_value=0)
+        ended = by_day.is_ended.sum()
+        mature = by_day.is_moving.sum() == 0
+        rates = (by_day.is_failed.sum() / ended)[mature & (ended >= 20)].reindex(days)
+        timed = tasks[tasks.is_completed & tasks.server_time_seconds.notna()].groupby("created_day").server_time_seconds
+        timed_tasks = timed.size()
+        p95 = timed.quantile(0.95)[(timed_tasks >= 20) & mature.reindex(timed_tasks.index)].reindex(days)
+        expected["day", name, "created_tasks"] = robust(created, lambda usual, _: (usual + 1) ** 0.5)
+        expected["day", name, "failure_rate"] = {
+            day: told
+            for day, told in robust(
+                rates, lambda usual, day, n=ended: (max(usual, 0.01) * (1 - max(usual, 0.01)) / n[day]) ** 0.5
+            ).items()
+            if abs(told[0] - told[1]) >= 0.02
+        }
+        expected["day", name, "p95_server_time_seconds"] = robust(
+            p95, lambda usual, day, n=timed_tasks: usual * max(0.1, 2 / n[day] ** 0.5)
+        )
+    hours = pd.date_range(facts.created_at.min().floor("h"), NOW.floor("h"), freq="h", inclusive="left")
+    for measure, moments in (
+        ("created_tasks", facts.created_at),
+        ("failed_tasks", facts[facts.is_failed].finished_at),
+    ):
+        counts = moments.dt.floor("h").value_counts().reindex(hours, fill_value=0)
+        counts.index = counts.index.tz_convert(ZONE).tz_localize(None)
+        assert counts.index.has_duplicates  # the clocks were set back
+        expected["hour", "all", measure] = robust(counts, lambda usual, _: (usual + 1) ** 0.5)
+    local = anomalies.started_at.dt.tz_convert(ZONE).dt.tz_localize(None)
+    shown = {
+        (row.grain, row.type, row.measure, at): (row.value, row.usual, row.spread, row.robust_z)
+        for row, at in zip(anomalies.itertuples(), local, strict=True)
+    }
+    listed = {(*kind, at): told for kind, found in expected.items() for at, told in found.items()}
+    assert shown.keys() == listed.keys()
+    for which, told in listed.items():
+        assert shown[which] == pytest.approx(told), which
+    reasons = set(anomalies.reason)
+    usual = expected["day", "all", "created_tasks"][OUTAGE][1]
+    assert f"0 tasks created on Tuesday 2026-11-10; usual for a Tuesday are {usual:.0f}" in reasons
+    (rush,) = [reason for reason in reasons if "created on Saturday 2026-11-14 from 11:30 to 12:30" in reason]
+    assert re.fullmatch(r"6\d tasks created on .+ America/St_Johns; usual for that hour of a Saturday are \d", rush)
 
 
 def test_dim_date(tables: Tables) -> None:
