@@ -285,6 +285,24 @@ def task(task_id: str, as_json: bool) -> None:
                 write(connection, sql, "table", None)
 
 
+@main.group(epilog=example("task-archive publish postgres"))
+def publish() -> None:
+    """Publish the newest version elsewhere as well."""
+
+
+@publish.command(epilog=example("task-archive publish postgres"))
+def postgres() -> None:
+    """Make the tables of a PostgreSQL schema what the published version holds, in one transaction.
+
+    The database is that of TASK_ARCHIVE_POSTGRES_DSN. Once that is set, the nightly job does the same.
+    """
+    from pipelines.warehouse.postgres import publish_to_postgres
+
+    settings = load_settings()
+    publish_to_postgres(settings, click.echo)
+    click.echo(f"published  schema {settings.postgres_schema}")
+
+
 @main.command(epilog=example("task-archive verify --account default"))
 @click.option("--account", help="One account; all that have a key otherwise.")
 @click.option("--landing", is_flag=True, help="Check the landed files against their manifests instead.")

@@ -14,6 +14,7 @@ defs = dg.Definitions(
         tables.observations,
         tables.tables,
         published.published,
+        *published.postgres(),
     ],
     jobs=[jobs.nightly, jobs.observe, jobs.backfill, jobs.refresh, jobs.rebuild],
     schedules=jobs.schedules(),

@@ -50,6 +50,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         f"{free / 1e9:,.1f} GB free"
         + ("" if free >= LEAST_FREE_BYTES else ": make room, a load or a publication may fail"),
     )
+    if settings.postgres_dsn is not None:
+        yield _postgres(settings)
     try:
         accounts = settings.accounts()
         settings.check_origin()
@@ -72,6 +74,17 @@ def _home(settings: Settings) -> Finding:
             f"{settings.home} cannot be written ({error.strerror}): set TASK_ARCHIVE_HOME to a folder that can",
         )
     return Finding("home", True, f"{settings.home} can be written")
+
+
+def _postgres(settings: Settings) -> Finding:
+    from pipelines.warehouse.postgres import connected
+
+    try:
+        with connected(settings) as server:
+            version = server.ask("select current_setting('server_version')")[0][0]
+    except ArchiveError as error:
+        return Finding("PostgreSQL", False, str(error))
+    return Finding("PostgreSQL", True, f"version {version} answers")
 
 
 def _api(settings: Settings, account: str) -> Iterator[Finding]:

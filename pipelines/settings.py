@@ -102,6 +102,28 @@ def _slo(text: str) -> str:
     return text
 
 
+def _dsn(secret: SecretStr) -> SecretStr:
+    """A URL that libpq reads as we do: of one that it reads otherwise, it would print parts of the password."""
+    character = r"(?:[^\s@/?#:%]|%(?!00)[0-9A-Fa-f]{2})"
+    rest = r"(?:[^\s@%]|%(?!00)[0-9A-Fa-f]{2})*"
+    if not re.fullmatch(rf"postgres(?:ql)?://(?:{character}+(?::{character}*)?@)?{rest}", secret.get_secret_value()):
+        raise ValueError(
+            "must be a URL such as postgresql://user:password@host:5432/database, "
+            "in which : / ? # @ % and blanks of user and password are written as %3A %2F %3F %23 %40 %25 %20"
+        )
+    return secret
+
+
+def _identifier(text: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", text):
+        raise ValueError("must be a name of small letters, digits and _")
+    return text
+
+
+def _identifier_or_none(text: str) -> str:
+    return text and _identifier(text)
+
+
 class Settings(BaseSettings):
     """The settings of one archive. Units are in the names."""
 
@@ -263,6 +285,19 @@ class Settings(BaseSettings):
         gt=0,
         validation_alias="TASK_ARCHIVE_ALERT_SLO_BURN_RATE",
         description="alarm: a type's newest mature day burnt more; 2.8 spends a tenth of 28 days' budget in a day",
+    )
+    postgres_dsn: Annotated[SecretStr, AfterValidator(_dsn)] | None = Field(
+        None,
+        validation_alias="TASK_ARCHIVE_POSTGRES_DSN",
+        description="URL of a PostgreSQL database that each version is published to as well",
+    )
+    postgres_schema: Annotated[str, AfterValidator(_identifier)] = Field(
+        "task_archive", validation_alias="TASK_ARCHIVE_POSTGRES_SCHEMA", description="schema of that database"
+    )
+    postgres_reader: Annotated[str, AfterValidator(_identifier_or_none)] = Field(
+        "task_archive_reader",
+        validation_alias="TASK_ARCHIVE_POSTGRES_READER",
+        description="role that may read the schema, made where it may be; empty for none",
     )
     fingerprint_key: SecretStr | None = Field(
         None,

@@ -42,9 +42,9 @@ def forget_this_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr("httpx._transports.default.create_ssl_context", tls_context)
 
 
-def needs(program: str) -> str:
+def needs(program: str, found: str | None = None) -> str:
     """Where a program is that tests look through. Without it they are skipped, or fail where it is said to be there."""
-    found = shutil.which(program)
+    found = found or shutil.which(program)
     if found is None and program in os.environ.get("TASK_ARCHIVE_TESTS_NEED", "").split():
         pytest.fail(f"{program} is not installed, and TASK_ARCHIVE_TESTS_NEED names it")
     return found or pytest.skip(f"{program} is not installed")

@@ -9,7 +9,7 @@ from pipelines.defs.landing import NIGHTLY_FRESHNESS
 from pipelines.defs.resources import Archive
 from pipelines.defs.tables import asset_key
 from pipelines.errors import ArchiveError, in_one_line
-from pipelines.settings import Settings
+from pipelines.settings import Settings, load_settings
 from pipelines.warehouse.build import DATABASE, REPORT, building_folder
 from pipelines.warehouse.models import published_models
 from pipelines.warehouse.publish import publish
@@ -74,3 +74,39 @@ def _make_report(settings: Settings) -> dict[str, str]:
 
     built = building_folder(settings)
     return as_metadata(write(settings, built / DATABASE, built / REPORT).charts)
+
+
+def postgres() -> list[dg.AssetsDefinition]:
+    """The asset that carries each version into PostgreSQL; none where no database is set."""
+    if load_settings().postgres_dsn is None:
+        return []
+
+    @dg.asset(
+        key=["published", "postgres"],
+        group_name="published",
+        kinds={"postgres"},
+        deps=[TASK_ARCHIVE],
+        freshness_policy=NIGHTLY_FRESHNESS,
+    )
+    def carried(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
+        """The same tables in a schema of PostgreSQL, in one transaction; a reader's stays on the version before."""
+        from pipelines.warehouse.postgres import publish_to_postgres
+
+        try:
+            tables = publish_to_postgres(archive.settings, context.log.info)
+        except (ArchiveError, OSError) as error:
+            raise dg.Failure(
+                description=f"published, but not to PostgreSQL: {in_one_line(error)}", allow_retries=False
+            ) from None
+        lines = [f"| {each.table} | {each.rows:,} | {each.inserted:,} | {each.deleted:,} |" for each in tables]
+        return dg.MaterializeResult(
+            metadata={
+                "schema": archive.settings.postgres_schema,
+                "dagster/row_count": next(each.rows for each in tables if each.table == "tasks"),
+                "tables": dg.MetadataValue.md(
+                    "\n".join(["| table | rows | inserted | deleted |", "| --- | ---: | ---: | ---: |", *lines])
+                ),
+            }
+        )
+
+    return [carried]
