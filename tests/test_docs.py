@@ -23,6 +23,17 @@ def test_the_generated_documents_are_fresh() -> None:
         assert (ROOT / "docs" / name).read_text() == text, f"{name}: run `make docs`"
 
 
+def test_the_diagrams_show_every_reference_with_its_cardinality() -> None:
+    drawn = (ROOT / "docs" / "er.md").read_text()
+    for model in published_models():
+        for each in model.refers:
+            line = rf'    {each.table} (\|\||\|o)--(o\||o{{) {model.name} : "{", ".join(each.columns)}"'
+            assert re.search(line, drawn), (model.name, each)
+    assert '    tasks ||--o| fact_tasks : "task_id"' in drawn
+    assert '    tasks ||--o{ profiles : "task_id"' in drawn
+    assert '    dim_date |o--o{ fact_tasks : "finished_day"' in drawn
+
+
 def test_every_setting_is_documented() -> None:
     for name in Settings.model_fields:
         if name != "api_keys":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.settings import Settings
 from pipelines.warehouse import build
+from pipelines.warehouse.diagram import diagrams
 from pipelines.warehouse.models import Metric, load_macros, load_models
 
 OPENING = """# Data dictionary
@@ -30,8 +31,10 @@ end: its numbers move.
 
 
 def documents() -> dict[str, str]:
-    """Every generated document by the name of its file."""
-    return {"data_dictionary.md": dictionary(), "metrics.md": metrics()}
+    """Every generated document by the name of its file. Types come from building the tables empty."""
+    with tempfile.TemporaryDirectory() as folder:
+        tables = build.build_empty(Settings(home=Path(folder)))
+    return {"data_dictionary.md": dictionary(tables), "metrics.md": metrics(), "er.md": diagrams(tables)}
 
 
 def metrics() -> str:
@@ -61,18 +64,17 @@ def _same(metrics: Iterable[Metric]) -> dict[Metric, list[Metric]]:
     return found
 
 
-def dictionary() -> str:
-    """Every published table with its key, checks and columns, and the macros. Types come from building them empty."""
+def dictionary(tables: Iterable[build.Built]) -> str:
+    """Every published table with its key, checks and columns, and the macros."""
     sections = [OPENING]
-    with tempfile.TemporaryDirectory() as folder:
-        for table in build.build_empty(Settings(home=Path(folder))):
-            model = table.model
-            lines = [f"## {model.name}", "", model.description, ""]
-            lines.append(f"Layer {model.layer}, from {_listed(model.reads)}. Key: {', '.join(model.key)}.")
-            lines.append(f"Checked: {'; '.join(f'`{check.description}`' for check in model.checks)}.")
-            lines += ["", "| column | type | meaning |", "| --- | --- | --- |"]
-            lines += [f"| {name} | {_shown(kind)} | {model.columns[name]} |" for name, kind in table.columns]
-            sections.append("\n".join(lines) + "\n")
+    for table in tables:
+        model = table.model
+        lines = [f"## {model.name}", "", model.description, ""]
+        lines.append(f"Layer {model.layer}, from {_listed(model.reads)}. Key: {', '.join(model.key)}.")
+        lines.append(f"Checked: {'; '.join(f'`{check.description}`' for check in model.checks)}.")
+        lines += ["", "| column | type | meaning |", "| --- | --- | --- |"]
+        lines += [f"| {name} | {_shown(kind)} | {model.columns[name]} |" for name, kind in table.columns]
+        sections.append("\n".join(lines) + "\n")
     for macro in load_macros():
         sections.append(f"## {macro.name}({macro.takes})\n\nTable macro. {macro.description}\n")
     return "\n".join(sections)

@@ -1,0 +1,92 @@
+"""The diagrams of how the tables hang together, as Mermaid text: keys, references and the first columns of each."""
+
+from collections.abc import Iterable
+
+from pipelines.warehouse.build import Built
+from pipelines.warehouse.models import Reference
+
+OPENING = """# How the tables hang together
+
+Made from `sql/` by `make docs`; do not edit. PK is a table's key, FK refers to the table at the other end of a line,
+which is checked before a version is published. Shown are keys, references, and a few columns; the rest is in
+[data_dictionary.md](data_dictionary.md). `freshness` has a row for each account.
+"""
+
+STAR = """## The star
+
+For BI tools: `fact_tasks` has a row a task, with what it is counted by and measured with. Days are those of the time
+zone in `thresholds`. It refers to a day twice, of the creation and the end: a tool that allows one relation takes
+`created_day`, by which most metrics count.
+"""
+
+BY_DAY = """## Metrics by day
+
+Made from `fact_tasks`, exact where a tool's own quantiles are not, and NULL below their minimum n.
+"""
+
+BY_TYPE = """## Metrics by type, hour, error, rung and source
+"""
+
+CHILDREN = """## A task and its child rows
+"""
+
+HISTORY = """## A task and its history
+
+`tasks` has each task's newest state; what the API overwrote is here.
+"""
+
+# Columns shown of a table besides its key and references: metrics, or measures, or whatever it begins with.
+SHOWN = 2
+
+
+def diagrams(tables: Iterable[Built]) -> str:
+    """The document."""
+    known = {table.model.name: table for table in tables}
+    by_day, by_type, children = (
+        [name for name, table in known.items() if any(each.table == target for each in table.model.refers)]
+        for target in ("dim_date", "dim_type", "tasks")
+    )
+    dimensions = ["dim_date", "dim_type"]
+    sections = [
+        (STAR, ["fact_tasks"], [*dimensions, "failure_signatures", "tasks"]),
+        (BY_DAY, [name for name in by_day if name != "fact_tasks"], [*dimensions, "failure_signatures"]),
+        (BY_TYPE, [name for name in by_type if name not in by_day], dimensions),
+        (CHILDREN, [name for name in children if known[name].model.layer == "core"], ["tasks"]),
+        (HISTORY, [name for name in children if known[name].model.layer != "core" and name not in by_day], ["tasks"]),
+    ]
+    return "\n".join([OPENING, *(text + "\n" + _diagram(known, members, ends) for text, members, ends in sections)])
+
+
+def _diagram(known: dict[str, Built], members: list[str], ends: list[str]) -> str:
+    """The tables `members` and those of `ends` that they refer to."""
+    references = [(known[name], each) for name in members for each in known[name].model.refers if each.table in ends]
+    referred = dict.fromkeys(each.table for _, each in references)
+    lines = [line for name in [*referred, *members] for line in _entity(known[name], [each for _, each in references])]
+    lines += [_relation(table, each) for table, each in references]
+    return "\n".join(["```mermaid", "erDiagram", "    direction LR", *lines, "```", ""])
+
+
+def _entity(table: Built, references: list[Reference]) -> list[str]:
+    model = table.model
+    referring = {column for each in model.refers if each in references for column in each.columns}
+    marked = {*model.key, *referring}
+    rest = [(name, kind) for name, kind in table.columns if name not in marked]
+    numbers = [metric.metric for metric in model.metrics] or [
+        name for name, kind in rest if kind == "DOUBLE" and model.layer == "marts"
+    ]
+    shown = {*marked, *(numbers or [name for name, _ in rest])[:SHOWN]}
+    lines = [f"    {model.name} {{"]
+    for name, kind in table.columns:
+        if name in shown:
+            word = "TIMESTAMPTZ" if kind == "TIMESTAMP WITH TIME ZONE" else kind
+            marks = [mark for mark, columns in (("PK", model.key), ("FK", referring)) if name in columns]
+            lines.append(f"        {word} {name} {', '.join(marks)}".rstrip())
+    return [*lines, "    }"]
+
+
+def _relation(table: Built, each: Reference) -> str:
+    """One row there, or none where a column may be NULL; one row here where the columns are the key."""
+    key = set(table.model.key)
+    there = "||" if set(each.columns) <= key else "|o"
+    here = "o|" if set(each.columns) == key else "o{"
+    return f'    {each.table} {there}--{here} {table.model.name} : "{", ".join(each.columns)}"'
