@@ -37,7 +37,7 @@ from pipelines.warehouse.models import (
     published_models,
     sql_folder,
 )
-from pipelines.warehouse.parquet import ROWS_PER_GROUP, described, write_parquet
+from pipelines.warehouse.parquet import MANIFEST, ROWS_PER_GROUP, described, in_manifest, write_parquet
 
 DATABASE = "task_archive.duckdb"
 PARQUET = "parquet"
@@ -113,18 +113,23 @@ def build_version(settings: Settings) -> Iterator[Built]:
     folder = building_folder(settings)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    rows, sound = {}, True
+    tables: dict[str, Built] = {}
     with _open(settings, folder) as connection:
         for built in _in_parallel(connection, folder):
-            rows[built.model.name] = built.rows
-            sound = sound and all(each.passed or each.check.severity == "warn" for each in built.outcomes)
+            tables[built.model.name] = built
             yield built
         _create_macros(connection)
-    if sound:
-        version = _next_version(settings.published / "versions")
+    outcomes = [each for built in tables.values() for each in built.outcomes]
+    if all(each.passed or each.check.severity == "warn" for each in outcomes):
+        about = {"version": _next_version(settings.published / "versions"), "code_version": __version__}
+        parquet = folder / PARQUET
+        listed = {
+            name: in_manifest(built.model, built.columns, built.rows, parquet / name) for name, built in tables.items()
+        }
+        write_durably(parquet / MANIFEST, json.dumps({**about, "tables": listed}, indent=1).encode())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        about = {"version": version, "code_version": __version__, "rows": rows, "bytes": size}
-        write_durably(folder / COMPLETE, json.dumps(about, indent=1).encode())
+        rows = {name: built.rows for name, built in tables.items()}
+        write_durably(folder / COMPLETE, json.dumps({**about, "rows": rows, "bytes": size}, indent=1).encode())
 
 
 def _next_version(versions: Path) -> str:

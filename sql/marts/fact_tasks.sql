@@ -89,3 +89,4 @@ select
 from judged as t
 cross join thresholds as x
 left join error_texts as e on coalesce(t.error_message, '') = e.error_message
+order by created_at, task_id
