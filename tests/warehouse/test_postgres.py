@@ -298,6 +298,14 @@ def test_the_reader_may_select_and_nothing_else(account: Account, carried: Datab
             carried.do(statement, user="bi")
 
 
+def test_the_sql_of_the_bi_guide_runs(carried: Database) -> None:
+    guide = (Path(__file__).parent.parent.parent / "docs" / "bi.md").read_text()
+    statements = re.findall(r"```sql\n(.+?)```", guide, re.DOTALL)
+    assert len(statements) >= 3
+    for statement in statements:
+        assert carried.ask(statement.replace("$__timeFilter(hour_at)", "hour_at < now() + interval '9 years'"), "bi")
+
+
 def test_the_reader_is_made_where_that_is_allowed_and_told_where_not(account: Account, database: Database) -> None:
     said: list[str] = []
     reader = f"reader_of_{database.name}"
