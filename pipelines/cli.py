@@ -251,14 +251,14 @@ def report(
 
     The report of each nightly run is published/report.html. Days are those of TASK_ARCHIVE_TIME_ZONE.
     """
-    from pipelines.report.page import Narrowed, write
-    from pipelines.warehouse.publish import current_database
+    from pipelines.report.page import make
+    from pipelines.report.queries import Narrowed
 
     settings = load_settings()
     if first and last and first > last:
         raise SettingsError("--from must not be after --to")
     narrowed = Narrowed(first.date() if first else None, last.date() if last else None, task_type, account)
-    write(settings, current_database(settings), output, narrowed)
+    output.write_text(make(settings, narrowed).html)
     click.echo(f"report     {output.resolve()}")
     if opens:
         click.launch(output.resolve().as_uri())

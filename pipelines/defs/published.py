@@ -1,79 +1,70 @@
 """The published version: what readers open. Published whole, after every blocking check of its tables has passed."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-
 import dagster as dg
 
 from pipelines.defs.landing import NIGHTLY_FRESHNESS
 from pipelines.defs.resources import Archive
 from pipelines.defs.tables import asset_key
 from pipelines.errors import ArchiveError, in_one_line
-from pipelines.settings import Settings, load_settings
-from pipelines.warehouse.build import DATABASE, REPORT, building_folder
+from pipelines.settings import load_settings
 from pipelines.warehouse.models import published_models
-from pipelines.warehouse.publish import publish
+from pipelines.warehouse.publish import publish, publish_report
 
-TASK_ARCHIVE, REPORT_PAGE = dg.AssetKey(["published", "task_archive"]), dg.AssetKey(["published", "report"])
+TASK_ARCHIVE = dg.AssetKey(["published", "task_archive"])
 
 
-@dg.multi_asset(
-    specs=[
-        dg.AssetSpec(
-            TASK_ARCHIVE,
-            description="The DuckDB file and the Parquet folders, swapped whole; an open reader stays on its version.",
-            deps=[asset_key(model.name) for model in published_models()],
-            group_name="published",
-            kinds={"duckdb", "parquet"},
-            freshness_policy=NIGHTLY_FRESHNESS,
-        ),
-        dg.AssetSpec(
-            REPORT_PAGE,
-            description="The version's report: one HTML file that needs nothing else. Published with it.",
-            deps=[asset_key(model.name) for model in published_models()],
-            group_name="published",
-            kinds={"html"},
-            freshness_policy=NIGHTLY_FRESHNESS,
-        ),
-    ]
+@dg.asset(
+    key=TASK_ARCHIVE,
+    group_name="published",
+    kinds={"duckdb", "parquet"},
+    deps=[asset_key(model.name) for model in published_models()],
+    freshness_policy=NIGHTLY_FRESHNESS,
 )
-def published(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult]:
-    """The tables and their report. Where the report cannot be made, the tables are published all the same."""
-    with ThreadPoolExecutor(1) as pool:  # so that whatever befalls it is told after the publication
-        report = pool.submit(_make_report, archive.settings)
+def task_archive(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
+    """The DuckDB file and the Parquet folders, swapped whole; a reader that is open stays on its version."""
     try:
-        version = publish(archive.settings)
+        published = publish(archive.settings)
     except (ArchiveError, OSError) as error:
         raise dg.Failure(description=in_one_line(error), allow_retries=False) from None
-    yield dg.MaterializeResult(
-        asset_key=TASK_ARCHIVE,
+    return dg.MaterializeResult(
         metadata={
-            "version": version.version,
-            "database": dg.MetadataValue.path(str(version.database)),
-            "parquet": dg.MetadataValue.path(str(version.parquet)),
-            "dagster/row_count": version.rows["tasks"],
-            "bytes": version.bytes,
-        },
-    )
-    if (fault := report.exception()) is not None:
-        context.log.error("the report could not be made", exc_info=fault)
-        raise dg.Failure(
-            description=f"published, but without its report: {in_one_line(fault)}", allow_retries=False
-        ) from None
-    yield dg.MaterializeResult(
-        asset_key=REPORT_PAGE,
-        metadata={"report": dg.MetadataValue.path(str(archive.settings.published / REPORT))}
-        | {heading: dg.MetadataValue.md(image) for heading, image in report.result().items()},
+            "version": published.version,
+            "database": dg.MetadataValue.path(str(published.database)),
+            "parquet": dg.MetadataValue.path(str(published.parquet)),
+            "dagster/row_count": published.rows["tasks"],
+            "bytes": published.bytes,
+        }
     )
 
 
-def _make_report(settings: Settings) -> dict[str, str]:
-    """Makes the report of the version that was built; its key charts by their headings, in Markdown."""
-    from pipelines.report.page import write
+@dg.asset(
+    key=["published", "report"],
+    group_name="published",
+    kinds={"html"},
+    deps=[TASK_ARCHIVE],
+    freshness_policy=NIGHTLY_FRESHNESS,
+)
+def report(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
+    """The version's report: one HTML file that needs nothing else. Comes after the tables, which never wait for it."""
+    from pipelines.report.page import make
     from pipelines.report.pictures import as_metadata
+    from pipelines.report.queries import Narrowed
 
-    built = building_folder(settings)
-    return as_metadata(write(settings, built / DATABASE, built / REPORT).charts)
+    try:
+        page = make(archive.settings, Narrowed())
+        file = publish_report(archive.settings, page.html)
+        pictures = as_metadata(page.charts)
+    except Exception as error:
+        context.log.exception("the report could not be made")
+        said = f"the tables are published, but their report could not be made: {in_one_line(error)}"
+        raise dg.Failure(description=said, allow_retries=False) from None
+    return dg.MaterializeResult(
+        metadata={
+            "report": dg.MetadataValue.path(str(file)),
+            "bytes": file.stat().st_size,
+            **{heading: dg.MetadataValue.md(picture) for heading, picture in pictures.items()},
+        }
+    )
 
 
 def postgres() -> list[dg.AssetsDefinition]:

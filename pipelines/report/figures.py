@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from pipelines.report.queries import Row
 from pipelines.report.words import change, command, counted, duration, mended_by, number, percent, short_day
 
-Row = dict[str, Any]
 Scope = dict[str, Any]
 
 SEEN_WELL = 0.9  # coverage from which the history is called seen
@@ -15,20 +15,33 @@ SEEN_WELL = 0.9  # coverage from which the history is called seen
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of a figure: its name in charts.py, what it shows, and whose rows it draws (None: all)."""
+    """A chart of a figure: its name in charts.py, what it shows, a column that it draws, and the type whose rows it
+    draws (None: all). With less than two values in the column it is left out: the table says as much."""
 
     spec: str
     heading: str
+    draws: str
     only: str | None = None
+
+    def rows(self, rows: list[Row]) -> list[Row]:
+        """Of a table's rows, those that it draws."""
+        return [row for row in rows if self.only is None or row["type"] == self.only]
+
+    def has_points(self, rows: list[Row]) -> bool:
+        return sum(row[self.draws] is not None for row in self.rows(rows)) > 1
 
 
 @dataclass(frozen=True)
 class Said:
-    """What is said of a query's rows: the finding, what to mind, the charts of it. No chart: the table is shown."""
+    """What is said of a query's rows: the finding, what to mind, the charts of it; and whether the rows tell anything.
+
+    Without charts the table is shown.
+    """
 
     finding: str
     note: str = ""
     charts: tuple[Chart, ...] = ()
+    is_telling: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,22 +64,26 @@ class Section:
 
 
 def _by_type(rows: list[Row], scope: Scope) -> Said:
-    total = rows[0]
-    types = counted(len(rows) - 1, "type")
-    return Said(f"{counted(total['created_tasks'], 'task')} of {types} on {short_day(scope['last_day'])}.")
+    on, created = short_day(scope["last_day"]), rows[0]["created_tasks"]
+    if not created:
+        return Said(f"No task was created on {on}.")
+    types = sum(row["created_tasks"] > 0 for row in rows[1:])
+    return Said(
+        f"{counted(created, 'task')} of {counted(types, 'type')} {'was' if created == 1 else 'were'} created on {on}."
+    )
 
 
 def _volume(rows: list[Row], scope: Scope) -> Said:
     if not any(row["created_tasks"] for row in rows):
-        return Said("No task was created in these days.")
+        return _nothing("No task was created in these days.")
     finding = _a_day(rows, "created_tasks", "tasks a day were created")
     note = "Paler: tasks of the day are still moving, their outcomes change." if not rows[0]["is_mature"] else ""
-    return Said(f"{finding}.", note, (Chart("tasks_by_phase", "Tasks by day of creation"),))
+    return Said(f"{finding}.", note, (Chart("tasks_by_phase", "Tasks by day of creation", "created_tasks"),))
 
 
 def _failure_rate(rows: list[Row], scope: Scope) -> Said:
-    charts = (Chart("failure_rate", "Failure rate by day of creation"),)
-    now, before = rows[0], rows[7] if len(rows) > 7 else {}
+    charts = (Chart("failure_rate", "Failure rate by day of creation", "failure_rate"),)
+    now, before = rows[0], rows[7] if len(rows) >= 14 else {}
     rate, then = now["failure_rate_of_7_days"], before.get("failure_rate_of_7_days")
     if rate is None:
         return Said("Too few tasks ended in the last 7 days to tell a failure rate.", "", charts)
@@ -78,9 +95,10 @@ def _failure_rate(rows: list[Row], scope: Scope) -> Said:
         finding = (
             f"Failure rate {_rose(rate, then)} to {percent(rate)} {_last(rows)}, from {percent(then)} in the 7 before"
         )
-    if now["failure_rate"] is not None and len(rows) > 7 and before["failure_rate"] is not None:
-        day, a_week = short_day(now["day"]), before["failure_rate"]
-        finding += f"; {day}: {percent(now['failure_rate'])}, the week before {percent(a_week)}"
+    if now["failure_rate"] is not None and before.get("failure_rate") is not None:
+        finding += (
+            f"; {short_day(now['day'])} {percent(now['failure_rate'])}, a week before {percent(before['failure_rate'])}"
+        )
     note = "A dot is a day with its 95 % confidence band; hollow while tasks of the day are still moving."
     return Said(f"{finding}.", note, charts)
 
@@ -89,20 +107,20 @@ def _owners(rows: list[Row], scope: Scope) -> Said:
     last = rows[:7]
     failed = sum(row["failed_tasks"] for row in last)
     if not failed:
-        return Said(f"No task created {_last(rows)} has failed.")
+        return _nothing(f"No task created {_last(rows)} has failed.")
     shares = {
         owner: sum(row[f"{owner}_fault_tasks"] for row in last) / failed for owner in ("user", "platform", "unknown")
     }
     said = f"{percent(shares['user'])} are the user's to mend, {percent(shares['platform'])} the platform's"
     if shares["unknown"]:
         said += f", {percent(shares['unknown'])} of unknown owner"
-    chart = Chart("failure_owners", "Failed tasks by who is to act")
+    chart = Chart("failure_owners", "Failed tasks by who is to act", "failed_tasks")
     return Said(f"Of {counted(failed, 'failure')} {_last(rows)}, {said}.", "", (chart,))
 
 
 def _signatures(rows: list[Row], scope: Scope) -> Said:
     if not rows:
-        return Said("No task failed in these days.")
+        return _nothing("No task failed in these days.")
     first = rows[0]
     if not first["failed_tasks_last_7_days"]:
         return Said(f"No task failed in the last 7 days; {counted(len(rows), 'kind')} of failure before.")
@@ -119,11 +137,11 @@ def _durations(rows: list[Row], scope: Scope) -> Said:
     for row in rows:
         by_type.setdefault(row["type"], []).append(row)
     if not by_type:
-        return Said("No task completed in these days.")
+        return _nothing("No task completed in these days.")
     charts, compared = [], []
     for type_, of_type in by_type.items():
         now, then = (_usual_p95(of_type, scope, since) for since in (0, 7))
-        charts.append(Chart("durations", f"{type_}: {_p95(now)}", type_))
+        charts.append(Chart("durations", f"{type_}: {_p95(now)}", "p50_turnaround_seconds", type_))
         if now and then:
             compared.append(f"{type_} {_slower(now, then)}")
     note = "Created to finished, by day of creation, on a logarithmic scale; of uploads it includes the user's upload."
@@ -158,10 +176,15 @@ def _slower(now: float, then: float) -> str:
 
 def _slo(rows: list[Row], scope: Scope) -> Said:
     if not rows:
-        return Said("No target is set for these tasks: TASK_ARCHIVE_SLO sets one, such as `upload: 95% under 10m`.")
+        return _nothing("No target is set for these tasks: TASK_ARCHIVE_SLO sets one, such as `upload: 95% under 10m`.")
     newest = {row["type"]: row for row in reversed(rows)}
     charts = tuple(
-        Chart("attainment", f"{type_}: {percent(row['target_share'])} under {duration(row['target_seconds'])}", type_)
+        Chart(
+            "attainment",
+            f"{type_}: {percent(row['target_share'])} under {duration(row['target_seconds'])}",
+            "window_attainment",
+            type_,
+        )
         for type_, row in sorted(newest.items())
     )
     said = []
@@ -183,46 +206,52 @@ def _slo(rows: list[Row], scope: Scope) -> Said:
 
 
 def _week(rows: list[Row], scope: Scope) -> Said:
+    if len(rows) < 7 * 24:
+        return _nothing("The hours of the week can be told apart after a week.")
     most, least = (pick(rows, key=lambda row: row["mean_tasks"]) for pick in (max, min))
-    if not rows or not most["created_tasks"]:
-        return Said("No task was created in these days.")
-    said = f"Most tasks come {most['weekday']} at {most['hour']:02}:00, {number(most['mean_tasks'])} an hour"
-    if len(rows) == 7 * 24:
-        said += f"; fewest {least['weekday']} at {least['hour']:02}:00, {number(least['mean_tasks'])}"
+    if not most["created_tasks"]:
+        return _nothing("No task was created in these days.")
+    said = (
+        f"Most tasks come {most['weekday']} at {most['hour']:02}:00, {number(most['mean_tasks'])} an hour; fewest "
+        f"{least['weekday']} at {least['hour']:02}:00, {number(least['mean_tasks'])}"
+    )
     note = f"Mean tasks created in each hour of the week, in {scope['time_zone']}."
-    return Said(f"{said}.", note, (Chart("week_hours", "Tasks created by weekday and hour"),))
+    return Said(f"{said}.", note, (Chart("week_hours", "Tasks created by weekday and hour", "created_tasks"),))
 
 
 def _throughput(rows: list[Row], scope: Scope) -> Said:
     if not any(row["completed_tasks"] for row in rows):
-        return Said("No task completed in these days.")
+        return _nothing("No task completed in these days.")
     finding = _a_day(rows, "media_minutes", "media minutes a day were processed")
     peak = max(rows, key=lambda row: row["busiest_hour_tasks"])
     note = f"Most tasks completed in an hour: {number(peak['busiest_hour_tasks'])}, on {short_day(peak['day'])}."
     return Said(
         f"{finding}.",
         note,
-        (Chart("media_minutes", "Media minutes by day of the end"), Chart("busiest_hour", "Busiest hour of the day")),
+        (
+            Chart("media_minutes", "Media minutes by day of the end", "media_minutes"),
+            Chart("busiest_hour", "Busiest hour of the day", "busiest_hour_tasks"),
+        ),
     )
 
 
 def _backlog(rows: list[Row], scope: Scope) -> Said:
     if not any(row["peak_open_tasks"] for row in rows):
-        return Said("No task was open at a full hour of these days.")
+        return _nothing("No task was open at a full hour of these days.")
     peak = max(rows[:7], key=lambda row: row["peak_open_tasks"])
     usual = median(row["peak_open_tasks"] for row in rows)
     finding = (
         f"At most {counted(peak['peak_open_tasks'], 'task')} were open at once {_last(rows)}, on "
         f"{short_day(peak['day'])}; {number(usual)} on a usual day of the report"
     )
-    return Said(f"{finding}.", "", (Chart("open_tasks", "Open tasks at the full hours"),))
+    return Said(f"{finding}.", "", (Chart("open_tasks", "Open tasks at the full hours", "peak_open_tasks"),))
 
 
 def _concurrency(rows: list[Row], scope: Scope) -> Said:
     if scope["type"]:
-        return Said("Concurrency is of all types together: make the report without --type.")
+        return _nothing("Concurrency is of all types together: make the report without --type.")
     if not rows:
-        return Said("No task was under way in these days.")
+        return _nothing("No task was under way in these days.")
     peak = max(rows[:7], key=lambda row: row["peak_concurrent_tasks"])
     finding = (
         f"At most {counted(peak['peak_concurrent_tasks'], 'task')} were under way at once {_last(rows)}, on "
@@ -232,17 +261,17 @@ def _concurrency(rows: list[Row], scope: Scope) -> Said:
     finding += f": {percent(peak['share_of_limit'])} of the limit of {number(limit)}" if limit else ""
     note = "Scheduled to finished: tasks that wait in the queue count as under way."
     note += "" if limit else " No limit is set: TASK_ARCHIVE_CONCURRENCY_LIMIT."
-    return Said(f"{finding}.", note, (Chart("concurrent_tasks", "Tasks under way at once"),))
+    return Said(f"{finding}.", note, (Chart("concurrent_tasks", "Tasks under way at once", "peak_concurrent_tasks"),))
 
 
 def _ladder(rows: list[Row], scope: Scope) -> Said:
     if not rows:
-        return Said("No task asked for renditions.")
+        return _nothing("No task asked for renditions.")
     type_ = rows[0]["type"]
     rated = [row for row in rows if row["type"] == type_ and row["failure_rate"] is not None]
     charts = (
-        Chart("rung_failures", f"{type_}: failure rate by rung", type_),
-        Chart("rung_speed", f"{type_}: real-time factor by rung", type_),
+        Chart("rung_failures", f"{type_}: failure rate by rung", "failure_rate", type_),
+        Chart("rung_speed", f"{type_}: real-time factor by rung", "p50_real_time_factor", type_),
     )
     note = "Of the whole archive. A task counts in each of its rungs: what is asked together fails together."
     if not rated:
@@ -259,7 +288,7 @@ def _ladder(rows: list[Row], scope: Scope) -> Said:
 
 def _sources(rows: list[Row], scope: Scope) -> Said:
     if not rows:
-        return Said("No completed task tells of its source.")
+        return _nothing("No completed task tells of its source.")
     most, timed = rows[0], [row for row in rows if row["p50_real_time_factor"] is not None]
     finding = f"Most often {most['source']} of {most['length']} comes in, {percent(most['share'])} of completed tasks"
     charts: tuple[Chart, ...] = ()
@@ -267,13 +296,21 @@ def _sources(rows: list[Row], scope: Scope) -> Said:
         slow = max(timed, key=lambda row: row["p50_real_time_factor"])
         factor = number(slow["p50_real_time_factor"])
         finding += f"; slowest for its length is {slow['source']} of {slow['length']}, {factor} s a second of media"
-        charts = (Chart("source_speed", f"{most['type']}: speed by source", most["type"]),)
+        charts = (Chart("source_speed", f"{most['type']}: speed by source", "p50_real_time_factor", most["type"]),)
     return Said(f"{finding}.", "Of the whole archive. Failed tasks have no probe: they do not show here.", charts)
+
+
+def _anomalies(rows: list[Row], scope: Scope) -> Said:
+    if not rows:
+        return _nothing("Nothing was far from its weekday's usual in these days.")
+    last = sum((scope["last_day"] - row["day"]).days < 7 for row in rows)
+    finding = f"{counted(last, 'anomaly') if last == 1 else f'{last or "no"} anomalies'} in the last 7 days"
+    return Said(f"{finding}.", "Days and hours far from the median of the same weekday in the 8 weeks before.")
 
 
 def _slowest(rows: list[Row], scope: Scope) -> Said:
     if not rows:
-        return Said("No task completed in the last 7 days.")
+        return _nothing("No task completed in the last 7 days.")
     first = rows[0]
     return Said(
         f"The slowest of the last 7 days took the server {duration(first['server_time_seconds'])}.",
@@ -283,7 +320,7 @@ def _slowest(rows: list[Row], scope: Scope) -> Said:
 
 def _stuck(rows: list[Row], scope: Scope) -> Said:
     if not rows:
-        return Said("No task is stuck.")
+        return _nothing("No task is stuck.")
     of_tasks, first = rows[0]["of_tasks"], rows[0]
     are = "is" if of_tasks == 1 else "are"
     shown = f" The {len(rows)} longest silent are shown." if of_tasks > len(rows) else ""
@@ -297,13 +334,14 @@ def _coverage(rows: list[Row], scope: Scope) -> Said:
     last = rows[:7]
     ended, seen = (sum(row[name] for row in last) for name in ("ended_tasks", "seen_open_tasks"))
     if not ended:
-        return Said(f"No task ended {_last(rows)}.")
+        return _nothing(f"No task ended {_last(rows)}.")
     finding = f"The archive saw {percent(seen / ended)} of tasks before they ended {_last(rows)}"
     note = (
         "Of the others it knows how they ended, not how long they waited and which attempts failed: "
         "`task-archive observe --every 5m` sees more."
     )
-    charts = (Chart("coverage", "Tasks seen before they ended"),) if any(row["coverage"] for row in rows) else ()
+    chart = Chart("coverage", "Tasks seen before they ended", "coverage")
+    charts = (chart,) if any(row["coverage"] for row in rows) else ()
     return Said(f"{finding}.", "" if seen / ended >= SEEN_WELL else note, charts)
 
 
@@ -348,7 +386,22 @@ SECTIONS = (
         "failures",
         "Failures",
         (
-            Figure("failure_rate", "Failure rate by day of creation, with its 95 % confidence band", _failure_rate),
+            Figure(
+                "failure_rate",
+                "Failure rate by day of creation, with its 95 % confidence band",
+                _failure_rate,
+                shows=(
+                    "day",
+                    "failed_tasks",
+                    "ended_tasks",
+                    "failure_rate",
+                    "low_failure_rate",
+                    "high_failure_rate",
+                    "failure_rate_of_7_days",
+                    "platform_fault_rate",
+                    "is_mature",
+                ),
+            ),
             Figure("failure_owners", "Failed tasks by day of creation and by who is to act", _owners),
             Figure("signatures", "Failures by error signature", _signatures),
         ),
@@ -363,6 +416,9 @@ SECTIONS = (
             Figure("week_hours", "Tasks created by weekday and hour", _week),
             Figure("backlog", "Open tasks at the full hours, by day", _backlog),
             Figure("concurrency", "Tasks under way at once, by day", _concurrency),
+            Figure(
+                "anomalies", "Anomalies", _anomalies, shows=("started_at", "account", "grain", "type", "reason", "robust_z")
+            ),
         ),
     ),
     Section(
@@ -392,6 +448,11 @@ SECTIONS = (
 )
 
 
+def _nothing(finding: str) -> Said:
+    """A sentence that says it all."""
+    return Said(finding, is_telling=False)
+
+
 def _last(rows: list[Row]) -> str:
     """The days that findings speak of: the last seven of a table of days, newest first."""
     last = rows[:7]
@@ -402,7 +463,8 @@ def _a_day(rows: list[Row], column: str, what: str) -> str:
     """The daily mean of the last days beside that of the days before."""
     last, before = rows[:7], rows[7:14]
     now = sum(row[column] for row in last) / len(last)
-    said = f"{number(round(now))} {what} {_last(rows)}"
+    a_day = what if len(last) > 1 else what.replace(" a day", "")
+    said = f"{number(now if now < 10 else round(now))} {a_day} {_last(rows)}"
     if len(before) < 7:
         return said
     than = change(now, sum(row[column] for row in before) / 7)

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -18,29 +18,27 @@ import duckdb
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from pipelines.errors import SettingsError
 from pipelines.harmless import printable
 from pipelines.report import charts
-from pipelines.report.figures import SECTIONS, Chart, Figure
+from pipelines.report.figures import SECTIONS, Figure
 from pipelines.report.javascript import vega
 from pipelines.report.pictures import Drawn
-from pipelines.report.queries import Answer, ask, narrow
-from pipelines.report.summary import Tile, changes, tiles, verdict
-from pipelines.report.words import Cell, cell, day, kind, label
+from pipelines.report.queries import Answer, Narrowed, Version
+from pipelines.report.summary import changes, tiles, verdict
+from pipelines.report.words import Cell, cell, day, kind, label, moment
 from pipelines.settings import Settings
 from pipelines.warehouse.database import connect
+from pipelines.warehouse.publish import current_database
 
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Narrowed:
-    """What a report is about; None: the last 90 whole days, every type, every account."""
+class Page:
+    """A report: the HTML file, and the charts in it."""
 
-    from_day: date | None = None
-    to_day: date | None = None
-    task_type: str | None = None
-    account: str | None = None
+    html: str
+    charts: list[Drawn]
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page."""
+    """A table of the page, its rows as HTML."""
 
     id: str
     caption: str
@@ -63,93 +61,60 @@ class Table:
     count: int
 
 
-@dataclass(frozen=True)
-class Page:
-    """A report: the HTML file, and the charts in it."""
-
-    html: str
-    charts: list[Drawn]
+def make(settings: Settings, narrowed: Narrowed) -> Page:
+    """The report of the published version. Raises WarehouseError where there is none, and as `render`."""
+    with connect(current_database(settings), read_only=True, memory_mb=settings.memory_mb) as connection:
+        return render(connection, narrowed)
 
 
-def write(settings: Settings, database: Path, file: Path, narrowed: Narrowed | None = None) -> Page:
-    """Writes the report of a version's DuckDB file. Raises WarehouseError where it cannot be read, and as `render`."""
-    with connect(database, read_only=True, memory_mb=settings.memory_mb) as connection:
-        page = render(connection, narrowed)
-    file.write_text(page.html)
-    return page
-
-
-def render(connection: duckdb.DuckDBPyConnection, narrowed: Narrowed | None = None) -> Page:
-    """The page of the version that the connection reads. Raises SettingsError for an account or type unknown to it."""
-    narrowed = narrowed or Narrowed()
-    _check(connection, "account", narrowed.account)
-    _check(connection, "type", narrowed.task_type)
-    scope = narrow(connection, narrowed.from_day, narrowed.to_day, narrowed.task_type, narrowed.account)
-    zone = ZoneInfo(scope["time_zone"])
-    made_at = datetime.now(UTC)
-    has_days = scope["last_day"] is not None and scope["last_day"] >= scope["from_day"]
-    sections: list[dict[str, Any]] = []
+def render(connection: duckdb.DuckDBPyConnection, narrowed: Narrowed) -> Page:
+    """The page of the tables that the connection reads. Raises SettingsError for an account or type unknown to them."""
+    version = Version(connection, narrowed)
+    scope, zone, made_at = version.scope, ZoneInfo(version.scope["time_zone"]), datetime.now(UTC)
+    has_tasks = scope["first_day"] is not None and scope["from_day"] <= scope["last_day"]
     drawn: list[Drawn] = []
-    for section in SECTIONS if has_days else ():
-        shown = []
-        for figure in section.figures:
-            answer = ask(connection, figure.query)
-            said = figure.says(answer.rows, scope)
-            drawn += [Drawn(chart.spec, chart.heading, _drawn(answer, chart)) for chart in said.charts]
-            shown.append(_figure(connection, figure, answer, said, scope, zone))
-        sections.append({"id": section.id, "heading": section.heading, "figures": shown})
-    scripts = [vega(), (HERE / "page.js").read_text()] if drawn else []
+    sections = [
+        {
+            "id": section.id,
+            "heading": section.heading,
+            "figures": [_figure(version, figure, zone, drawn) for figure in section.figures],
+        }
+        for section in SECTIONS
+        if has_tasks
+    ]
+    scripts = ([vega()] if drawn else []) + [(HERE / "page.js").read_text()]
+    better = {row["metric"]: row["better"] for name in ("yesterday", "slo") for row in version.definitions(name)}
     html = _template().render(
-        title="Task Archive",
-        about=_about(scope),
-        verdicts=[verdict(row, made_at, zone) for row in ask(connection, "freshness").rows],
+        about=_about(scope, made_at, zone),
         made_at=made_at.isoformat(timespec="seconds"),
-        day=day(scope["last_day"]) if has_days else "",
-        day_about=_day_about(scope) if has_days else "",
-        tiles=_tiles(connection, scope) if has_days else [],
-        changes=changes(ask(connection, "changes").rows, zone) if has_days else [],
+        verdicts=[verdict(row, made_at, zone) for row in version.ask("freshness").rows],
+        nothing="" if has_tasks else _nothing(version),
+        day=day(scope["last_day"]) if has_tasks else "",
+        is_whole_day=scope["is_whole_day"],
+        tiles=tiles(version.ask("yesterday").rows, version.ask("slo").rows, better, scope) if has_tasks else [],
+        changes=changes(version.ask("changes").rows, zone) if has_tasks else [],
         sections=sections,
+        explained=_explained(scope),
         specs={chart.name: Markup(charts.spec(chart.name)) for chart in drawn},
         style=Markup((HERE / "page.css").read_text()),
         scripts=[Markup(script) for script in scripts],
         script_hashes=[_hash(script) for script in scripts],
-        explained=_explained(scope),
     )
     return Page(html, drawn)
 
 
-def _drawn(answer: Answer, chart: Chart) -> list[dict[str, Any]]:
-    return [row for row in answer.rows if chart.only is None or row["type"] == chart.only]
-
-
-def _tiles(connection: duckdb.DuckDBPyConnection, scope: dict[str, Any]) -> list[Tile]:
-    yesterday, targets = ask(connection, "yesterday"), ask(connection, "slo")
-    defined = [
-        _definition(connection, table, metric)
-        for answer in (yesterday, targets)
-        for table, metric in answer.query.metrics
-    ]
-    better = {metric["metric"]: metric["better"] for metric in defined}
-    return tiles(yesterday.rows, targets.rows, better, scope)
-
-
-def _figure(
-    connection: duckdb.DuckDBPyConnection,
-    figure: Figure,
-    answer: Answer,
-    said: Any,
-    scope: dict[str, Any],
-    zone: ZoneInfo,
-) -> dict[str, Any]:
+def _figure(version: Version, figure: Figure, zone: ZoneInfo, drawn: list[Drawn]) -> dict[str, Any]:
+    """A figure for the template; its charts are added to `drawn`."""
+    answer = version.ask(figure.query)
+    said = figure.says(answer.rows, version.scope)
+    with_points = [chart for chart in said.charts if chart.has_points(answer.rows)]
+    drawn += [Drawn(chart.spec, chart.heading, chart.rows(answer.rows)) for chart in with_points]
     return {
-        "finding": said.finding,
-        "note": said.note,
-        "charts": said.charts,
+        "said": said,
+        "charts": with_points,
         "table": _table(figure, answer, zone),
-        "query": figure.query,
-        "answers": answer.query.answers,
-        "sql": answer.query.sql,
-        "metrics": [_definition(connection, table, metric) for table, metric in answer.query.metrics],
+        "query": answer.query,
+        "metrics": [row | {"label": label(row["metric"])} for row in version.definitions(figure.query)],
     }
 
 
@@ -173,47 +138,28 @@ def _cell(of: Cell, kind: str, position: int) -> str:
     return f"<{tag}{scope}{kind}{value}>{escape(of.text)}</{tag}>"
 
 
-def _definition(connection: duckdb.DuckDBPyConnection, table: str, metric: str) -> dict[str, Any]:
-    cursor = connection.execute(
-        "from metrics where table_name = $table and metric = $metric", {"table": table, "metric": metric}
-    )
-    names = [column[0] for column in cursor.description or []]
-    return dict(zip(names, cursor.fetchall()[0], strict=True)) | {"label": label(metric)}
+def _about(scope: dict[str, Any], made_at: datetime, zone: ZoneInfo) -> str:
+    account, type_ = scope["account"], scope["type"]
+    about = [f"account {printable(account)}" if account else "all accounts"]
+    about.append(f"tasks of type {printable(type_)}" if type_ else "all types of tasks")
+    if scope["first_day"] is not None:
+        about.append(f"created from {scope['from_day']} to {scope['last_day']}, the first ever on {scope['first_day']}")
+    return f"{', '.join(about)}. Made {moment(made_at, zone)}; times are {zone.key}."
 
 
-def _check(connection: duckdb.DuckDBPyConnection, column: str, wanted: str | None) -> None:
-    """Raises SettingsError where no task has that account or type."""
-    if wanted is None:
-        return
-    known = [
-        value for (value,) in connection.execute(f"select distinct {column} from fact_tasks order by 1").fetchall()
-    ]
-    if wanted not in known:
-        raise SettingsError(
-            f"no task has the {column} {wanted!r}; known are {', '.join(map(printable, known)) or 'none'}"
-        )
-
-
-def _about(scope: dict[str, Any]) -> str:
-    about = [f"account {scope['account']}" if scope["account"] else "all accounts"]
-    about.append(f"type {scope['type']}" if scope["type"] else "all types")
-    if scope["last_day"] is not None:
-        about.append(f"days {scope['from_day']} to {scope['last_day']}")
-        about.append(f"the first task is of {scope['first_day']}")
-    about.append(f"time zone {scope['time_zone']}")
-    return printable(", ".join(about)) + "."
-
-
-def _day_about(scope: dict[str, Any]) -> str:
-    if scope["is_whole_day"]:
-        return "The last whole day up to the point that the archive is proven to, beside the same weekday before."
-    return "No day is over yet: today so far."
+def _nothing(version: Version) -> str:
+    """Why there is nothing to show."""
+    if not version.ask("freshness").rows:
+        return "Nothing has been loaded yet: `task-archive sync` does."
+    if version.scope["first_day"] is None:
+        return "The archive is empty: the account has no task yet."
+    return "No task was created in these days."
 
 
 def _explained(scope: dict[str, Any]) -> str:
     """How a command asks for the day and type of the page."""
-    day = f" --day {scope['last_day']}" if scope["last_day"] else ""
-    return day + (f" --type {scope['type']}" if scope["type"] else "")
+    of_day = f" --day {scope['last_day']}" if scope["last_day"] else ""
+    return of_day + (f" --type {scope['type']}" if scope["type"] else "")
 
 
 @cache

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pipelines.harmless import markdown_cell
 from pipelines.report import charts
+from pipelines.report.queries import Row
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Drawn:
 
     name: str
     heading: str
-    rows: list[dict[str, Any]]
+    rows: list[Row]
 
 
 # The charts that are shown, of each the first of the page: starting vl-convert takes longer than drawing them.
@@ -51,7 +51,7 @@ def as_svg(chart: Drawn) -> str:
     return vl_convert.vegalite_to_svg(drawn)
 
 
-def _values(row: dict[str, Any]) -> dict[str, Any]:
+def _values(row: Row) -> Row:
     """A row as the page's script reads it from a table."""
     return {
         name: ("yes" if value else "no")

@@ -1,7 +1,7 @@
 """The queries behind the report: `sql/report/*.sql`, one a table of the page.
 
 A file opens with comment lines that say what it answers, and `-- metrics: table.metric, ...` names the definitions
-that stand behind its numbers.
+that stand behind its numbers. `scope.sql` is run first: it sets what the report is about.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,11 @@ from typing import Any
 
 import duckdb
 
-from pipelines.errors import WarehouseError
+from pipelines.errors import SettingsError, WarehouseError
+from pipelines.harmless import printable
 from pipelines.warehouse.models import read_header, sql_folder
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,72 @@ class Answer:
 
     query: Query
     columns: list[str]
-    rows: list[dict[str, Any]]
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """What a report is about; None: the last 90 whole days, every type, every account."""
+
+    from_day: date | None = None
+    to_day: date | None = None
+    task_type: str | None = None
+    account: str | None = None
+
+
+class Version:
+    """The tables that a connection reads, narrowed to what a report is about.
+
+    `scope` is the row of the table of that name. Raises SettingsError for an account or a type that no task has.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, narrowed: Narrowed) -> None:
+        self._connection = connection
+        self._answers: dict[str, Answer] = {}
+        self._check("account", narrowed.account)
+        self._check("type", narrowed.task_type)
+        for variable, value in (
+            ("from_day", narrowed.from_day),
+            ("to_day", narrowed.to_day),
+            ("account", narrowed.account),
+            ("type", narrowed.task_type),
+        ):
+            connection.execute(f"set variable {variable} = $value", {"value": value})
+        connection.execute(query("scope").sql)
+        _, (self.scope,) = self._rows("from scope")
+
+    def ask(self, name: str) -> Answer:
+        """The answer to a query of sql/report, which is asked once."""
+        if name not in self._answers:
+            asked = query(name)
+            try:
+                self._answers[name] = Answer(asked, *self._rows(asked.sql))
+            except duckdb.Error as error:
+                raise WarehouseError(f"sql/report/{name}.sql failed: {str(error).splitlines()[0]}") from None
+        return self._answers[name]
+
+    def definitions(self, name: str) -> list[Row]:
+        """The definitions of the metrics that a query gives: rows of the table `metrics`."""
+        return [
+            row
+            for table, metric in query(name).metrics
+            for row in self._rows("from metrics where table_name = ? and metric = ?", [table, metric])[1]
+        ]
+
+    def _rows(self, sql: str, values: list[str] | None = None) -> tuple[list[str], list[Row]]:
+        cursor = self._connection.execute(sql, values)
+        columns = [column[0] for column in cursor.description or []]
+        return columns, [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+
+    def _check(self, column: str, wanted: str | None) -> None:
+        if wanted is None:
+            return
+        _, rows = self._rows(f"select distinct {column} from fact_tasks order by 1")
+        known = [row[column] for row in rows]
+        if wanted not in known:
+            raise SettingsError(
+                f"no task has the {column} {wanted!r}; known are {', '.join(map(printable, known)) or 'none'}"
+            )
 
 
 @cache
@@ -43,29 +111,3 @@ def query(name: str) -> Query:
         raise WarehouseError(f"{place}: say in the first comment lines what it answers")
     named = [each.strip().partition(".") for line in directives.get("metrics", []) for each in line.split(",")]
     return Query(name, answers, tuple((table, metric) for table, _, metric in named), text)
-
-
-def ask(connection: duckdb.DuckDBPyConnection, name: str) -> Answer:
-    """Runs a query of sql/report over the scope that `narrow` has set."""
-    asked = query(name)
-    try:
-        cursor = connection.execute(asked.sql)
-    except duckdb.Error as error:
-        raise WarehouseError(f"sql/report/{name}.sql failed: {str(error).splitlines()[0]}") from None
-    columns = [column[0] for column in cursor.description or []]
-    return Answer(asked, columns, [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()])
-
-
-def narrow(
-    connection: duckdb.DuckDBPyConnection,
-    from_day: date | None = None,
-    to_day: date | None = None,
-    task_type: str | None = None,
-    account: str | None = None,
-) -> dict[str, Any]:
-    """Sets what the report is about; returns the row of the table `scope`."""
-    for variable, value in (("from_day", from_day), ("to_day", to_day), ("type", task_type), ("account", account)):
-        connection.execute(f"set variable {variable} = $value", {"value": value})
-    connection.execute(query("scope").sql)
-    cursor = connection.execute("from scope")
-    return dict(zip([column[0] for column in cursor.description or []], cursor.fetchall()[0], strict=True))

@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from pipelines.reading import age
+from pipelines.report.queries import Row
 from pipelines.report.words import change, command, counted, duration, mended_by, moment, number, percent
 
 LATE = timedelta(hours=26)  # a nightly run and its time to run
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def verdict(row: Row, now: datetime, zone: ZoneInfo) -> Verdict:
     lines.append(
         f"Last load: {row['last_lane']}, complete {moment(row['last_load_at'], zone)}, verdict {row['last_verdict']}. "
         f"Last whole sweep: {moment(swept, zone) if swept else 'never'}. "
-        f"{counted(row['tasks'], 'task')}, {row['open_tasks']:,} open."
+        f"Tasks held: {row['tasks']:,}, open: {row['open_tasks']:,}."
     )
     return Verdict(headline, lines, is_whole and is_fresh)
 
@@ -171,6 +169,7 @@ KINDS = {
     "late_end": "late end",
     "deletion": "deletion",
     "drift": "drift",
+    "anomaly": "anomaly",
     "stuck": "stuck task",
 }
 TOLD = 5
@@ -192,7 +191,7 @@ def changes(rows: list[Row], zone: ZoneInfo) -> list[Change]:
 
 def _change(row: Row, zone: ZoneInfo) -> Change:
     since, example = moment(row["since_at"], zone), command("task", row["example_task_id"] or "")
-    tasks, one = counted(row["tasks"], "task"), row["tasks"] == 1
+    tasks, one = counted(row["tasks"] or 0, "task"), row["tasks"] == 1
     match row["kind"]:
         case "new_signature":
             says = f"A new kind of failure, {mended_by(row['owner'])}, {tasks} since {since}:"
@@ -207,5 +206,7 @@ def _change(row: Row, zone: ZoneInfo) -> Change:
         case "drift":
             times = counted(row["tasks"], "time")
             return Change(f"Outside the contract, {times} since {since}:", row["what"], command("query", "from drift"))
+        case "anomaly":
+            return Change(f"Unusual: {row['what']}.")
     is_stuck = f"{tasks} {'is' if one else 'are'} stuck while {row['what']}, the oldest since {since}."
     return Change(is_stuck, "", command("query", "stuck_tasks"))

@@ -21,6 +21,25 @@ SHARES = (
     "share_of_limit",
     "rate_of_7_days",
 )
+# Columns whose names are no good headings.
+LABELS = {
+    "low_failure_rate": "95 % band from",
+    "high_failure_rate": "to",
+    "failure_rate_of_7_days": "rate of 7 days",
+    "failed_tasks_last_7_days": "last 7 days",
+    "failed_tasks_7_days_before": "7 days before",
+    "failed_tasks": "failed",
+    "completed_tasks": "completed",
+    "created_tasks": "created",
+    "ended_tasks": "ended",
+    "open_tasks": "open",
+    "other_tasks": "other",
+    "template": "error",
+    "is_mature": "mature",
+    "real_time_factor": "real-time factor",
+    "p50_real_time_factor": "p50 real-time factor",
+    "p95_real_time_factor": "p95 real-time factor",
+}
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
@@ -149,11 +168,13 @@ def short_day(of: date) -> str:
 
 def label(column: str) -> str:
     """A column's name as a heading: without the unit that its values show."""
-    before = column.endswith("_before")
-    name = column.removesuffix("_before")
+    if column in LABELS:
+        return LABELS[column]
+    if column.endswith("_before"):
+        return f"{label(column.removesuffix('_before'))} before"
     for unit in ("_seconds", "_bytes", "_at"):
-        name = name.removesuffix(unit)
-    return name.replace("_", " ") + (" before" if before else "")
+        column = column.removesuffix(unit)
+    return column.replace("_", " ")
 
 
 def command(name: str, argument: str) -> str:

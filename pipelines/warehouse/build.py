@@ -41,7 +41,6 @@ from pipelines.warehouse.parquet import MANIFEST, ROWS_PER_GROUP, described, in_
 
 DATABASE = "task_archive.duckdb"
 PARQUET = "parquet"
-REPORT = "report.html"  # made beside them, out of the tables
 COMPLETE = "version.json"
 VERSION = "%Y%m%dT%H%M%S%fZ"  # the name of a version: when it was built, UTC
 

@@ -1,8 +1,8 @@
 """Publishing: a complete version replaces the one before at once; a reader that is open stays on its own.
 
-`published/versions/<version>/` holds a version's DuckDB file, Parquet and report; `published/current` points at the
-newest, and `published/task_archive.duckdb`, `published/parquet` and `published/report.html` lead through it. Moving
-that one link is the publication.
+`published/versions/<version>/` holds a version's DuckDB file and Parquet; `published/current` points at the newest, and
+`published/task_archive.duckdb` and `published/parquet` lead through it. Moving that one link is the publication. A
+version's report is made of it and follows: `published/report.html` leads to the newest that there is.
 """
 
 import json
@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.errors import WarehouseError
-from pipelines.landing.zone import sync_folder
+from pipelines.landing.zone import sync_folder, write_durably
 from pipelines.settings import Settings
-from pipelines.warehouse.build import COMPLETE, DATABASE, PARQUET, REPORT, building_folder
+from pipelines.warehouse.build import COMPLETE, DATABASE, PARQUET, building_folder
+
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ def publish(settings: Settings) -> Published:
     versions.mkdir(parents=True, exist_ok=True)
     for leftover in versions.glob(".*"):  # of a run that was killed
         shutil.rmtree(leftover)
+    for leftover in versions.glob("*/.*"):
+        leftover.unlink()
     folder = versions / about["version"]
     arriving = folder.with_name(f".{folder.name}")  # published/ may be on another disk
     shutil.move(built, arriving)
@@ -46,13 +50,19 @@ def publish(settings: Settings) -> Published:
     _point(root / "current", Path("versions") / folder.name)
     _point(root / DATABASE, Path("current") / DATABASE)
     _point(root / PARQUET, Path("current") / PARQUET)
-    if (folder / REPORT).exists():
-        _point(root / REPORT, Path("current") / REPORT)
-    else:  # it could not be made
-        (root / REPORT).unlink(missing_ok=True)
     for old in sorted(path for path in versions.iterdir() if path.is_dir())[: -settings.keep_versions]:
         shutil.rmtree(old)
+    if not (root / REPORT).exists():  # its version has gone
+        (root / REPORT).unlink(missing_ok=True)
     return Published(folder.name, root / DATABASE, root / PARQUET, about["rows"], about["bytes"])
+
+
+def publish_report(settings: Settings, html: str) -> Path:
+    """Puts the report of the published version beside it; returns where it is found."""
+    folder = current_database(settings).parent
+    write_durably(folder / REPORT, html.encode())
+    _point(settings.published / REPORT, Path("versions") / folder.name / REPORT)
+    return settings.published / REPORT
 
 
 def _point(link: Path, target: Path) -> None:

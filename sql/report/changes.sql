@@ -1,5 +1,6 @@
 -- What changed since the last whole day began: failures of a kind that was not there before, tasks whose outcome changed
--- after they had ended, tasks that ended late, deletions, fields outside the contract, and tasks that are stuck now.
+-- after they had ended, tasks that ended late, deletions, fields outside the contract, anomalies (of all types together,
+-- or of the type that the report is about), and tasks that are stuck now.
 with new_signatures as (
     select
         'new_signature' as kind,
@@ -85,6 +86,22 @@ drifted as (
     where d.first_seen_at >= s.since_at and d.account = coalesce(s.account, d.account)
 ),
 
+odd as (
+    select
+        'anomaly' as kind,
+        a.reason as what,
+        null::varchar as owner,
+        null::bigint as tasks,
+        a.started_at as since_at,
+        null::varchar as example_task_id
+    from anomalies as a
+    cross join scope as s
+    where
+        a.started_at >= s.since_at
+        and a.account = coalesce(s.account, a.account)
+        and a.type = coalesce(s.type, 'all')
+),
+
 stuck as (
     select
         'stuck' as kind,
@@ -109,5 +126,7 @@ from deletions
 union all
 from drifted
 union all
+from odd
+union all
 from stuck
-order by kind, tasks desc, what
+order by kind, tasks desc, since_at, what

@@ -11,11 +11,12 @@ from pydantic import SecretStr
 
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.zone import Zone
-from pipelines.report.page import Narrowed, write
+from pipelines.report.page import make
+from pipelines.report.queries import Narrowed
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
-from pipelines.warehouse.publish import current_database, publish
+from pipelines.warehouse.publish import publish
 from tests.conftest import FINGERPRINT_KEY, NOW_MS, needs
 
 ALONE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -114,5 +115,5 @@ def report(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def written(settings: Settings, file: Path, **narrowed: Any) -> Path:
-    write(settings, current_database(settings), file, Narrowed(**narrowed))
+    file.write_text(make(settings, Narrowed(**narrowed)).html)
     return file
