@@ -304,8 +304,11 @@ def _anomalies(rows: list[Row], scope: Scope) -> Said:
     if not rows:
         return _nothing("Nothing was far from its weekday's usual in these days.")
     last = sum((scope["last_day"] - row["day"]).days < 7 for row in rows)
-    finding = f"{counted(last, 'anomaly') if last == 1 else f'{last or "no"} anomalies'} in the last 7 days"
-    return Said(f"{finding}.", "Days and hours far from the median of the same weekday in the 8 weeks before.")
+    finding = "1 anomaly" if last == 1 else f"{last or 'No'} anomalies"
+    return Said(
+        f"{finding} in the last 7 days.",
+        "Days and hours far from the median of the same weekday in the 8 weeks before.",
+    )
 
 
 def _slowest(rows: list[Row], scope: Scope) -> Said:
@@ -417,7 +420,10 @@ SECTIONS = (
             Figure("backlog", "Open tasks at the full hours, by day", _backlog),
             Figure("concurrency", "Tasks under way at once, by day", _concurrency),
             Figure(
-                "anomalies", "Anomalies", _anomalies, shows=("started_at", "account", "grain", "type", "reason", "robust_z")
+                "anomalies",
+                "Anomalies",
+                _anomalies,
+                shows=("started_at", "account", "grain", "type", "reason", "robust_z"),
             ),
         ),
     ),
