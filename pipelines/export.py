@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 2000
 ARROW_ROWS_AT_ONCE = 10_240
 TABLE_ROWS = 1000
+SCALARS = frozenset({str, int, float, bool, type(None)})  # most values by far: the quick way out
 
 # Excel's own limits.
 SHEET_ROWS = 1_048_575  # below the header
@@ -274,7 +275,9 @@ def _is_exact(number: float | Decimal) -> bool:
 
 def _in_cell(value: Any) -> Any:
     """A value for a cell: none as empty text, what is nested as JSON."""
-    value = "" if value is None else plain(value)
+    if type(value) in SCALARS:
+        return "" if value is None else value
+    value = plain(value)
     return _json(value) if isinstance(value, list | dict) else value
 
 
@@ -295,6 +298,8 @@ def _finite(value: Any) -> Any:
 
 def plain(value: Any) -> Any:
     """Values as text and JSON show them: timestamps as ISO 8601, those with a zone in UTC, to the millisecond."""
+    if type(value) in SCALARS:
+        return value
     if isinstance(value, datetime):
         text = _naive(value).isoformat(timespec="milliseconds")
         return text if value.tzinfo is None else f"{text}Z"
