@@ -219,7 +219,7 @@ def payloads(draw: st.DrawFn) -> list[dict[str, Any]]:
     return [{"id": f"task-{number:03d}", **task} for number, task in enumerate(tasks)]
 
 
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @given(tasks=payloads(), spaced=st.booleans())
 def test_generated_tasks(tmp_path_factory: pytest.TempPathFactory, tasks: list[dict[str, Any]], spaced: bool) -> None:
     separators = (", ", ": ") if spaced else (",", ":")
