@@ -7,7 +7,7 @@
 -- check: tasks > 0 and ended_tasks <= tasks
 -- metric: failure_rate, platform_fault_rate, as in daily_task_stats
 --   population: tasks that asked for the rung
---   mind: a failed task may still be retried; what is asked together fails together
+--   mind: a failed task may still be retried; what is asked together fails together; over several rungs a task counts more than once
 -- metric: p50_real_time_factor, p95_real_time_factor, p50_server_time_seconds, p95_server_time_seconds, as in daily_task_stats
 --   population: completed tasks that asked for the rung
 --   mind: the time is that of all rungs of the task together

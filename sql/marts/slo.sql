@@ -52,14 +52,9 @@ with clock as (
 
 judged as (
     select
-        f.account,
-        f.type,
-        f.created_day,
+        f.*,
         s.target_share,
         s.target_seconds,
-        f.is_moving,
-        f.is_completed,
-        f.is_failed,
         f.is_completed and coalesce(f.turnaround_seconds <= s.target_seconds, false) as is_good,
         f.is_completed
         or f.is_failed and f.failure_owner <> 'user'
