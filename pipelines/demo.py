@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +18,13 @@ from pipelines.reading import run_query, sql_of, status
 from pipelines.runs import run_job
 from pipelines.settings import load_settings
 from pipelines.terminal import print_loads, watching
+from pipelines.warehouse.models import PUBLISHED_LAYERS, published_models
 
 HOURS = 12
 NOTE = ".task-archive-demo"
 
 
-def run_demo(tasks: int, home: Path) -> None:
+def run_demo(tasks: int, days: int, home: Path) -> None:
     """Runs the demo in `home`, which is made anew; leaves alone a folder that no demo made."""
     if home.exists() and not (home / NOTE).exists() and any(home.iterdir()):
         raise SettingsError(f"{home} is no demo's archive: name another folder with --home")
@@ -30,10 +32,10 @@ def run_demo(tasks: int, home: Path) -> None:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     (home / NOTE).touch()
-    with _simulator(tasks) as environment:
+    with _simulator(tasks, days) as environment:
         os.environ.update(environment, TASK_ARCHIVE_HOME=str(home))
         settings = load_settings(alert_webhook_url=None, alert_email_to=None, alert_file=None)
-        _heading(f"First nightly run: a sweep of {tasks:,} simulated tasks")
+        _heading(f"First nightly run: a sweep of {tasks:,} simulated tasks of {days} days")
         with watching():
             print_loads(run_job(settings, "nightly").loads)
         _advance(environment["LIVEPEER_API_URL"])
@@ -41,8 +43,10 @@ def run_demo(tasks: int, home: Path) -> None:
         with watching():
             print_loads(run_job(settings, "nightly").loads)
     _heading("Rows by table")
-    for table, rows in status(settings).rows.items():
-        click.echo(f"{table:20} {rows:>9,}")
+    rows = status(settings).rows
+    for layer in PUBLISHED_LAYERS:
+        held = ", ".join(f"{model.name} {rows[model.name]:,}" for model in published_models() if model.layer == layer)
+        click.echo(textwrap.fill(held, 110, initial_indent=f"{layer:9}", subsequent_indent=" " * 9))
     for title, name in (
         ("How often do tasks fail?", "failure_rate_by_type"),
         ("How long do they take?", "durations_by_type"),
@@ -56,9 +60,7 @@ def run_demo(tasks: int, home: Path) -> None:
     click.echo(f"Parquet  {home / 'published' / 'parquet'}")
     command = "task-archive" if shutil.which("task-archive") else Path(sys.argv[0])
     click.echo("\nTry next:")
-    click.echo(
-        f'  TASK_ARCHIVE_HOME={home} {command} query "select * from daily_task_stats order by day desc limit 10"'
-    )
+    click.echo(f"  TASK_ARCHIVE_HOME={home} {command} explain failure_rate --type upload")
     click.echo(f"  TASK_ARCHIVE_HOME={home} {command} ui")
 
 
@@ -67,10 +69,11 @@ def _heading(text: str) -> None:
 
 
 @contextmanager
-def _simulator(tasks: int) -> Iterator[dict[str, str]]:
+def _simulator(tasks: int, days: int) -> Iterator[dict[str, str]]:
     """The simulator in a process of its own, its clock behind ours so that time can pass; yields its settings."""
-    command = [sys.executable, "-m", "pipelines.cli", "simulate", "--port", "0", "--tasks", str(tasks)]
-    with subprocess.Popen([*command, "--behind-hours", str(HOURS)], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "pipelines.cli", "simulate", "--port", "0"]
+    command += ["--tasks", str(tasks), "--days", str(days), "--behind-hours", str(HOURS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             lines = [process.stdout.readline().strip() for _ in range(2)]
