@@ -471,10 +471,11 @@ def _a_day(rows: list[Row], column: str, what: str) -> str:
     now = sum(row[column] for row in last) / len(last)
     a_day = what if len(last) > 1 else what.replace(" a day", "")
     said = f"{number(now if now < 10 else round(now))} {a_day} {_last(rows)}"
-    if len(before) < 7:
+    then = sum(row[column] for row in before) / 7
+    if len(before) < 7 or not then:
         return said
-    than = change(now, sum(row[column] for row in before) / 7)
-    return f"{said}, {than} {'as in' if than == 'the same' else 'than in'} the 7 before"
+    than = change(now, then)
+    return f"{said}, {than} {'as in' if 'same' in than or 'times' in than else 'than in'} the 7 before"
 
 
 def _overlap(one: Row, other: Row) -> bool:

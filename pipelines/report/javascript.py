@@ -11,21 +11,21 @@ def vega() -> str:
 
     Bundling takes vl-convert over 2 s, so it is kept in the user's cache folder, by vl-convert's version.
     """
-    kept = _cache_folder() / f"vega-{version('vl-convert-python')}.js"
     with suppress(OSError):
-        return kept.read_text()
+        return _kept().read_text()
     import vl_convert
 
     # Neither may stand in a script, where the first ends it; within strings and regular expressions both forms are one.
     bundled = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed").replace("</script", "<\\/script")
     bundled = bundled.replace("<!--", "<\\!--")
     with suppress(OSError):  # read-only or full: made again the next time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        fresh = kept.with_name(f".{kept.name}.{os.getpid()}")
+        _kept().parent.mkdir(parents=True, exist_ok=True)
+        fresh = _kept().with_name(f".{_kept().name}.{os.getpid()}")
         fresh.write_text(bundled)
-        fresh.replace(kept)
+        fresh.replace(_kept())
     return bundled
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "task-archive"
+def _kept() -> Path:
+    folder = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(folder) / "task-archive" / f"vega-{version('vl-convert-python')}.js"

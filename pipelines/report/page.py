@@ -108,7 +108,10 @@ def _figure(version: Version, figure: Figure, zone: ZoneInfo, drawn: list[Drawn]
     answer = version.ask(figure.query)
     said = figure.says(answer.rows, version.scope)
     with_points = [chart for chart in said.charts if chart.has_points(answer.rows)]
-    drawn += [Drawn(chart.spec, chart.heading, chart.rows(answer.rows)) for chart in with_points]
+    drawn += [
+        Drawn(chart.spec, chart.heading if len(said.charts) > 1 else said.finding, chart.rows(answer.rows))
+        for chart in with_points
+    ]
     return {
         "said": said,
         "charts": with_points,

@@ -27,14 +27,15 @@ SHOWN = ("tasks_by_phase", "failure_rate", "durations")
 WIDTH = 640  # pixels
 
 
-def as_metadata(drawn: list[Drawn]) -> dict[str, str]:
-    """The key charts of a page by their headings, each as an image in Markdown, under 100 kB."""
+def as_markdown(drawn: list[Drawn]) -> str:
+    """The key charts of a page as images in Markdown, each under its heading; some 150 kB for 90 days."""
     first = {chart.name: chart for chart in reversed(drawn)}
-    return {first[name].heading: as_markdown(first[name]) for name in SHOWN if name in first}
+    return "\n\n".join(
+        f"#### {markdown_cell(first[name].heading)}\n\n{_image(first[name])}" for name in SHOWN if name in first
+    )
 
 
-def as_markdown(chart: Drawn) -> str:
-    """A chart as an image in Markdown."""
+def _image(chart: Drawn) -> str:
     svg = base64.b64encode(as_svg(chart).encode()).decode()
     return f"![{markdown_cell(chart.heading)}](data:image/svg+xml;base64,{svg})"
 

@@ -168,7 +168,7 @@ KINDS = {
     "flip": "changed outcome",
     "late_end": "late end",
     "deletion": "deletion",
-    "drift": "drift",
+    "drift": "drift out of the contract",
     "anomaly": "anomaly",
     "stuck": "stuck task",
 }
@@ -182,7 +182,7 @@ def changes(rows: list[Row], zone: ZoneInfo) -> list[Change]:
         of_kind = [row for row in rows if row["kind"] == kind]
         said += [_change(row, zone) for row in of_kind[:TOLD]]
         if len(of_kind) > TOLD:
-            said.append(Change(f"And {counted(len(of_kind) - TOLD, words)} more."))
+            said.append(Change(f"{words.capitalize()}: and {len(of_kind) - TOLD} more."))
     absent = [f"no {words}" for kind, words in KINDS.items() if not any(row["kind"] == kind for row in rows)]
     if absent:
         said.append(Change(f"{'Otherwise ' if said else ''}{', '.join(absent)}.".capitalize()))

@@ -40,6 +40,9 @@ LABELS = {
     "p50_real_time_factor": "p50 real-time factor",
     "p95_real_time_factor": "p95 real-time factor",
 }
+# Columns of text whose lines are not broken, and those that want room.
+WHOLE = ("day", "type", "owner", "lane", "phase", "rung", "source", "length")
+LONG = ("template", "advice", "reason", "reasons", "asset_name")
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
@@ -90,11 +93,9 @@ def kind(column: str) -> str:
     """How a column is set: n for numbers, k for what must not wrap, w for long text."""
     if is_share(column) or column.endswith(("_seconds", "_tasks", "_minutes", "_bytes", "_before")):
         return "n"
-    if column in ("day", "type", "owner", "lane", "phase", "rung", "source", "length") or column.endswith(
-        ("_at", "_id")
-    ):
+    if column in WHOLE or column.endswith(("_at", "_id")):
         return "k"
-    return "w" if column in ("template", "advice", "reasons", "asset_name") else ""
+    return "w" if column in LONG else ""
 
 
 def is_share(column: str) -> bool:
@@ -129,16 +130,9 @@ def percent(share: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in the unit that reads best: 8.21 s, 12.4 min, 3.2 h, 5.1 d."""
-    for length, unit in (
-        (
-            2 * 86400,
-            86400,
-        ),
-        (2 * 3600, 3600),
-        (120, 60),
-    ):
-        if abs(seconds) >= length:
-            return f"{number(seconds / unit)} {({86400: 'd', 3600: 'h', 60: 'min'})[unit]}"
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if abs(seconds) >= 2 * length:
+            return f"{number(seconds / length)} {unit}"
     return f"{number(seconds)} s"
 
 
@@ -193,10 +187,10 @@ def counted(count: int, noun: str) -> str:
 
 
 def change(now: float, before: float) -> str:
-    """How a number compares with another: 12 % more, 3 % less."""
-    if not before:
-        return "none before"
+    """How a number compares with another above 0: 12 % more, 3 % less, 2.5 times as much."""
     share = now / before - 1
     if abs(share) < 0.005:
         return "the same"
+    if share >= 1:
+        return f"{number(now / before)} times as much"
     return f"{abs(share) * 100:.0f} % {'more' if share > 0 else 'less'}"

@@ -48,16 +48,23 @@ def make_published(settings: Settings) -> None:
     publish(settings)
 
 
-def archived(simulator: Simulator, home: Path, **fields: Any) -> Settings:
-    """The account of a simulator, archived and published."""
-    settings = Settings(
-        home=home,
-        api_url=simulator.url,
-        api_keys={"default": SecretStr(simulator.api_key)},
-        fingerprint_key=SecretStr(FINGERPRINT_KEY),
-        **fields,
+def settings_of(simulator: Simulator, home: Path, **fields: Any) -> Settings:
+    keys = {"default": SecretStr(simulator.api_key)}
+    return Settings(
+        home=home, api_url=simulator.url, api_keys=keys, fingerprint_key=SecretStr(FINGERPRINT_KEY), **fields
     )
-    assert Extraction(settings, "default", "run").sync().verdict == "whole"
+
+
+def extract(settings: Settings, lane: Any = "auto") -> None:
+    load = Extraction(settings, "default", "run").sync(lane)
+    assert load.verdict == "whole", load.reasons
+
+
+def archived(home: Path, **account: Any) -> Settings:
+    """An account made up by the simulator, archived and published."""
+    with Simulator(**({"seed": 1, "now": NOW_MS, "speed": 0} | account)).serve() as simulator:
+        settings = settings_of(simulator, home)
+        extract(settings)
     make_published(settings)
     return settings
 
@@ -103,9 +110,57 @@ def look(browser: Browser) -> Iterator[Callable[..., Opened]]:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A published archive of 30 days."""
+    """A published archive of 30 days, whose account is hostile, and changed since yesterday."""
     with Simulator(tasks=3000, days=30, seed=1, now=NOW_MS, speed=0).serve() as simulator:
-        return archived(simulator, tmp_path_factory.mktemp("archive"))
+        settings = settings_of(simulator, tmp_path_factory.mktemp("archive"))
+        extract(settings)
+        simulator.advance(3600)
+        make_hostile(simulator)
+        extract(settings, "sweep")
+        make_published(settings)
+    return settings
+
+
+# What is to stay text: markup, links, expressions of Vega, templates and shells, direction marks.
+HOSTILE = [
+    "</script><script>window.hurt = 1</script>",
+    "<!-- <script>",
+    "<img src=x onerror='window.hurt = 1'>",
+    "' onmouseover='window.hurt = 1' x='",
+    '"><a href=javascript:hurt()>here</a>',
+    "https://evil.example/look",
+    "{{ 7 * 7 }} ${7 * 7} {% raw %}",
+    "datum.value + window.hurt",
+    "`reboot`; $(reboot)",
+    "\u202egnp.exe",
+]
+
+
+def make_hostile(simulator: Simulator) -> None:
+    """Texts of that kind wherever the API takes text; tasks that end anew, and some that go."""
+    by_phase: dict[str, list[str]] = {}
+    for task_id, task in sorted(simulator.tasks().items(), key=lambda each: -each[1]["createdAt"]):
+        if task["type"] == "upload":
+            by_phase.setdefault(task["status"]["phase"], []).append(task_id)
+    completed, failed = iter(by_phase["completed"]), iter(by_phase["failed"])
+    for text in HOSTILE:
+        for _ in range(3):
+            simulator.update(next(completed), phase="failed", errorMessage=text)
+    for _ in range(4):
+        task_id = next(failed)
+        simulator.update(task_id, phase="completed")
+    for _ in range(2):
+        simulator.remove(next(completed))
+    pattern, now = simulator.tasks()[next(completed)], simulator.now()
+    for number, text in enumerate(HOSTILE):
+        named = {
+            "id": f"00000000-0000-4000-8000-{number:012}",
+            "type": text,
+            "createdAt": now - 80_000_000,
+            "scheduledAt": now - 79_000_000,
+        }
+        output = {"upload": {"assetSpec": {"name": text, "type": "video"}}}
+        simulator.insert(pattern | named | {"output": output, "status": {"phase": "completed", "updatedAt": now}})
 
 
 @pytest.fixture(scope="module")
