@@ -6,7 +6,6 @@ Ito's, which colour-blind people can tell apart. Axes of days are UTC because a 
 
 import json
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import altair as alt
@@ -326,14 +325,11 @@ CHARTS: dict[str, Callable[[], Drawing]] = {
 }
 
 
-@cache
-def spec(name: str) -> str:
-    """A chart in Vega-Lite, as JSON. Not validated, which takes longer than all else: a test does that."""
-    return json.dumps(as_dict(CHARTS[name]()), separators=(",", ":"))
-
-
 def as_dict(chart: Drawing, validate: bool = False) -> Spec:
-    """A chart as wide as its place in the page; its data are called `rows`."""
+    """A chart as wide as its place in the page; its data are called `rows`.
+
+    Validating takes longer than all else: a test does that.
+    """
     drawn: Spec = chart.properties(width="container", data=alt.NamedData("rows")).to_dict(validate=validate)
     return drawn | {"config": CONFIG}
 

@@ -19,9 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from pipelines.harmless import printable
-from pipelines.report import charts
 from pipelines.report.figures import SECTIONS, Figure
-from pipelines.report.javascript import vega
+from pipelines.report.kept import specs, vega
 from pipelines.report.pictures import Drawn
 from pipelines.report.queries import Answer, Narrowed, Version
 from pipelines.report.summary import changes, tiles, verdict
@@ -95,7 +94,7 @@ def render(connection: duckdb.DuckDBPyConnection, narrowed: Narrowed) -> Page:
         changes=changes(version.ask("changes").rows, zone) if has_tasks else [],
         sections=sections,
         explained=_explained(scope),
-        specs={chart.name: Markup(charts.spec(chart.name)) for chart in drawn},
+        specs={name: Markup(spec) for name, spec in specs().items() if name in {chart.name for chart in drawn}},
         style=Markup((HERE / "page.css").read_text()),
         scripts=[Markup(script) for script in scripts],
         script_hashes=[_hash(script) for script in scripts],

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from pipelines.harmless import markdown_cell
-from pipelines.report import charts
+from pipelines.report.kept import specs
 from pipelines.report.queries import Row
 
 
@@ -44,7 +44,7 @@ def as_svg(chart: Drawn) -> str:
     """A chart as SVG."""
     import vl_convert
 
-    spec = charts.spec(chart.name)
+    spec = specs()[chart.name]
     for colour, value in _colours().items():
         spec = spec.replace(f"var(--{colour})", value)
     drawn = json.loads(spec) | {"width": WIDTH, "data": {"values": [_values(row) for row in chart.rows]}}

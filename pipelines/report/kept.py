@@ -1,0 +1,51 @@
+"""What the report needs and takes long to make: Vega's JavaScript and the charts. Made once, and kept.
+
+It depends on this program and its libraries alone, so it is kept in the user's cache folder, whatever the archive.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+
+def vega() -> str:
+    """vega-embed with Vega and Vega-Lite, minified, safe inside a <script>. Bundling takes vl-convert over 2 s."""
+    return _kept(f"vega-{version('vl-convert-python')}.js", _bundle)
+
+
+def specs() -> dict[str, str]:
+    """The charts of charts.py in Vega-Lite, as JSON. Altair alone takes half a second to import."""
+    source = hashlib.sha256(Path(__file__).with_name("charts.py").read_bytes()).hexdigest()
+    found: dict[str, str] = json.loads(_kept(f"charts-{version('altair')}-{source[:16]}.json", _draw))
+    return found
+
+
+def _bundle() -> str:
+    import vl_convert
+
+    # Neither may stand in a script, where the first ends it; within strings and regular expressions both forms are one.
+    bundled = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed").replace("</script", "<\\/script")
+    return bundled.replace("<!--", "<\\!--")
+
+
+def _draw() -> str:
+    from pipelines.report.charts import CHARTS, as_dict
+
+    return json.dumps({name: json.dumps(as_dict(chart()), separators=(",", ":")) for name, chart in CHARTS.items()})
+
+
+def _kept(name: str, make: Callable[[], str]) -> str:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "task-archive"
+    with suppress(OSError):
+        return (folder / name).read_text()
+    made = make()
+    with suppress(OSError):  # read-only or full: made again the next time
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / f".{name}.{os.getpid()}"
+        fresh.write_text(made)
+        fresh.replace(folder / name)
+    return made
