@@ -13,7 +13,10 @@
 --   better: lower
 
 with clock as (
-    select account, coalesce(max(proven_until_at), max(finished_at)) as now_at from loads group by account
+    select l.account, local_date(coalesce(max(l.proven_until_at), max(l.finished_at)), x.time_zone) as today
+    from loads as l
+    cross join thresholds as x
+    group by l.account, x.time_zone
 ),
 
 templates as (
@@ -25,8 +28,8 @@ failed as (
         f.*,
         t.template,
         t.advice,
-        f.finished_at >= c.now_at - interval 7 day as is_of_last_7_days,
-        f.finished_at >= c.now_at - interval 14 day and f.finished_at < c.now_at - interval 7 day as is_of_7_days_before,
+        f.finished_day < c.today and f.finished_day >= c.today - interval 7 day as is_of_last_7_days,
+        f.finished_day < c.today - interval 7 day and f.finished_day >= c.today - interval 14 day as is_of_7_days_before,
         row_number() over (
             partition by f.account, f.type, f.signature_id order by f.finished_at desc nulls last, f.task_id desc
         ) as recency
@@ -45,7 +48,7 @@ select
     min(advice) as advice,                                                    -- what to do about it; null where the owner is unknown
     count(*) as failed_tasks,
     count(*) * 1.0 / sum(count(*)) over (partition by account) as share_of_failures, -- of all failed tasks of the account
-    count(*) filter (where is_of_last_7_days) as failed_tasks_last_7_days,    -- of the last 7 days the archive knows of, by the time of failure
+    count(*) filter (where is_of_last_7_days) as failed_tasks_last_7_days,    -- of the last 7 whole days that the archive knows, by the day of failure
     count(*) filter (where is_of_7_days_before) as failed_tasks_7_days_before, -- and of the 7 days before
     min(finished_at) as first_failed_at,                                      -- first of them, UTC
     max(finished_at) as last_failed_at,                                       -- last of them, UTC

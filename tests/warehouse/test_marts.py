@@ -438,3 +438,12 @@ def test_dim_type(tables: Tables) -> None:
     assert set(types[types.type_group == "export"].index) == {"export", "export-data"}
     with_media = facts[facts.media_duration_seconds.notna()].groupby("type").size()
     assert set(with_media.index) == set(types[types.has_media.fillna(False).astype(bool)].index)
+
+
+def test_the_last_7_days_of_signatures_are_those_of_the_daily_numbers(tables: Callable[[str], pd.DataFrame]) -> None:
+    zone = tables("thresholds").time_zone[0]
+    today = tables("loads").proven_until_at.max().tz_convert(zone).tz_localize(None).normalize()
+    daily, signatures = tables("daily_failure_signatures"), tables("failure_signatures")
+    ago = (today - pd.to_datetime(daily.day)).dt.days
+    assert signatures.failed_tasks_last_7_days.sum() == daily.failed_tasks[ago.between(1, 7)].sum() > 0
+    assert signatures.failed_tasks_7_days_before.sum() == daily.failed_tasks[ago.between(8, 14)].sum() > 0
