@@ -58,6 +58,7 @@ def run_demo(tasks: int, days: int, home: Path) -> None:
     _heading(f"Done in {time.monotonic() - began:.0f} s")
     click.echo(f"DuckDB   {home / 'published' / 'task_archive.duckdb'}")
     click.echo(f"Parquet  {home / 'published' / 'parquet'}")
+    click.echo(f"Report   {home / 'published' / 'report.html'}  (open it in a browser)")
     command = "task-archive" if shutil.which("task-archive") else Path(sys.argv[0])
     click.echo("\nTry next:")
     click.echo(f"  TASK_ARCHIVE_HOME={home} {command} explain failure_rate --type upload")

@@ -31,6 +31,8 @@ def test_the_demo_runs_again_and_leaves_other_folders_alone(
     for heading in ("Rows by table", "How often do tasks fail?", "How long do they take?", "How much is processed?"):
         assert heading in shown.output
     assert (home / "published" / "task_archive.duckdb").exists()
+    assert (home / "published" / "report.html").exists()
+    assert f"Report   {home / 'published' / 'report.html'}" in shown.output
     assert f"TASK_ARCHIVE_HOME={home}" in shown.output
     assert not (tmp_path / "alerts.jsonl").exists()  # nobody is to hear of what a simulator made up
 
