@@ -1,28 +1,29 @@
 """Where Dagster keeps the events of runs, as `dagster.yaml` names it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, NullPool, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 
 MOST_KEPT = 4  # engines: one a run, and one for the index of them all
 
 
 class EventLog(SqliteEventLogStorage):
-    """Dagster's own, in the same files, with engines that are kept.
+    """Dagster's own, in the same files, with connections that are kept.
 
-    Dagster makes an engine for each event, which compiles its statements anew: half of what a run's hundreds of events
+    Dagster opens the file and compiles its statements anew for each event: most of what a run's hundreds of events
     cost. `base_dir` is the folder of the instance, so that the configuration may say $DAGSTER_HOME.
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: dict[str, Engine] = {}  # the one used last comes last
+        self._tables: set[str] = set()
         super().__init__(str(Path(base_dir, "history", "runs")), inst_data)
 
     @classmethod
@@ -36,15 +37,16 @@ class EventLog(SqliteEventLogStorage):
         while self._engines:
             self._engines.popitem()[1].dispose()
 
+    def has_table(self, table_name: str) -> bool:
+        """A table that is there stays: it is looked for once."""
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
+
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
         with self._db_lock:
-            self._engines[shard] = engine = self._engines.pop(shard, None) or create_engine(
-                self.conn_string_for_shard(shard),
-                # A run's file is closed after each event: that changes it, which is what the web page watches for.
-                poolclass=None if shard == INDEX_SHARD_NAME else NullPool,
-                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
-            )
+            self._engines[shard] = engine = self._engines.pop(shard, None) or self._engine(shard)
             if len(self._engines) > MOST_KEPT:
                 self._engines.pop(next(iter(self._engines))).dispose()
             if shard not in self._initialized_dbs:
@@ -52,3 +54,11 @@ class EventLog(SqliteEventLogStorage):
                 self._initialized_dbs.add(shard)
             with engine.begin() as connection:
                 yield connection
+            # SQLite writes beside the file until it is closed; the web page watches the file itself.
+            os.utime(self.path_for_shard(shard))
+
+    def _engine(self, shard: str) -> Engine:
+        engine = create_engine(self.conn_string_for_shard(shard), connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
+        # A lost power supply may take the last events, and leaves the file whole.
+        event.listen(engine, "connect", lambda connection, _: connection.execute("pragma synchronous = normal"))
+        return engine

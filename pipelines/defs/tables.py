@@ -7,12 +7,15 @@ import duckdb
 
 from pipelines.defs.landing import NIGHTLY_FRESHNESS, account_tasks, created_days, observed_tasks, refreshed_tasks
 from pipelines.defs.resources import Archive
-from pipelines.errors import ArchiveError, in_one_line
+from pipelines.errors import ArchiveError, WarehouseError, in_one_line
 from pipelines.landing.zone import Zone
 from pipelines.warehouse import build
 from pipelines.warehouse.models import PUBLISHED_LAYERS, Model, load_models, published_models
 
 OBSERVATIONS = dg.AssetKey(["core", "observations"])
+
+# The checks of a table in Dagster, by the severity of the conditions in its .sql file that they stand for.
+CHECKS = {"error": "rows_are_sound", "warn": "rows_are_plausible"}
 
 # Tag of runs that parse what was parsed before too.
 PARSES_ANEW = "task_archive/parses_anew"
@@ -54,11 +57,17 @@ def _spec(model: Model) -> dg.AssetSpec:
 
 
 def _check_specs(model: Model) -> list[dg.AssetCheckSpec]:
+    """A check for all that must hold in a table, and one for what is reported: three of Dagster's events each."""
+    listed = {
+        severity: "; ".join(check.description for check in model.checks if check.severity == severity)
+        for severity in CHECKS
+    }
     return [
         dg.AssetCheckSpec(
-            check.name, asset=asset_key(model.name), description=check.description, blocking=check.severity == "error"
+            CHECKS[severity], asset=asset_key(model.name), description=conditions, blocking=severity == "error"
         )
-        for check in model.checks
+        for severity, conditions in listed.items()
+        if conditions
     ]
 
 
@@ -87,8 +96,13 @@ def observations(context: dg.AssetExecutionContext, archive: Archive) -> dg.Mate
 def tables(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult]:
     """Every table, each the SELECT of its .sql file, made from the observations into a new version."""
     with _failing_clearly():
+        broken = []
         for built in build.build_version(archive.settings):
             yield _materialized(built)
+            if rows := _broken([each for each in built.outcomes if each.check.severity == "error"]):
+                broken.append(f"{built.model.name}: {rows}")
+        if broken:
+            raise WarehouseError(f"nothing is published: {'; '.join(broken)}")
 
 
 def _materialized(built: build.Built) -> dg.MaterializeResult:
@@ -109,19 +123,28 @@ def _materialized(built: build.Built) -> dg.MaterializeResult:
                 ]
             ),
         },
-        check_results=[
-            dg.AssetCheckResult(
-                passed=outcome.passed,
-                check_name=outcome.check.name,
-                asset_key=asset_key(model.name),
-                severity=dg.AssetCheckSeverity.ERROR
-                if outcome.check.severity == "error"
-                else dg.AssetCheckSeverity.WARN,
-                description=None if outcome.passed else f"{outcome.failing_rows:,} rows, such as {outcome.example}",
-                metadata={"failing rows": outcome.failing_rows},
+        check_results=list(_check_results(built)),
+    )
+
+
+def _check_results(built: build.Built) -> Iterator[dg.AssetCheckResult]:
+    for severity, name in CHECKS.items():
+        outcomes = [each for each in built.outcomes if each.check.severity == severity]
+        if outcomes:
+            yield dg.AssetCheckResult(
+                passed=all(each.passed for each in outcomes),
+                check_name=name,
+                asset_key=asset_key(built.model.name),
+                severity=dg.AssetCheckSeverity.ERROR if severity == "error" else dg.AssetCheckSeverity.WARN,
+                description=_broken(outcomes) or None,
+                metadata={f"failing rows: {each.check.description}": each.failing_rows for each in outcomes},
             )
-            for outcome in built.outcomes
-        ],
+
+
+def _broken(outcomes: list[build.Outcome]) -> str:
+    """The conditions that do not hold, with the rows that break them; nothing where all hold."""
+    return "; ".join(
+        f"{each.check.name}: {each.failing_rows:,} rows, such as {each.example}" for each in outcomes if not each.passed
     )
 
 

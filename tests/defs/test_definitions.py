@@ -17,10 +17,13 @@ import pytest
 
 from pipelines.definitions import defs
 from pipelines.defs.event_log import EventLog
+from pipelines.defs.tables import _check_results
 from pipelines.landing.zone import Zone
 from pipelines.runs import Done, RunFailed, prepare_instance, run_job
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
+from pipelines.warehouse.build import Built, Outcome
+from pipelines.warehouse.models import load_models
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -116,11 +119,24 @@ def test_the_nightly_job_publishes_and_shows_what_it_did(simulated: tuple[Simula
         assert columns["created_at"].type == "TIMESTAMP WITH TIME ZONE"
         assert "UTC" in (columns["created_at"].description or "")
         checks = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-            [dg.AssetCheckKey(dg.AssetKey(["landing", "account_tasks"]), "proof_is_whole")]
+            [
+                dg.AssetCheckKey(dg.AssetKey(asset.split("/")), name)
+                for asset, name in (
+                    ("landing/account_tasks", "proof_is_whole"),
+                    ("core/tasks", "rows_are_sound"),
+                    ("core/tasks", "rows_are_plausible"),
+                )
+            ]
         )
-        assert all(
-            record.event and record.event.dagster_event.asset_check_evaluation_data.passed for record in checks.values()
-        )
+        found = {
+            key.name: record.event.dagster_event.asset_check_evaluation_data
+            for key, record in checks.items()
+            if record.event
+        }
+        assert {name: evaluation.passed for name, evaluation in found.items()} == {
+            "proof_is_whole": True, "rows_are_sound": True, "rows_are_plausible": True,
+        }  # fmt: skip
+        assert found["rows_are_plausible"].metadata["failing rows: created_at <= updated_at"].value == 0
     with duckdb.connect(str(settings.published / "task_archive.duckdb"), read_only=True) as connection:
         ids = {row[0] for row in connection.execute("select task_id from tasks").fetchall()}
         in_sql = "printf('%016x', (sum(('0x' || left(sha256({}), 16))::ubigint) % 18446744073709551616)::ubigint)"
@@ -128,6 +144,32 @@ def test_the_nightly_job_publishes_and_shows_what_it_did(simulated: tuple[Simula
         digests = connection.execute(f"select {of_ids}, {of_states} from tasks").fetchall()
         assert connection.execute("select digest_ids, digest_states from loads").fetchall() == digests
     assert ids == simulator.ids()
+
+
+def test_who_watches_a_run_is_told_of_each_event(simulated: tuple[Simulator, Settings]) -> None:
+    _, settings = simulated
+    prepare_instance(settings)
+    is_told = threading.Event()
+
+    def told(event: Any, _: str) -> None:
+        if event.message == "while it was watched":
+            is_told.set()
+
+    with dg.DagsterInstance.get() as instance, dg.DagsterInstance.get() as watching:
+        run = instance.create_run_for_job(defs.resolve_job_def("nightly"))
+        watching.watch_event_logs(run.run_id, None, told)
+        instance.report_engine_event("while it was watched", run)
+        assert is_told.wait(30)
+
+
+def test_rows_that_are_not_plausible_are_reported_and_published() -> None:
+    tasks = load_models()["tasks"]
+    outcomes = [
+        Outcome(check, int(check.description == "created_at <= updated_at"), "task_id=odd") for check in tasks.checks
+    ]
+    sound, plausible = _check_results(Built(tasks, 1, [], outcomes))
+    assert (sound.passed, plausible.passed, plausible.severity) == (True, False, dg.AssetCheckSeverity.WARN)
+    assert plausible.description == "created_at_updated_at: 1 rows, such as task_id=odd"
 
 
 def test_the_sweep_schedule_runs_the_nightly_job_by_the_lane_sweep() -> None:
@@ -189,7 +231,6 @@ def test_a_check_that_fails_keeps_the_version_before(
     run_job(settings, "nightly")
     before = (settings.published / "current").readlink()
     from pipelines.warehouse import build
-    from pipelines.warehouse.models import load_models
 
     tasks = load_models()["tasks"]
     before_sql = tasks.sql
@@ -197,7 +238,7 @@ def test_a_check_that_fails_keeps_the_version_before(
     assert twice != tasks.sql
     object.__setattr__(tasks, "sql", twice)
     try:
-        with pytest.raises(RunFailed, match="key_is_unique"):
+        with pytest.raises(RunFailed, match=r"nothing is published: tasks: key_is_unique: \d+ rows, such as task_id="):
             run_job(settings, "nightly")
     finally:
         object.__setattr__(tasks, "sql", before_sql)
