@@ -242,9 +242,11 @@ def _finish(session: duckdb.DuckDBPyConnection, model: Model, parquet: Path) -> 
     columns = [(row[0], row[1]) for row in session.execute(f"describe {model.name}").fetchall()]
     if [name for name, _ in columns] != list(model.columns):
         raise WarehouseError(f"sql/{model.layer}/{model.name}.sql: its columns are not those that it documents")
-    session.execute(f"comment on table {model.name} is {quoted(model.description)}")
-    for name, meaning in model.columns.items():
-        session.execute(f'comment on column {model.name}."{name}" is {quoted(meaning)}')
+    comments = [f"comment on table {model.name} is {quoted(model.description)}"]
+    comments += [
+        f'comment on column {model.name}."{name}" is {quoted(meaning)}' for name, meaning in model.columns.items()
+    ]
+    session.execute("; ".join(["begin", *comments, "commit"]))  # in one transaction: each costs a write to the file
     outcomes = [_run_check(session, check) for check in model.checks]
     rows = _export(session, model, parquet / model.name / f"{model.name}.parquet")
     return Built(model, rows, columns, outcomes)
