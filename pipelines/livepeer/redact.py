@@ -274,7 +274,8 @@ class Redactor:
         """A page of tasks: as `redact`, with two searches for the markers of them all, ten times as fast."""
         redacted = list(payloads)
         lowered = [payload.lower() for payload in payloads]
-        suspects = self._having_markers(pa.array(lowered, type=pa.large_binary()))
+        with_markers = pc.match_substring_regex(pa.array(lowered, type=pa.large_binary()), pattern=self._any_marker)
+        suspects = pc.indices_nonzero(with_markers).to_pylist()
         marked = self._marked_strings([lowered[index] for index in suspects])
         for index, starts in zip(suspects, marked, strict=True):
             payload = payloads[index]
@@ -291,7 +292,9 @@ class Redactor:
         strings = pc.list_slice(split, 1, step=2)
         offsets = memoryview(split.values.buffers()[1] or b"").cast("q")  # of all the parts
         parts, ends = split.offsets.to_pylist(), strings.offsets.to_pylist()
-        marked = deque(self._having_markers(strings.values))
+        distinct = strings.values.dictionary_encode()  # most are names of keys
+        found = pc.match_substring_regex(distinct.dictionary, pattern=self._any_marker)
+        marked = deque(pc.indices_nonzero(found.take(distinct.indices)).to_pylist())
         for text, part, next_part, begin, end in zip(texts, parts, parts[1:], ends, ends[1:], strict=False):
             starts = []
             while marked and marked[0] < end:
@@ -300,10 +303,6 @@ class Redactor:
             unclosed = (next_part - part) % 2 == 0
             misread = _QUOTE in text and any(_QUOTE in outside for outside in text.split(b'"')[::2])
             yield None if unclosed or misread else starts
-
-    def _having_markers(self, texts: pa.LargeBinaryArray) -> list[int]:
-        found: list[int] = pc.indices_nonzero(pc.match_substring_regex(texts, pattern=self._any_marker)).to_pylist()
-        return found
 
     def scrub(self, text: str) -> str:
         """Any text without its secrets: an error message, a log line, a body that is JSON or nearly.

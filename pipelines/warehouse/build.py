@@ -6,6 +6,7 @@ complete. Publishing moves the folder.
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -150,6 +151,8 @@ def _open(settings: Settings, folder: Path) -> Iterator[duckdb.DuckDBPyConnectio
     """A connection to the version being built that sees what was parsed, the manifests and the settings."""
     with connect(memory_mb=settings.memory_mb, spill=settings.warehouse / "spill") as connection:
         connection.execute(JOIN_AS_WRITTEN)
+        # Each worker runs its own queries; DuckDB's threads are what is left of the cores, lest they take turns.
+        connection.execute(f"set threads = {max(1, (os.cpu_count() or 1) - WORKERS + 1)}")
         connection.execute(
             f"attach {quoted(str(folder / DATABASE))} as {TABLES} "
             f"(storage_version {quoted(STORAGE_VERSION)}, row_group_size {ROWS_PER_GROUP})"
