@@ -7,6 +7,7 @@ the grain that is asked for.
 import re
 from dataclasses import asdict, dataclass
 from datetime import date
+from difflib import get_close_matches
 from typing import Any
 
 import duckdb
@@ -99,8 +100,9 @@ def metrics_named(name: str) -> list[Metric]:
     known = [metric for model in published_models() for metric in model.metrics]
     found = [metric for metric in known if metric.metric == column and table in ("", metric.table_name)]
     if not found:
-        names = sorted({metric.metric for metric in known})
-        raise SettingsError(f"no metric is named {name!r}; known are {', '.join(names)}")
+        near = get_close_matches(name, sorted({metric.metric for metric in known}), 3, 0.5)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise SettingsError(f"no metric is named {name!r}: {meant}`task-archive explain` lists them all")
     return found
 
 
@@ -138,7 +140,8 @@ def _explain(connection: duckdb.DuckDBPyConnection, model: Model, metric: Metric
     if tree.args.get("group") and is_flow:
         number = everything.select(made[metric.metric].as_("value"), made[metric.n].as_("n"), append=False)
         value, n = connection.execute(number.sql(dialect="duckdb")).fetchall()[0]
-        values = [Value(plain(value) if n >= metric.minimum_n else None, n)] if n or left_out else []
+        is_shown = metric.minimum_n == 1 or n >= metric.minimum_n
+        values = [Value(plain(value) if is_shown else None, n)] if n or left_out else []
     else:
         values = _as_published(connection, model, metric, asked, zone)
     return Explanation(

@@ -60,8 +60,9 @@ def sections(task_id: str) -> dict[str, str]:
 
 
 def _by_name(table: str, task: str) -> str:
-    """A task's row of a table as one row a column that is not null."""
+    """A task's row of a table as one row a column that is not null; times as the other sections write them."""
     return (
-        f"select name, value from (unpivot (select columns(*)::varchar from {table} where task_id = {task}) "
+        rf"select name, regexp_replace(value, '^(\d{{4}}-\d\d-\d\d) ([\d:.]+)\+00$', '\1T\2Z') as value from ("
+        f"unpivot (select columns(*)::varchar from {table} where task_id = {task}) "
         "on columns(*) into name name value value)"
     )

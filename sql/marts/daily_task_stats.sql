@@ -22,6 +22,22 @@
 --   n: ended_tasks, at least 20
 --   mind: failures of unknown owner are not counted as the platform's: see unknown_fault_tasks
 --   better: lower
+-- metric: stuck_tasks
+--   formula: open tasks that were silent for longer than the threshold of their phase
+--   unit: tasks
+--   population: tasks created on the day
+--   counted: is_stuck
+--   n: stuck_tasks
+--   mind: running for 5 minutes, waiting for 6 hours, unless thresholds says otherwise: the server's own limits for lost tasks
+--   better: lower
+-- metric: abandoned_tasks
+--   formula: uploads that never came: pending, never scheduled, and older than the threshold
+--   unit: tasks
+--   population: tasks created on the day
+--   counted: is_abandoned
+--   n: abandoned_tasks
+--   mind: after 24 hours, unless thresholds says otherwise; a resumable upload may still come
+--   better: lower
 -- metric: p50_ingest_wait_seconds, p95_ingest_wait_seconds, p99_ingest_wait_seconds
 --   formula: exact quantile of created to scheduled
 --   unit: seconds
@@ -69,8 +85,8 @@ select
     count(*) filter (where failure_owner = 'user') as user_fault_tasks,       -- of the failed ones: the user is to act
     count(*) filter (where failure_owner = 'unknown') as unknown_fault_tasks, -- of the failed ones: signature_owners knows no owner
     count(*) filter (where is_open) as open_tasks,                            -- of which pending, waiting or running
-    count(*) filter (where is_abandoned) as abandoned_tasks,                  -- of the open ones: uploads that never came, older than the threshold
-    count(*) filter (where is_stuck) as stuck_tasks,                          -- of the open ones: silent for longer than the threshold
+    count(*) filter (where is_abandoned) as abandoned_tasks,
+    count(*) filter (where is_stuck) as stuck_tasks,
     count(*) filter (where not is_open and not is_ended) as other_tasks,      -- cancelled, or in a phase unknown to us
     count(*) filter (where is_failed) * 1.0 / nullif(count(*) filter (where is_ended), 0) as failure_rate,
     count(*) filter (where failure_owner = 'platform') * 1.0

@@ -2,8 +2,8 @@
 select
     type,
     count(*) as completed_tasks,
-    round(percentile_cont(0.5) within group (order by server_time_seconds), 1) as p50_server_seconds,
-    round(percentile_cont(0.95) within group (order by server_time_seconds), 1) as p95_server_seconds,
+    round(percentile_cont(0.5) within group (order by server_time_seconds), 1) as p50_server_time_seconds,
+    round(percentile_cont(0.95) within group (order by server_time_seconds), 1) as p95_server_time_seconds,
     round(percentile_cont(0.5) within group (order by turnaround_seconds), 1) as p50_turnaround_seconds,
     round(percentile_cont(0.95) within group (order by turnaround_seconds), 1) as p95_turnaround_seconds,
     round(percentile_cont(0.5) within group (order by real_time_factor), 3) as p50_real_time_factor

@@ -5,6 +5,6 @@ select
     round(100 * platform_fault_rate, 2) as platform_fault_percent,
     round(p50_real_time_factor, 3) as p50_real_time_factor,
     round(p95_real_time_factor, 3) as p95_real_time_factor,
-    round(p95_server_time_seconds, 1) as p95_server_seconds
+    round(p95_server_time_seconds, 1) as p95_server_time_seconds
 from ladder
 order by type, height desc nulls last, rung
