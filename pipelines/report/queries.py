@@ -65,17 +65,13 @@ class Version:
             ("type", narrowed.task_type),
         ):
             connection.execute(f"set variable {variable} = $value", {"value": value})
-        connection.execute(query("scope").sql)
+        self._run("scope")
         _, (self.scope,) = self._rows("from scope")
 
     def ask(self, name: str) -> Answer:
         """The answer to a query of sql/report, which is asked once."""
         if name not in self._answers:
-            asked = query(name)
-            try:
-                self._answers[name] = Answer(asked, *self._rows(asked.sql))
-            except duckdb.Error as error:
-                raise WarehouseError(f"sql/report/{name}.sql failed: {str(error).splitlines()[0]}") from None
+            self._answers[name] = Answer(query(name), *self._run(name))
         return self._answers[name]
 
     def definitions(self, name: str) -> list[Row]:
@@ -85,6 +81,13 @@ class Version:
             for table, metric in query(name).metrics
             for row in self._rows("from metrics where table_name = ? and metric = ?", [table, metric])[1]
         ]
+
+    def _run(self, name: str) -> tuple[list[str], list[Row]]:
+        """Columns and rows of a query of sql/report. Raises WarehouseError where DuckDB refuses it."""
+        try:
+            return self._rows(query(name).sql)
+        except duckdb.Error as error:
+            raise WarehouseError(f"sql/report/{name}.sql failed: {str(error).splitlines()[0]}") from None
 
     def _rows(self, sql: str, values: list[str] | None = None) -> tuple[list[str], list[Row]]:
         cursor = self._connection.execute(sql, values)

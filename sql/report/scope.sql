@@ -8,14 +8,14 @@ create or replace temp table scope as
 with proven as (
     select account, coalesce(max(proven_until_at), max(finished_at)) as proven_at
     from loads
-    where account = coalesce(getvariable('account'), account)
+    where account = coalesce(getvariable('account')::varchar, account)
     group by account
 ),
 
 held as (
     select min(created_day) as first_day
     from fact_tasks
-    where account = coalesce(getvariable('account'), account) and type = coalesce(getvariable('type'), type)
+    where account = coalesce(getvariable('account')::varchar, account) and type = coalesce(getvariable('type')::varchar, type)
 ),
 
 days as (
