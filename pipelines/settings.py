@@ -127,7 +127,6 @@ def _identifier_or_none(text: str) -> str:
 class Settings(BaseSettings):
     """The settings of one archive. Units are in the names."""
 
-    # The prefix is for the fields' own names, which pydantic looks up too: `home` must never be read from HOME.
     model_config = SettingsConfigDict(
         env_file=ENV_FILE, extra="ignore", populate_by_name=True, env_prefix="TASK_ARCHIVE_"
     )
@@ -135,173 +134,133 @@ class Settings(BaseSettings):
     api_url: Annotated[str, AfterValidator(_url)] = Field(
         "https://livepeer.studio/api", validation_alias="LIVEPEER_API_URL", description="the API's base URL"
     )
-    home: Path = Field(
-        Path("archive"), validation_alias="TASK_ARCHIVE_HOME", description="folder of the archive, made when missing"
-    )
-    page_size: int = Field(
-        1000, ge=1, le=1000, validation_alias="TASK_ARCHIVE_PAGE_SIZE", description="tasks asked for in one request"
-    )
+    home: Path = Field(Path("archive"), description="folder of the archive, made when missing")
+    page_size: int = Field(1000, ge=1, le=1000, description="tasks asked for in one request")
     overlap_seconds: int = Field(
         900,
         ge=0,
-        validation_alias="TASK_ARCHIVE_OVERLAP_SECONDS",
         description="how far before the last proven point a change window starts, for rows that become visible late",
     )
-    request_timeout_seconds: float = Field(
-        120, gt=0, validation_alias="TASK_ARCHIVE_REQUEST_TIMEOUT_SECONDS", description="longest wait for one answer"
-    )
-    attempts: int = Field(
-        6, ge=1, validation_alias="TASK_ARCHIVE_ATTEMPTS", description="attempts at a request that fails transiently"
-    )
+    request_timeout_seconds: float = Field(120, gt=0, description="longest wait for one answer")
+    attempts: int = Field(6, ge=1, description="attempts at a request that fails transiently")
     retry_wait_seconds: float = Field(
         1,
         ge=0,
-        validation_alias="TASK_ARCHIVE_RETRY_WAIT_SECONDS",
         description="wait before the second attempt; doubles with jitter, a Retry-After counts more",
     )
     requests_per_second: float = Field(
         0,
         ge=0,
-        validation_alias="TASK_ARCHIVE_REQUESTS_PER_SECOND",
         description="most requests sent in a second; 0 sends the next when the last is answered",
     )
     allow_http: bool = Field(
         False,
-        validation_alias="TASK_ARCHIVE_ALLOW_HTTP",
         description="allow plain http to a host that is not loopback: the key would travel in clear",
     )
-    schedule: Annotated[str, AfterValidator(_cron)] = Field(
-        "15 2 * * *", validation_alias="TASK_ARCHIVE_SCHEDULE", description="cron line of the nightly job"
-    )
+    schedule: Annotated[str, AfterValidator(_cron)] = Field("15 2 * * *", description="cron line of the nightly job")
     sweep_schedule: Annotated[str, AfterValidator(_cron)] = Field(
         "45 3 * * 0",
-        validation_alias="TASK_ARCHIVE_SWEEP_SCHEDULE",
         description="cron line of the sweep, which finds what changes alone cannot show",
     )
     observe_schedule: Annotated[str, AfterValidator(_cron)] = Field(
         "*/5 * * * *",
-        validation_alias="TASK_ARCHIVE_OBSERVE_SCHEDULE",
         description="cron line of the observe job, once its schedule is switched on",
     )
     observe_lookups: int = Field(
         100,
         ge=0,
-        validation_alias="TASK_ARCHIVE_OBSERVE_LOOKUPS",
         description="most open tasks that an observe run asks for by id",
     )
     time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
         "UTC",
-        validation_alias="TASK_ARCHIVE_TIME_ZONE",
         description="time zone of the schedules, and of the days that numbers are grouped by",
     )
     stuck_running_seconds: int = Field(
         300,
         ge=1,
-        validation_alias="TASK_ARCHIVE_STUCK_RUNNING_SECONDS",
         description="a running task silent for longer is stuck (the server's own limit for lost tasks)",
     )
     stuck_waiting_seconds: int = Field(
         21600,
         ge=1,
-        validation_alias="TASK_ARCHIVE_STUCK_WAITING_SECONDS",
         description="a waiting task silent for longer is stuck (the server's own limit for lost tasks)",
     )
     abandoned_seconds: int = Field(
         86400,
         ge=1,
-        validation_alias="TASK_ARCHIVE_ABANDONED_SECONDS",
         description="a pending task never scheduled and older than this is an abandoned upload",
     )
     slo: Annotated[str, AfterValidator(_slo)] = Field(
         "upload: 95% under 10m",
-        validation_alias="TASK_ARCHIVE_SLO",
         description="share of a type's tasks to complete in a time from their creation; several with ; between them",
     )
     concurrency_limit: int | None = Field(
         None,
         ge=1,
-        validation_alias="TASK_ARCHIVE_CONCURRENCY_LIMIT",
         description="tasks that the account may have under way at once, to compare with",
     )
     lock_wait_seconds: float = Field(
         600,
         ge=0,
-        validation_alias="TASK_ARCHIVE_LOCK_WAIT_SECONDS",
         description="how long a run waits for another one on the same home before it gives up",
     )
     memory_mb: int = Field(
         400,
         ge=100,
-        validation_alias="TASK_ARCHIVE_MEMORY_MB",
         description="memory that building tables may take, megabytes; more is faster on large accounts",
     )
-    keep_versions: int = Field(
-        3, ge=1, validation_alias="TASK_ARCHIVE_KEEP_VERSIONS", description="published versions kept for open readers"
-    )
+    keep_versions: int = Field(3, ge=1, description="published versions kept for open readers")
     alert_webhook_url: Annotated[SecretStr, AfterValidator(_webhook)] | None = Field(
         None,
-        validation_alias="TASK_ARCHIVE_ALERT_WEBHOOK_URL",
         description="alerts go to this webhook of Slack or its like; the URL is a secret",
     )
     alert_email_to: Annotated[str, AfterValidator(_addresses)] | None = Field(
         None,
-        validation_alias="TASK_ARCHIVE_ALERT_EMAIL_TO",
         description="alerts go to these e-mail addresses, commas between them",
     )
     alert_email_from: Annotated[str, AfterValidator(_addresses)] | None = Field(
         None,
-        validation_alias="TASK_ARCHIVE_ALERT_EMAIL_FROM",
         description="sender of the mails; default: the first that they go to",
     )
     alert_smtp_url: Annotated[SecretStr, AfterValidator(_smtp)] | None = Field(
         None,
-        validation_alias="TASK_ARCHIVE_ALERT_SMTP_URL",
         description="mail server, smtp:// or smtps://, with user and password; default: smtp://localhost:25",
     )
-    alert_file: Path | None = Field(
-        None, validation_alias="TASK_ARCHIVE_ALERT_FILE", description="alerts go to this file, a line of JSON each time"
-    )
+    alert_file: Path | None = Field(None, description="alerts go to this file, a line of JSON each time")
     alert_repeat_hours: float = Field(
         24,
         gt=0,
-        validation_alias="TASK_ARCHIVE_ALERT_REPEAT_HOURS",
         description="an alarm that goes on is told again after so long",
     )
     alert_freshness_hours: float = Field(
         36,
         gt=0,
-        validation_alias="TASK_ARCHIVE_ALERT_FRESHNESS_HOURS",
         description="alarm: the point up to which the published version is proven lies further back",
     )
     alert_failure_percent: float = Field(
         20,
         gt=0,
         le=100,
-        validation_alias="TASK_ARCHIVE_ALERT_FAILURE_PERCENT",
         description="alarm: more of a type's tasks failed on its newest mature day",
     )
     alert_slo_burn_rate: float = Field(
         2.8,
         gt=0,
-        validation_alias="TASK_ARCHIVE_ALERT_SLO_BURN_RATE",
         description="alarm: a type's newest mature day burnt more; 2.8 spends a tenth of 28 days' budget in a day",
     )
     postgres_dsn: Annotated[SecretStr, AfterValidator(_dsn)] | None = Field(
         None,
-        validation_alias="TASK_ARCHIVE_POSTGRES_DSN",
         description="URL of a PostgreSQL database that each version is published to as well",
     )
     postgres_schema: Annotated[str, AfterValidator(_identifier)] = Field(
-        "task_archive", validation_alias="TASK_ARCHIVE_POSTGRES_SCHEMA", description="schema of that database"
+        "task_archive", description="schema of that database"
     )
     postgres_reader: Annotated[str, AfterValidator(_identifier_or_none)] = Field(
         "task_archive_reader",
-        validation_alias="TASK_ARCHIVE_POSTGRES_READER",
         description="role that may read the schema, made where it may be; empty for none",
     )
     fingerprint_key: SecretStr | None = Field(
         None,
-        validation_alias="TASK_ARCHIVE_FINGERPRINT_KEY",
         description="key of the fingerprints that stand for redacted secrets; default: made once, kept in the home",
     )
     api_keys: dict[str, SecretStr] = Field(default_factory=dict, exclude=True, description="API key by account")
@@ -376,7 +335,7 @@ class Settings(BaseSettings):
 
 def environment_variable(field: str) -> str:
     """The environment variable of a field of Settings."""
-    return str(Settings.model_fields[field].validation_alias)
+    return str(Settings.model_fields[field].validation_alias or f"TASK_ARCHIVE_{field}".upper())
 
 
 def _api_keys(environment: dict[str, str | None]) -> dict[str, SecretStr]:
@@ -397,8 +356,9 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
+        variables: dict[Any, str] = {field: environment_variable(field) for field in Settings.model_fields}
         faults = [
-            f"{fault['loc'][0]}: {fault['msg'].removeprefix('Value error, ')}"
+            f"{variables.get(fault['loc'][0], fault['loc'][0])}: {fault['msg'].removeprefix('Value error, ')}"
             for fault in error.errors(include_input=False)
         ]
         raise SettingsError("; ".join(faults)) from None
