@@ -68,9 +68,10 @@
     }
   }
 
+  // On paper definitions are open, and tables that the reader opened; see the style sheet for the rest.
   const opened = [];
   addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details:not([open])")) { details.open = true; opened.push(details); }
+    for (const details of document.querySelectorAll(".counted:not([open])")) { details.open = true; opened.push(details); }
   });
   addEventListener("afterprint", () => { while (opened.length) opened.pop().open = false; });
 

@@ -42,7 +42,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table of the page. `kind`: n for numbers, k for what must not wrap, w for long text."""
+    """A column of a table of the page. `kind`: n for numbers, k for what must not wrap, i for ids, w for long text."""
 
     name: str
     label: str

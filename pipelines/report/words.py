@@ -90,10 +90,12 @@ def sparkline(values: list[int]) -> Markup:
 
 
 def kind(column: str) -> str:
-    """How a column is set: n for numbers, k for what must not wrap, w for long text."""
+    """How a column is set: n for numbers, k for what must not wrap, i for ids, w for long text."""
     if is_share(column) or column.endswith(("_seconds", "_tasks", "_minutes", "_bytes", "_before")):
         return "n"
-    if column in WHOLE or column.endswith(("_at", "_id")):
+    if column.endswith("_id"):
+        return "i"
+    if column in WHOLE or column.endswith("_at"):
         return "k"
     return "w" if column in LONG else ""
 
