@@ -213,12 +213,17 @@ def open_tasks() -> Drawing:
 
 
 def concurrent_tasks() -> Drawing:
-    """Tasks under way at once: the most and the mean of a day, beside the limit."""
-    fields = {
-        "peak_concurrent_tasks": (RED, [1, 0]),
-        "mean_concurrent_tasks": (BLUE, [4, 2]),
-        "concurrency_limit": (GREY, [2, 2]),
-    }
+    """Tasks under way at once: the most and the mean of a day."""
+    return _concurrent({})
+
+
+def concurrent_tasks_and_limit() -> Drawing:
+    """The same beside the limit, where one is set."""
+    return _concurrent({"concurrency_limit": (GREY, [2, 2])})
+
+
+def _concurrent(limit: dict[str, tuple[str, list[int]]]) -> Drawing:
+    fields = {"peak_concurrent_tasks": (RED, [1, 0]), "mean_concurrent_tasks": (BLUE, [4, 2])} | limit
     return _lines(fields, alt.Y("value:Q", title="tasks under way")).encode(
         tooltip=[_day(), *(_number(field, _said(field), ",.4~r") for field in fields)]
     )
@@ -317,6 +322,7 @@ CHARTS: dict[str, Callable[[], Drawing]] = {
         busiest_hour,
         open_tasks,
         concurrent_tasks,
+        concurrent_tasks_and_limit,
         rung_failures,
         rung_speed,
         source_speed,

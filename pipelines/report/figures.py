@@ -261,7 +261,8 @@ def _concurrency(rows: list[Row], scope: Scope) -> Said:
     finding += f": {percent(peak['share_of_limit'])} of the limit of {number(limit)}" if limit else ""
     note = "Scheduled to finished: tasks that wait in the queue count as under way."
     note += "" if limit else " No limit is set: TASK_ARCHIVE_CONCURRENCY_LIMIT."
-    return Said(f"{finding}.", note, (Chart("concurrent_tasks", "Tasks under way at once", "peak_concurrent_tasks"),))
+    spec = "concurrent_tasks_and_limit" if limit else "concurrent_tasks"
+    return Said(f"{finding}.", note, (Chart(spec, "Tasks under way at once", "peak_concurrent_tasks"),))
 
 
 def _ladder(rows: list[Row], scope: Scope) -> Said:
