@@ -22,11 +22,12 @@ from pipelines.harmless import printable
 from pipelines.report.figures import SECTIONS, Figure
 from pipelines.report.kept import specs, vega
 from pipelines.report.pictures import Drawn
-from pipelines.report.queries import Answer, Narrowed, Version
+from pipelines.report.queries import Answer, Narrowed, Row, Version
 from pipelines.report.summary import changes, tiles, verdict
-from pipelines.report.words import Cell, cell, day, kind, label, moment
+from pipelines.report.words import Cell, cell, day, kind, label, moment, quoted
 from pipelines.settings import Settings
 from pipelines.warehouse.database import connect
+from pipelines.warehouse.models import load_models
 from pipelines.warehouse.publish import current_database
 
 HERE = Path(__file__).parent
@@ -93,7 +94,6 @@ def render(connection: duckdb.DuckDBPyConnection, narrowed: Narrowed) -> Page:
         tiles=tiles(version.ask("yesterday").rows, version.ask("slo").rows, better, scope) if has_tasks else [],
         changes=changes(version.ask("changes").rows, zone) if has_tasks else [],
         sections=sections,
-        explained=_explained(scope),
         specs={name: Markup(spec) for name, spec in specs().items() if name in {chart.name for chart in drawn}},
         style=Markup((HERE / "page.css").read_text()),
         scripts=[Markup(script) for script in scripts],
@@ -116,7 +116,10 @@ def _figure(version: Version, figure: Figure, zone: ZoneInfo, drawn: list[Drawn]
         "charts": with_points,
         "table": _table(figure, answer, zone),
         "query": answer.query,
-        "metrics": [row | {"label": label(row["metric"])} for row in version.definitions(figure.query)],
+        "metrics": [
+            row | {"label": label(row["metric"]), "look": _explain(row, version.scope)}
+            for row in version.definitions(figure.query)
+        ],
     }
 
 
@@ -158,10 +161,16 @@ def _nothing(version: Version) -> str:
     return "No task was created in these days."
 
 
-def _explained(scope: dict[str, Any]) -> str:
-    """How a command asks for the day and type of the page."""
-    of_day = f" --day {scope['last_day']}" if scope["last_day"] else ""
-    return of_day + (f" --type {scope['type']}" if scope["type"] else "")
+def _explain(metric: Row, scope: dict[str, Any]) -> str:
+    """The command that explains a number, for what the page is about of what its table tells by."""
+    key = load_models()[metric["table_name"]].key
+    asked = {"day": scope["last_day"], "type": scope["type"], "account": scope["account"]}
+    options = [
+        f" --{name} {quoted(str(value))}"
+        for name, value in asked.items()
+        if value is not None and (name in key or (name == "day" and "hour_at" in key))
+    ]
+    return f"task-archive explain {metric['table_name']}.{metric['metric']}{''.join(options)}"
 
 
 @cache

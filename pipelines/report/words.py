@@ -175,7 +175,12 @@ def label(column: str) -> str:
 
 def command(name: str, argument: str) -> str:
     """A command to look closer, fit for a shell whatever the argument is."""
-    return f"task-archive {name} {shlex.quote(printable(argument))}"
+    return f"task-archive {name} {quoted(argument)}"
+
+
+def quoted(argument: str) -> str:
+    """An argument of a command, whatever it is."""
+    return shlex.quote(printable(argument))
 
 
 def mended_by(owner: str) -> str:

@@ -1,13 +1,17 @@
 """The report as people meet it: in a browser, on a phone, in the dark, on paper. The account's texts are hostile."""
 
+import html
 import re
+import shlex
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from pipelines.explain import explain
 from pipelines.reading import published
 from pipelines.report.charts import CHARTS, as_dict
 from pipelines.settings import Settings
@@ -106,6 +110,22 @@ def test_numbers_are_those_of_the_marts(look: Look, report: Path, settings: Sett
     assert in_time == {day: "" if share is None else f"{share:.9g}" for day, share in attained}
     tile = opened.page.locator(".tiles li", has_text="failure rate").inner_text()
     assert f"{outcomes[0][1]:,} of {outcomes[0][2]:,} ended" in tile
+
+
+def test_commands_do_as_they_say_whatever_the_type(report: Path, settings: Settings, tmp_path: Path) -> None:
+    def explained(page: Path) -> dict[str, list[str]]:
+        found = re.findall("<code>(task-archive explain [^<]+)</code>", page.read_text())
+        return {line[2].partition(".")[0]: line[2:] for line in map(shlex.split, map(html.unescape, found))}
+
+    by_table = explained(report)
+    assert {"slo", "ladder", "capacity", "daily_failure_signatures"} <= {*by_table}
+    for name, *options in by_table.values():
+        day = date.fromisoformat(options[1]) if options else None
+        assert explain(settings, name, day).values, name
+
+    type_ = "`reboot`; $(reboot)"
+    narrowed = explained(written(settings, tmp_path / "report.html", task_type=type_, account="default"))
+    assert narrowed["daily_task_stats"][1:] == ["--day", "2026-11-17", "--type", type_, "--account", "default"]
 
 
 def test_the_first_screen_tells_what_changed(look: Look, report: Path) -> None:
@@ -209,8 +229,6 @@ def test_one_day_is_told_in_sentences_and_tables(look: Look, tmp_path: Path) -> 
 
 
 def test_a_year_stays_under_three_megabytes(tmp_path: Path) -> None:
-    from datetime import date
-
     settings = archived(tmp_path, tasks=4000, days=366)
     file = written(settings, tmp_path / "report.html", from_day=date(2025, 11, 18))
     page = file.read_text()
