@@ -128,7 +128,7 @@ def run_export(
 def _published_model(table: str) -> Model:
     models = {model.name: model for model in published_models()}
     if table not in models:
-        raise SettingsError(f"no table is named {table!r}; known are {', '.join(models)}")
+        raise SettingsError(f"no table is named {table!r}; known are {', '.join(sorted(models))}")
     return models[table]
 
 
