@@ -61,7 +61,7 @@ def tasks_by_phase() -> Drawing:
 
 def failure_rate() -> Drawing:
     """The rate of each day with its band, and that of seven days."""
-    domain = ["7 days up to the day", "day, with its 95 % band"]
+    domain = ["7 days up to the day", "day, 95 % band"]
     colour = alt.Color("series:N", scale=alt.Scale(domain=domain, range=[RED, BLUE]), legend=_LINES)
     base = alt.Chart().encode(
         x=_days(),
@@ -271,11 +271,12 @@ def rung_speed() -> Drawing:
 def source_speed() -> Drawing:
     """The median real-time factor by kind and length of the source: the darker, the slower."""
     lengths = ["under 1 min", "1 to 5 min", "5 to 15 min", "15 to 60 min", "1 to 3 h", "3 h and more"]
+    lengths_axis = alt.Axis(labelAngle=0, labelExpr="replace(datum.label, ' to ', '\N{EN DASH}')")  # fit for a phone
     return (
         alt.Chart()
         .mark_rect(color=RED)
         .encode(
-            x=alt.X("length:O", sort=lengths, title="length of the source", axis=alt.Axis(labelAngle=0)),
+            x=alt.X("length:O", sort=lengths, title="length of the source", axis=lengths_axis),
             y=alt.Y("source:N", sort=None, title=None),
             opacity=alt.Opacity(
                 "p50_real_time_factor:Q",

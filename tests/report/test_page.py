@@ -187,6 +187,9 @@ def test_a_phone_scrolls_only_down(look: Look, report: Path) -> None:
     assert opened.page.evaluate("document.documentElement.scrollWidth") == 360
     widths = opened.page.locator(".chart svg").evaluate_all("all => all.map(e => e.getBoundingClientRect().width)")
     assert 200 < min(widths) <= max(widths) <= 330
+    clipped = """[...document.querySelectorAll('.chart svg text, caption')].filter(e =>
+        e.getBoundingClientRect().right > 361).map(e => e.textContent)"""
+    assert opened.page.evaluate(clipped) == []
 
 
 def test_paper_is_light_and_leaves_out_queries_and_long_tables(look: Look, report: Path) -> None:
