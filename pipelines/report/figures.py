@@ -1,7 +1,7 @@
 """What the page says: its sections, and for each figure the finding above it and its charts."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -15,17 +15,17 @@ SEEN_WELL = 0.9  # coverage from which the history is called seen
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of a figure: its name in charts.py, what it shows, a column that it draws, and the type whose rows it
-    draws (None: all). With less than two values in the column it is left out: the table says as much."""
+    """A chart of a figure: its name in charts.py, what it shows, a column that it draws, and the values of columns that
+    it draws only the rows of. With less than two values in the column it is left out: the table says as much."""
 
     spec: str
     heading: str
     draws: str
-    only: str | None = None
+    only: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self, rows: list[Row]) -> list[Row]:
         """Of a table's rows, those that it draws."""
-        return [row for row in rows if self.only is None or row["type"] == self.only]
+        return [row for row in rows if self.only.items() <= row.items()]
 
     def has_points(self, rows: list[Row]) -> bool:
         return sum(row[self.draws] is not None for row in self.rows(rows)) > 1
@@ -141,7 +141,7 @@ def _durations(rows: list[Row], scope: Scope) -> Said:
     charts, compared = [], []
     for type_, of_type in by_type.items():
         now, then = (_usual_p95(of_type, scope, since) for since in (0, 7))
-        charts.append(Chart("durations", f"{type_}: {_p95(now)}", "p50_turnaround_seconds", type_))
+        charts.append(Chart("durations", f"{type_}: {_p95(now)}", "p50_turnaround_seconds", {"type": type_}))
         if now and then:
             compared.append(f"{type_} {_slower(now, then)}")
     note = "Created to finished, by day of creation, on a logarithmic scale; of uploads it includes the user's upload."
@@ -183,7 +183,7 @@ def _slo(rows: list[Row], scope: Scope) -> Said:
             "attainment",
             f"{type_}: {percent(row['target_share'])} under {duration(row['target_seconds'])}",
             "window_attainment",
-            type_,
+            {"type": type_},
         )
         for type_, row in sorted(newest.items())
     )
@@ -268,36 +268,39 @@ def _concurrency(rows: list[Row], scope: Scope) -> Said:
 def _ladder(rows: list[Row], scope: Scope) -> Said:
     if not rows:
         return _nothing("No task asked for renditions.")
-    type_ = rows[0]["type"]
-    rated = [row for row in rows if row["type"] == type_ and row["failure_rate"] is not None]
+    only, of_account = _first(rows, scope)
+    name = f"{rows[0]['type']}{of_account}"
+    rated = [row for row in rows if only.items() <= row.items() and row["failure_rate"] is not None]
     charts = (
-        Chart("rung_failures", f"{type_}: failure rate by rung", "failure_rate", type_),
-        Chart("rung_speed", f"{type_}: real-time factor by rung", "p50_real_time_factor", type_),
+        Chart("rung_failures", f"{name}: failure rate by rung", "failure_rate", only),
+        Chart("rung_speed", f"{name}: real-time factor by rung", "p50_real_time_factor", only),
     )
     note = "Of the whole archive. A task counts in each of its rungs: what is asked together fails together."
     if not rated:
-        return Said(f"Too few tasks of {type_} ended to tell the rungs apart.", note)
+        return Said(f"Too few tasks of {name} ended to tell the rungs apart.", note)
     worst, best = (pick(rated, key=lambda row: row["failure_rate"]) for pick in (max, min))
     finding = (
-        f"{type_}: of the rungs, {worst['rung']} fails most, {percent(worst['failure_rate'])}, and {best['rung']} "
+        f"{name}: of the rungs, {worst['rung']} fails most, {percent(worst['failure_rate'])}, and {best['rung']} "
         f"least, {percent(best['failure_rate'])}"
     )
     if worst["low_failure_rate"] <= best["high_failure_rate"]:
-        finding = f"{type_}: the rungs fail alike, {percent(best['failure_rate'])} to {percent(worst['failure_rate'])}"
+        finding = f"{name}: the rungs fail alike, {percent(best['failure_rate'])} to {percent(worst['failure_rate'])}"
     return Said(f"{finding}.", note, charts)
 
 
 def _sources(rows: list[Row], scope: Scope) -> Said:
     if not rows:
         return _nothing("No completed task tells of its source.")
-    most, timed = rows[0], [row for row in rows if row["p50_real_time_factor"] is not None]
-    finding = f"Most often {most['source']} of {most['length']} comes in, {percent(most['share'])} of completed tasks"
+    (only, of_account), most = _first(rows, scope), rows[0]
+    timed = [row for row in rows if row["account"] == most["account"] and row["p50_real_time_factor"] is not None]
+    share = f"{percent(most['share'])} of completed tasks{of_account}"
+    finding = f"Most often {most['source']} of {most['length']} comes in, {share}"
     charts: tuple[Chart, ...] = ()
     if timed:
         slow = max(timed, key=lambda row: row["p50_real_time_factor"])
         factor = number(slow["p50_real_time_factor"])
         finding += f"; slowest for its length is {slow['source']} of {slow['length']}, {factor} s a second of media"
-        charts = (Chart("source_speed", f"{most['type']}: speed by source", "p50_real_time_factor", most["type"]),)
+        charts = (Chart("source_speed", f"{most['type']}{of_account}: speed by source", "p50_real_time_factor", only),)
     return Said(f"{finding}.", "Of the whole archive. Failed tasks have no probe: they do not show here.", charts)
 
 
@@ -458,6 +461,12 @@ SECTIONS = (
 def _nothing(finding: str) -> Said:
     """A sentence that says it all."""
     return Said(finding, is_telling=False)
+
+
+def _first(rows: list[Row], scope: Scope) -> tuple[dict[str, str], str]:
+    """Of rows by type and account, those that are told, the first and its like; and whose they are, in words."""
+    only, account = {"type": rows[0]["type"]}, rows[0]["account"]
+    return (only | {"account": account}, f" of account {account}") if len(scope["accounts"]) > 1 else (only, "")
 
 
 def _last(rows: list[Row]) -> str:

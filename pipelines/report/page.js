@@ -15,8 +15,8 @@
 
   async function draw(place) {
     const spec = JSON.parse(document.getElementById(`spec-${place.dataset.spec}`).textContent);
-    let rows = rowsOf(document.getElementById(place.dataset.table));
-    if (place.dataset.only !== undefined) rows = rows.filter((row) => row.type === place.dataset.only);
+    const only = Object.entries(JSON.parse(place.dataset.only));
+    const rows = rowsOf(document.getElementById(place.dataset.table)).filter((row) => only.every(([field, value]) => row[field] === value));
     spec.data = { values: rows };
     if (spec.height.step) {  // a chart that fills its place's width wants its height in pixels
       const { field } = (spec.layer?.[0] ?? spec).encoding.y;

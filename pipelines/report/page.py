@@ -114,7 +114,7 @@ def _figure(version: Version, figure: Figure, zone: ZoneInfo, drawn: list[Drawn]
     return {
         "said": said,
         "charts": with_points,
-        "table": _table(figure, answer, zone),
+        "table": _table(figure, answer, version.scope, zone),
         "query": answer.query,
         "metrics": [
             row | {"label": label(row["metric"]), "look": _explain(row, version.scope)}
@@ -123,9 +123,9 @@ def _figure(version: Version, figure: Figure, zone: ZoneInfo, drawn: list[Drawn]
     }
 
 
-def _table(figure: Figure, answer: Answer, zone: ZoneInfo) -> Table:
-    accounts = {row["account"] for row in answer.rows} if "account" in answer.columns else set()
-    names = [name for name in figure.shows or answer.columns if name != "account" or len(accounts) > 1]
+def _table(figure: Figure, answer: Answer, scope: dict[str, Any], zone: ZoneInfo) -> Table:
+    is_of_several = len(scope["accounts"]) > 1
+    names = [name for name in figure.shows or answer.columns if name != "account" or is_of_several]
     rows = [[cell(name, row[name], zone) for name in names] for row in answer.rows]
     columns = [
         Column(name, label(name), "n" if any(row[position].is_number for row in rows) else kind(name))
@@ -144,8 +144,8 @@ def _cell(of: Cell, kind: str, position: int) -> str:
 
 
 def _about(scope: dict[str, Any], made_at: datetime, zone: ZoneInfo) -> str:
-    account, type_ = scope["account"], scope["type"]
-    about = [f"account {printable(account)}" if account else "all accounts"]
+    accounts, type_ = [printable(account) for account in scope["accounts"]], scope["type"]
+    about = [f"account {accounts[0]}" if len(accounts) == 1 else f"all accounts ({', '.join(accounts) or 'none yet'})"]
     about.append(f"tasks of type {printable(type_)}" if type_ else "all types of tasks")
     if scope["first_day"] is not None:
         about.append(f"created from {scope['from_day']} to {scope['last_day']}, the first ever on {scope['first_day']}")

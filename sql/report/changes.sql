@@ -78,18 +78,20 @@ drifted as (
         'drift' as kind,
         d.kind || ' ' || d.path as what,
         null::varchar as owner,
-        d.observations as tasks,
-        d.first_seen_at as since_at,
-        d.example_task_id as example_task_id
+        sum(d.observations)::bigint as tasks,
+        min(d.first_seen_at) as since_at,
+        min(d.example_task_id) as example_task_id
     from drift as d
     cross join scope as s
-    where d.first_seen_at >= s.since_at and d.account = coalesce(s.account, d.account)
+    where d.account = coalesce(s.account, d.account)
+    group by d.kind, d.path, s.since_at
+    having min(d.first_seen_at) >= s.since_at
 ),
 
 odd as (
     select
         'anomaly' as kind,
-        a.reason as what,
+        case when len(s.accounts) > 1 then a.account || ': ' else '' end || a.reason as what,
         null::varchar as owner,
         null::bigint as tasks,
         a.started_at as since_at,

@@ -21,6 +21,7 @@ held as (
 days as (
     select
         x.time_zone,
+        coalesce(list(p.account order by p.account) filter (where p.account is not null), []) as accounts,
         min(p.proven_at) as proven_at,
         cast(timezone(x.time_zone, min(p.proven_at)) as date) as today,
         any_value(h.first_day) as first_day
@@ -41,6 +42,7 @@ ends as (
 
 select
     getvariable('account')::varchar as account,         -- the account; null: all
+    accounts,                                           -- the accounts that it is about
     getvariable('type')::varchar as type,               -- the task type; null: all
     time_zone,                                          -- time zone of the days
     proven_at,                                          -- the archive is proven up to here, UTC: the least of the accounts

@@ -1,6 +1,7 @@
 -- The completed tasks of the last seven days that took the server longest: scheduled to finished.
 select
     f.task_id,
+    f.account,
     f.type,
     f.finished_at,
     f.server_time_seconds,

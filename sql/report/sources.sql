@@ -1,8 +1,8 @@
 -- What comes in and how fast it is done: completed tasks by codec, height and length of their source, those of the whole
--- archive, the sixty kinds with the most tasks. Failed tasks have no probe.
+-- archive, the sixty kinds with the most tasks; `share` is of those of the account. Failed tasks have no probe.
 -- metrics: sources.completed_tasks, sources.p50_real_time_factor
 with most as (
-    select c.*, c.completed_tasks / sum(c.completed_tasks) over () as share
+    select c.*, c.completed_tasks / sum(c.completed_tasks) over (partition by c.account) as share
     from sources as c
     cross join scope as s
     where c.account = coalesce(s.account, c.account) and c.type = coalesce(s.type, c.type)

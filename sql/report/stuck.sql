@@ -1,6 +1,7 @@
 -- Tasks that are open and have been silent for longer than the thresholds of the settings, the longest silent first.
 select
     f.task_id,
+    f.account,
     f.type,
     f.phase,
     f.created_at,

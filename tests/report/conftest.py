@@ -48,15 +48,16 @@ def make_published(settings: Settings) -> None:
     publish(settings)
 
 
-def settings_of(simulator: Simulator, home: Path, **fields: Any) -> Settings:
-    keys = {"default": SecretStr(simulator.api_key)}
+def settings_of(simulator: Simulator, home: Path, account: str = "default", **fields: Any) -> Settings:
+    keys = {account: SecretStr(simulator.api_key)}
     return Settings(
         home=home, api_url=simulator.url, api_keys=keys, fingerprint_key=SecretStr(FINGERPRINT_KEY), **fields
     )
 
 
 def extract(settings: Settings, lane: Any = "auto") -> None:
-    load = Extraction(settings, "default", "run").sync(lane)
+    (account,) = settings.api_keys
+    load = Extraction(settings, account, "run").sync(lane)
     assert load.verdict == "whole", load.reasons
 
 

@@ -15,7 +15,9 @@ from pipelines.explain import explain
 from pipelines.reading import published
 from pipelines.report.charts import CHARTS, as_dict
 from pipelines.settings import Settings
-from tests.report.conftest import HOSTILE, Opened, archived, written
+from pipelines.simulator import Simulator
+from tests.conftest import NOW_MS
+from tests.report.conftest import HOSTILE, Opened, archived, extract, make_published, settings_of, written
 
 Look = Callable[..., Opened]
 
@@ -126,6 +128,54 @@ def test_commands_do_as_they_say_whatever_the_type(report: Path, settings: Setti
     type_ = "`reboot`; $(reboot)"
     narrowed = explained(written(settings, tmp_path / "report.html", task_type=type_, account="default"))
     assert narrowed["daily_task_stats"][1:] == ["--day", "2026-11-17", "--type", type_, "--account", "default"]
+
+
+def test_several_accounts_are_summed_and_told_apart(look: Look, tmp_path: Path) -> None:
+    for account, tasks, seed in (("default", 500, 1), ("acme", 300, 5)):
+        with Simulator(tasks=tasks, days=6, seed=seed, now=NOW_MS, speed=0).serve() as simulator:
+            simulator.insert(type="a b; rm")
+            settings = settings_of(simulator, tmp_path, account, concurrency_limit=7)
+            extract(settings)
+    make_published(settings)
+    with published(settings) as connection:
+
+        def asked(sql: str) -> list[Any]:
+            return connection.execute(sql).fetchall()
+
+        outcomes = asked("select day::varchar, sum(failed_tasks), sum(ended_tasks) from daily_task_stats group by day")
+        p95 = asked(
+            "select created_day::varchar, quantile_cont(turnaround_seconds, 0.95) from fact_tasks "
+            "where is_completed and type = 'upload' group by all having count(*) >= 20"
+        )
+        of_acme = asked(
+            "select day::varchar, sum(created_tasks) from daily_task_stats where account = 'acme' group by 1"
+        )
+        rungs = asked("select rung from ladder where type = 'upload' and account = 'default'")
+    opened = look(written(settings, tmp_path / "all.html"))
+    assert opened.complaints == []
+    assert "all accounts (acme, default)" in opened.page.locator(".about").inner_text()
+    assert opened.page.locator(".verdict:visible strong").count() == 2
+    rates = {row["day"]: row["failure_rate"] for row in opened.rows("table-failure_rate")}
+    assert rates == {day: f"{failed / ended:.9g}" for day, failed, ended in outcomes if day in rates}
+    slow = {
+        row["day"]: row["p95_turnaround_seconds"] for row in opened.rows("table-durations") if row["type"] == "upload"
+    }
+    assert {day: f"{seconds:.9g}" for day, seconds in p95 if day in slow}.items() <= slow.items()
+    changes = opened.page.locator(".changes").inner_text()
+    assert changes.count("$.type = a b; rm") == 1
+    assert "Outside the contract, 2 times" in changes
+    ladder = opened.page.locator(".chart[data-spec=rung_failures]")
+    assert ladder.get_attribute("aria-label") == "upload of account default: failure rate by rung"
+    assert ladder.locator(".mark-symbol path").count() == len(rungs)
+    assert {row["account"] for row in opened.rows("table-slowest")} == {"default", "acme"}
+    assert opened.rows("table-concurrency")[0]["concurrency_limit"] == "14"
+    assert "limit" in opened.page.locator(".chart[data-spec=concurrent_tasks_and_limit] .role-legend").text_content()
+
+    acme = look(written(settings, tmp_path / "acme.html", account="acme"))
+    created = {row["day"]: int(row["created_tasks"] or 0) for row in acme.rows("table-daily_tasks")}
+    assert created == {day: tasks for day, tasks in of_acme if day in created}
+    assert acme.page.locator("th[data-f=account]").count() == 0
+    assert "--account acme" in acme.page.locator("#failures code", has_text="explain").first.text_content()
 
 
 def test_the_first_screen_tells_what_changed(look: Look, report: Path) -> None:
