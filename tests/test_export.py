@@ -151,7 +151,7 @@ def test_excel_gets_its_own_types_and_no_text_becomes_a_formula_or_a_link(export
         " a\n",
     ]
     others = """
-        timestamptz '2026-11-17 06:00+02' as seen_at, date '2026-11-17', true, 2.5, 9007199254740993,
+        timestamptz '2026-11-17 06:00:00+02' as seen_at, date '2026-11-17', true, 2.5, 9007199254740993,
         timestamptz '1850-01-01 00:00+00', null, 'nan'::double, repeat('é', 40000)
     """
     sql = f"select {', '.join(map(quoted, texts))}, {others}"
