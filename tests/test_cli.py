@@ -129,8 +129,37 @@ def test_queries_are_listed_and_a_wrong_name_is_said(published: Run) -> None:
     assert "read-only" in one_line(published("query", "drop table tasks"))
 
 
+def test_report_is_written_for_what_is_asked(published: Run, tmp_path: Path) -> None:
+    file = tmp_path / "uploads.html"
+    result = published("report", "--type", "upload", "--account", "default", "--output", str(file))
+    assert (result.exit_code, result.output) == (0, f"report     {file}\n")
+    assert "account default, tasks of type upload, created from" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["--from", "2026-11-10", "--to", "2026-11-09"], 2, "--from must not be after --to"),
+        (["--from", "yesterday"], 2, "Invalid value for '--from': 'yesterday'"),
+        (["--type", "uplaod"], 2, "no task has the type 'uplaod'; known are clip, "),
+        (["--account", "acme"], 2, "no task has the account 'acme'; known are default"),
+        (["--output", "missing/report.html"], 1, "missing/report.html: No such file or directory"),
+    ],
+)
+def test_a_report_that_cannot_be_made_is_one_line(
+    published: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = published("report", *arguments)
+    assert (result.exit_code, sum(says in line for line in result.stderr.splitlines())) == (status, 1), result.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_before_anything_is_published(run: Run) -> None:
     assert "nothing is published" in one_line(run("query", "from tasks"))
+    result = run("report")
+    assert (result.exit_code, "nothing is published" in one_line(result)) == (1, True)
+    assert not Path("report.html").exists()
     status = run("status")
     assert status.exit_code == 0
     assert "nothing yet" in status.stdout
