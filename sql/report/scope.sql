@@ -2,11 +2,15 @@
 -- other queries of this folder read it, so run it first. Its variables narrow the report, each may be left out:
 --   set variable from_day = date '2026-10-01'; set variable to_day = date '2026-10-31';
 --   set variable account = 'default'; set variable type = 'upload';
--- `last_day` is the last whole day: over at the proven point of every account. Only where no day is over yet, it is today.
+-- `last_day` is the last whole day: over at the proven point of every account but those a week and more behind
+-- the newest, since one that is loaded no more would hold back the others for ever. Where no day is over yet, it is today.
 
 create or replace temp table scope as
 with proven as (
-    select account, coalesce(max(proven_until_at), max(finished_at)) as proven_at
+    select
+        account,
+        coalesce(max(proven_until_at), max(finished_at)) as proven_at,
+        max(coalesce(max(proven_until_at), max(finished_at))) over () - interval 7 day as goes_on_from
     from loads
     where account = coalesce(getvariable('account')::varchar, account)
     group by account
@@ -21,13 +25,13 @@ held as (
 days as (
     select
         x.time_zone,
-        coalesce(list(p.account order by p.account) filter (where p.account is not null), []) as accounts,
+        (select coalesce(list(account order by account), []) from proven) as accounts,
         min(p.proven_at) as proven_at,
         cast(timezone(x.time_zone, min(p.proven_at)) as date) as today,
         any_value(h.first_day) as first_day
     from thresholds as x
     cross join held as h
-    left join proven as p on true
+    left join proven as p on p.proven_at > p.goes_on_from
     group by x.time_zone
 ),
 
@@ -45,7 +49,7 @@ select
     accounts,                                           -- the accounts that it is about
     getvariable('type')::varchar as type,               -- the task type; null: all
     time_zone,                                          -- time zone of the days
-    proven_at,                                          -- the archive is proven up to here, UTC: the least of the accounts
+    proven_at,                                          -- the archive is proven up to here, UTC: the least of those accounts
     first_day,                                          -- day of the first task
     greatest(coalesce(cast(getvariable('from_day') as date), last_day - 89), first_day)::date as from_day, -- first day of the report
     last_day,                                           -- last day of the report: "yesterday"

@@ -131,8 +131,9 @@ def test_commands_do_as_they_say_whatever_the_type(report: Path, settings: Setti
 
 
 def test_several_accounts_are_summed_and_told_apart(look: Look, tmp_path: Path) -> None:
-    for account, tasks, seed in (("default", 500, 1), ("acme", 300, 5)):
-        with Simulator(tasks=tasks, days=6, seed=seed, now=NOW_MS, speed=0).serve() as simulator:
+    a_month = 30 * 86_400_000
+    for account, tasks, now in (("default", 500, NOW_MS), ("acme", 300, NOW_MS), ("retired", 20, NOW_MS - a_month)):
+        with Simulator(tasks=tasks, days=6, seed=tasks, now=now, speed=0).serve() as simulator:
             simulator.insert(type="a b; rm")
             settings = settings_of(simulator, tmp_path, account, concurrency_limit=7)
             extract(settings)
@@ -151,10 +152,11 @@ def test_several_accounts_are_summed_and_told_apart(look: Look, tmp_path: Path) 
             "select day::varchar, sum(created_tasks) from daily_task_stats where account = 'acme' group by 1"
         )
         rungs = asked("select rung from ladder where type = 'upload' and account = 'default'")
-    opened = look(written(settings, tmp_path / "all.html"))
+    opened = look(written(settings, tmp_path / "all.html", from_day=date(2026, 11, 12)))
     assert opened.complaints == []
-    assert "all accounts (acme, default)" in opened.page.locator(".about").inner_text()
-    assert opened.page.locator(".verdict:visible strong").count() == 2
+    assert "all accounts (acme, default, retired)" in opened.page.locator(".about").inner_text()
+    assert opened.page.locator(".verdict:visible strong").count() == 3
+    assert opened.page.locator("#yesterday").inner_text() == "Tuesday 17 November 2026"
     rates = {row["day"]: row["failure_rate"] for row in opened.rows("table-failure_rate")}
     assert rates == {day: f"{failed / ended:.9g}" for day, failed, ended in outcomes if day in rates}
     slow = {
@@ -163,7 +165,7 @@ def test_several_accounts_are_summed_and_told_apart(look: Look, tmp_path: Path) 
     assert {day: f"{seconds:.9g}" for day, seconds in p95 if day in slow}.items() <= slow.items()
     changes = opened.page.locator(".changes").inner_text()
     assert changes.count("$.type = a b; rm") == 1
-    assert "Outside the contract, 2 times" in changes
+    assert "Outside the contract, 3 times" in changes
     ladder = opened.page.locator(".chart[data-spec=rung_failures]")
     assert ladder.get_attribute("aria-label") == "upload of account default: failure rate by rung"
     assert ladder.locator(".mark-symbol path").count() == len(rungs)
