@@ -173,11 +173,13 @@ def test_several_accounts_are_summed_and_told_apart(look: Look, tmp_path: Path) 
     assert opened.rows("table-concurrency")[0]["concurrency_limit"] == "14"
     assert "limit" in opened.page.locator(".chart[data-spec=concurrent_tasks_and_limit] .role-legend").text_content()
 
-    acme = look(written(settings, tmp_path / "acme.html", account="acme"))
-    created = {row["day"]: int(row["created_tasks"] or 0) for row in acme.rows("table-daily_tasks")}
+    acme = written(settings, tmp_path / "acme.html", account="acme").read_text()
+    of_days = acme.partition('id="table-daily_tasks"')[2].partition("</table>")[0]
+    created = {day: int(tasks) for day, tasks in re.findall(r'data-v="(\S+)">[^<]+</th><td class="n">(\d+)<', of_days)}
     assert created == {day: tasks for day, tasks in of_acme if day in created}
-    assert acme.page.locator("th[data-f=account]").count() == 0
-    assert "--account acme" in acme.page.locator("#failures code", has_text="explain").first.text_content()
+    assert len(created) > 5
+    assert 'data-f="account"' not in acme
+    assert len(re.findall("task-archive explain [^<]+ --account acme<", acme)) > 20
 
 
 def test_the_first_screen_tells_what_changed(look: Look, report: Path) -> None:
