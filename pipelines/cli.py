@@ -259,7 +259,7 @@ def report(
     if first and last and first > last:
         raise SettingsError("--from must not be after --to")
     narrowed = Narrowed(first.date() if first else None, last.date() if last else None, task_type, account)
-    output.write_text(make(settings, narrowed).html)
+    output.write_text(make(settings, narrowed).html, encoding="utf-8")
     click.echo(f"report     {output.resolve()}")
     if opens:
         click.launch(output.resolve().as_uri())

@@ -28,7 +28,7 @@ TIMELESS = {"thresholds", "slo_targets", "metrics", "signature_owners", "error_t
 def named_queries() -> dict[str, str]:
     """The queries of sql/queries: name and what it answers."""
     return {
-        path.stem: path.read_text().splitlines()[0].removeprefix("--").strip()
+        path.stem: path.read_text(encoding="utf-8").splitlines()[0].removeprefix("--").strip()
         for path in sorted((sql_folder() / "queries").glob("*.sql"))
     }
 
@@ -36,7 +36,7 @@ def named_queries() -> dict[str, str]:
 def sql_of(text: str) -> str:
     """The SQL of a named query, or the text itself where it is SQL. Raises SettingsError for an unknown name."""
     if text in named_queries():
-        return (sql_folder() / "queries" / f"{text}.sql").read_text()
+        return (sql_folder() / "queries" / f"{text}.sql").read_text(encoding="utf-8")
     if text.replace("_", "").isalnum():
         raise SettingsError(f"no query is named {text!r}; known are {', '.join(named_queries())}")
     return text

@@ -68,7 +68,7 @@ def measure(command: list[str], environment: dict[str, str]) -> Figures:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     began, began_at = time.monotonic(), time.time()
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began

@@ -175,7 +175,7 @@ class File:
     def send(self, message: Message) -> str:
         """Appends a line."""
         try:
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(message.as_json() + "\n")
         except OSError as error:
             raise Undelivered(f"it cannot be written: {in_one_line(error)}") from None

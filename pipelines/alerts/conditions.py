@@ -54,7 +54,7 @@ def load_conditions() -> list[Condition]:
     """Every condition by name. Raises WarehouseError on a file that breaks the rules."""
     conditions = []
     for path in sorted((sql_folder() / "alerts").glob("*.sql")):
-        text, place = path.read_text(), f"sql/alerts/{path.name}"
+        text, place = path.read_text(encoding="utf-8"), f"sql/alerts/{path.name}"
         description, directives = read_header(text, place, ("severity", "look"))
         severity, look = SEVERITIES.get(directives.get("severity", [""])[0]), directives.get("look", [""])[0]
         if severity is None or not look or not description:

@@ -41,11 +41,11 @@ def _draw() -> str:
 def _kept(name: str, make: Callable[[], str]) -> str:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "task-archive"
     with suppress(OSError):
-        return (folder / name).read_text()
+        return (folder / name).read_text(encoding="utf-8")
     made = make()
     with suppress(OSError):  # read-only or full: made again the next time
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f".{name}.{os.getpid()}"
-        fresh.write_text(made)
+        fresh.write_text(made, encoding="utf-8")
         fresh.replace(folder / name)
     return made

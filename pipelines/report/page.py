@@ -82,7 +82,7 @@ def render(connection: duckdb.DuckDBPyConnection, narrowed: Narrowed) -> Page:
         for section in SECTIONS
         if has_tasks
     ]
-    scripts = ([vega()] if drawn else []) + [(HERE / "page.js").read_text()]
+    scripts = ([vega()] if drawn else []) + [(HERE / "page.js").read_text(encoding="utf-8")]
     better = {row["metric"]: row["better"] for name in ("yesterday", "slo") for row in version.definitions(name)}
     html = _template().render(
         about=_about(scope, made_at, zone),
@@ -95,7 +95,7 @@ def render(connection: duckdb.DuckDBPyConnection, narrowed: Narrowed) -> Page:
         changes=changes(version.ask("changes").rows, zone) if has_tasks else [],
         sections=sections,
         specs={name: Markup(spec) for name, spec in specs().items() if name in {chart.name for chart in drawn}},
-        style=Markup((HERE / "page.css").read_text()),
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
         script_hashes=[_hash(script) for script in scripts],
     )

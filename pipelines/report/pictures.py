@@ -67,5 +67,5 @@ def _values(row: Row) -> Row:
 @cache
 def _colours() -> dict[str, str]:
     """The colours of the style sheet, the light ones: they come first."""
-    style = (Path(__file__).parent / "page.css").read_text()
+    style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     return dict(re.findall(r"--(\w+): (#\w+)", style.partition("}")[0]))

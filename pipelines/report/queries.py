@@ -108,7 +108,10 @@ class Version:
 @cache
 def query(name: str) -> Query:
     """The query of a file in sql/report. Raises WarehouseError on a file that does not say what it answers."""
-    text, place = (sql_folder() / "report" / f"{name}.sql").read_text().strip(), f"sql/report/{name}.sql"
+    text, place = (
+        (sql_folder() / "report" / f"{name}.sql").read_text(encoding="utf-8").strip(),
+        f"sql/report/{name}.sql",
+    )
     answers, directives = read_header(text, place, ("metrics",))
     if not answers:
         raise WarehouseError(f"{place}: say in the first comment lines what it answers")

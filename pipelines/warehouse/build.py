@@ -169,7 +169,7 @@ def _open(settings: Settings, folder: Path) -> Iterator[duckdb.DuckDBPyConnectio
 
 def _given(settings: Settings, zone: Zone) -> dict[str, tuple[pa.Schema, list[dict[str, Any]]]]:
     """What the tables are made from besides the observations: internal relations with their columns and rows."""
-    with (sql_folder() / "seeds" / "signature_owners.csv").open(newline="") as file:
+    with (sql_folder() / "seeds" / "signature_owners.csv").open(newline="", encoding="utf-8") as file:
         owners = [{"position": position} | row for position, row in enumerate(csv.DictReader(file))]
     return {
         "manifests": (MANIFESTS, [{"manifest": manifests.encode(load).decode()} for load in zone.manifests()]),

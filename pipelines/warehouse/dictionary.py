@@ -92,4 +92,4 @@ def _shown(kind: str) -> str:
 
 if __name__ == "__main__":
     for name, text in documents().items():
-        (Path(sys.argv[1]) / name).write_text(text)
+        (Path(sys.argv[1]) / name).write_text(text, encoding="utf-8")

@@ -155,7 +155,7 @@ def load_macros() -> list[Macro]:
     """The table macros of the published file. Raises WarehouseError on a file that breaks the rules."""
     macros = []
     for path in sorted((sql_folder() / "macros").glob("*.sql")):
-        text, place = path.read_text(), f"sql/macros/{path.name}"
+        text, place = path.read_text(encoding="utf-8"), f"sql/macros/{path.name}"
         header, directives = read_header(text, place, ("takes",))
         if not header or "takes" not in directives:
             raise WarehouseError(
@@ -170,13 +170,13 @@ def load_models() -> dict[str, Model]:
     """Every table by name, in build order. Raises WarehouseError on a file that breaks the rules."""
     models: dict[str, Model] = {}
     for path in sorted((path for layer in LAYERS for path in (sql_folder() / layer).glob("*.sql")), key=_borrows):
-        models[path.stem] = parse_model(path.parent.name, path.stem, path.read_text(), models)
+        models[path.stem] = parse_model(path.parent.name, path.stem, path.read_text(encoding="utf-8"), models)
     return _in_build_order(models)
 
 
 def _borrows(path: Path) -> tuple[bool, str]:
     """Tables that take over definitions come behind those that have their own."""
-    return ", as in " in path.read_text(), path.stem
+    return ", as in " in path.read_text(encoding="utf-8"), path.stem
 
 
 def published_models() -> list[Model]:
@@ -301,7 +301,7 @@ def _like(directive: str, place: str) -> tuple[str, str, str]:
     files = list(sql_folder().glob(f"*/{found[1]}.sql")) if found else []
     if found is None or not files:
         raise WarehouseError(f"{place}: write `-- like: TABLE, reading RELATION for RELATION`, not `{directive}`")
-    return files[0].read_text().strip(), found[2], found[3]
+    return files[0].read_text(encoding="utf-8").strip(), found[2], found[3]
 
 
 def read_header(text: str, place: str, known: tuple[str, ...]) -> tuple[str, dict[str, list[str]]]:

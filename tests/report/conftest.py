@@ -171,5 +171,5 @@ def report(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def written(settings: Settings, file: Path, **narrowed: Any) -> Path:
-    file.write_text(make(settings, Narrowed(**narrowed)).html)
+    file.write_text(make(settings, Narrowed(**narrowed)).html, encoding="utf-8")
     return file

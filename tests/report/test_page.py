@@ -116,7 +116,7 @@ def test_numbers_are_those_of_the_marts(look: Look, report: Path, settings: Sett
 
 def test_commands_do_as_they_say_whatever_the_type(report: Path, settings: Settings, tmp_path: Path) -> None:
     def explained(page: Path) -> dict[str, list[str]]:
-        found = re.findall("<code>(task-archive explain [^<]+)</code>", page.read_text())
+        found = re.findall("<code>(task-archive explain [^<]+)</code>", page.read_text(encoding="utf-8"))
         return {line[2].partition(".")[0]: line[2:] for line in map(shlex.split, map(html.unescape, found))}
 
     by_table = explained(report)
