@@ -3,15 +3,11 @@
 -- severity: alarm
 -- look: task-archive explain failure_rate --account {account} --day {day} --type {type}
 
-with clock as (
-    select account, cast(coalesce(max(proven_until_at), max(finished_at)) as date) as today from loads group by account
-),
-
-newest as (
+with newest as (
     select d.*
     from daily_task_stats as d
-    inner join clock as c using (account)
-    where d.is_mature and d.failure_rate is not null and d.day >= c.today - 3
+    inner join freshness as a using (account)
+    where d.is_mature and d.failure_rate is not null and d.day >= cast(a.known_until_at as date) - 3
     qualify row_number() over (partition by d.account, d.type order by d.day desc) = 1
 )
 

@@ -4,11 +4,7 @@
 -- severity: notice
 -- look: task-archive query why_tasks_fail
 
-with clock as (
-    select account, coalesce(max(proven_until_at), max(finished_at)) as now_at from loads group by account
-),
-
-known as (
+with known as (
     select account, min(created_at) as known_from from tasks group by account
 ),
 
@@ -42,7 +38,7 @@ select
     first_failed_at,
     example_task_ids
 from signatures
-inner join clock using (account)
+inner join freshness using (account)
 inner join known using (account)
-where owner <> 'user' and first_failed_at > now_at - interval 2 day and first_failed_at > known_from + interval 7 day
+where owner <> 'user' and first_failed_at > known_until_at - interval 2 day and first_failed_at > known_from + interval 7 day
 order by failed_tasks desc, about

@@ -3,15 +3,11 @@
 -- severity: alarm
 -- look: task-archive explain burn_rate --account {account} --day {day} --type {type}
 
-with clock as (
-    select account, cast(coalesce(max(proven_until_at), max(finished_at)) as date) as today from loads group by account
-),
-
-newest as (
+with newest as (
     select s.*
     from slo as s
-    inner join clock as c using (account)
-    where s.is_mature and s.burn_rate is not null and s.day >= c.today - 3
+    inner join freshness as a using (account)
+    where s.is_mature and s.burn_rate is not null and s.day >= cast(a.known_until_at as date) - 3
     qualify row_number() over (partition by s.account, s.type order by s.day desc) = 1
 )
 

@@ -18,23 +18,15 @@
 --   n: compared_weeks, at least 4
 --   mind: a weekday that was off half of the time is no usual one; holidays are anomalies too
 
-with clock as (
-    select
-        l.account,
-        coalesce(max(l.proven_until_at), max(l.finished_at)) as now_at,
-        max(x.time_zone) as time_zone
-    from loads as l
-    cross join thresholds as x
-    group by l.account
-    having count(*) filter (where l.lane = 'sweep' and l.verdict <> 'broken') > 0
-),
-
-accounts as (
-    select f.account, c.now_at, c.time_zone, min(f.created_at) as first_at
+with accounts as (
+    select f.account, a.known_until_at, x.time_zone, min(f.created_at) as first_at
     from fact_tasks as f
-    inner join clock as c on f.account = c.account
-    where f.created_at >= c.now_at - interval 420 day and f.created_at < c.now_at
-    group by f.account, c.now_at, c.time_zone
+    inner join freshness as a on f.account = a.account
+    cross join thresholds as x
+    where f.created_at >= a.known_until_at - interval 420 day and f.created_at < a.known_until_at
+        -- one that was never swept may lack days
+        and f.account in (select account from loads where lane = 'sweep' and verdict <> 'broken')
+    group by f.account, a.known_until_at, x.time_zone
 ),
 
 all_types as (
@@ -67,7 +59,7 @@ days as (
     from accounts as a
     inner join (select distinct account, type from daily) as t on a.account = t.account
     inner join dim_date as d
-        on local_date(a.first_at, a.time_zone) <= d.day and d.day < local_date(a.now_at, a.time_zone)
+        on local_date(a.first_at, a.time_zone) <= d.day and d.day < local_date(a.known_until_at, a.time_zone)
 ),
 
 hours as (
@@ -75,7 +67,7 @@ hours as (
         account,
         time_zone,
         explode(sequence(
-            date_trunc('hour', first_at), date_trunc('hour', now_at) - interval 1 hour, interval 1 hour
+            date_trunc('hour', first_at), date_trunc('hour', known_until_at) - interval 1 hour, interval 1 hour
         )) as started_at
     from accounts
 ),

@@ -32,27 +32,25 @@
 --   mind: null where the settings tell no limit; queued tasks are in it too
 --   better: lower
 
-with clock as (
+with bounds as (
     select
         account,
-        coalesce(max(proven_until_at), max(finished_at)) as now_at,
-        date_trunc('hour', coalesce(max(proven_until_at), max(finished_at))) as until_at,
-        date_trunc('hour', coalesce(max(proven_until_at), max(finished_at)) - interval 366 day) as from_at
-    from loads
-    group by account
+        date_trunc('hour', known_until_at - interval 366 day) as from_at,
+        date_trunc('hour', known_until_at) as until_at
+    from freshness
 ),
 
 spans as (
     select
         t.account,
-        unix_millis(greatest(t.scheduled_at, c.from_at)) as began_millis,
+        unix_millis(greatest(t.scheduled_at, b.from_at)) as began_millis,
         unix_millis(case
-            when t.phase not in ('waiting', 'running') then least(t.finished_at, c.until_at)
-            when t.phase = 'waiting' then least(t.updated_at + interval 1 second * x.stuck_waiting_seconds, c.until_at)
-            else least(t.updated_at + interval 1 second * x.stuck_running_seconds, c.until_at)
+            when t.phase not in ('waiting', 'running') then least(t.finished_at, b.until_at)
+            when t.phase = 'waiting' then least(t.updated_at + interval 1 second * x.stuck_waiting_seconds, b.until_at)
+            else least(t.updated_at + interval 1 second * x.stuck_running_seconds, b.until_at)
         end) as ended_millis
     from tasks as t
-    inner join clock as c on t.account = c.account
+    inner join bounds as b on t.account = b.account
     cross join thresholds as x
     where t.scheduled_at is not null
 ),
@@ -90,11 +88,11 @@ changes as (
 hours as (
     select
         f.account,
-        explode(sequence(f.first_hour_at, c.until_at - interval 1 hour, interval 1 hour)) as hour_at
+        explode(sequence(f.first_hour_at, b.until_at - interval 1 hour, interval 1 hour)) as hour_at
     from (
         select account, date_trunc('hour', timestamp_millis(min(hour_millis))) as first_hour_at from changes group by account
     ) as f
-    inner join clock as c on f.account = c.account
+    inner join bounds as b on f.account = b.account
 ),
 
 carried as (

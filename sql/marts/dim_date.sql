@@ -7,10 +7,9 @@ with days as (
     union
     select finished_day from fact_tasks where finished_day is not null
     union
-    select local_date(coalesce(max(l.proven_until_at), max(l.finished_at)), max(x.time_zone))
-    from loads as l
+    select local_date(a.known_until_at, x.time_zone)
+    from freshness as a
     cross join thresholds as x
-    group by l.account
 ),
 
 gaps as (

@@ -10,21 +10,17 @@
 -- check: is_open or not (is_abandoned or is_stuck or is_moving)
 -- check: not (is_abandoned and is_moving)
 
-with clock as (
-    select account, coalesce(max(proven_until_at), max(finished_at)) as now_at from loads group by account
-),
-
-judged as (
+with judged as (
     select
         t.*,
         coalesce(t.phase = 'completed', false) as is_completed,
         coalesce(t.phase = 'failed', false) as is_failed,
         coalesce(t.phase in ('pending', 'waiting', 'running'), false) as is_open,
         t.phase = 'completed' or t.phase = 'failed' as is_finished,
-        unix_millis(c.now_at) - unix_millis(t.created_at) as age_millis,
-        unix_millis(c.now_at) - unix_millis(t.updated_at) as silent_millis
+        unix_millis(a.known_until_at) - unix_millis(t.created_at) as age_millis,
+        unix_millis(a.known_until_at) - unix_millis(t.updated_at) as silent_millis
     from tasks as t
-    inner join clock as c on t.account = c.account
+    inner join freshness as a on t.account = a.account
 )
 
 select

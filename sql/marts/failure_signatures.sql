@@ -12,11 +12,10 @@
 --   mind: a failed task may still be retried
 --   better: lower
 
-with clock as (
-    select l.account, local_date(coalesce(max(l.proven_until_at), max(l.finished_at)), x.time_zone) as today
-    from loads as l
+with todays as (
+    select a.account, local_date(a.known_until_at, x.time_zone) as today
+    from freshness as a
     cross join thresholds as x
-    group by l.account, x.time_zone
 ),
 
 templates as (
@@ -28,13 +27,13 @@ failed as (
         f.*,
         t.template,
         t.advice,
-        f.finished_day < c.today and f.finished_day >= c.today - interval 7 day as is_of_last_7_days,
-        f.finished_day < c.today - interval 7 day and f.finished_day >= c.today - interval 14 day as is_of_7_days_before,
+        f.finished_day < d.today and f.finished_day >= d.today - interval 7 day as is_of_last_7_days,
+        f.finished_day < d.today - interval 7 day and f.finished_day >= d.today - interval 14 day as is_of_7_days_before,
         row_number() over (
             partition by f.account, f.type, f.signature_id order by f.finished_at desc nulls last, f.task_id desc
         ) as recency
     from fact_tasks as f
-    inner join clock as c on f.account = c.account
+    inner join todays as d on f.account = d.account
     inner join templates as t on f.signature_id = t.signature_id
     where f.is_failed
 )

@@ -33,11 +33,7 @@
 --   not across: hour_at
 --   better: higher
 
-with clock as (
-    select account, coalesce(max(proven_until_at), max(finished_at)) as now_at from loads group by account
-),
-
-seen_open as (
+with seen_open as (
     select distinct task_id from task_intervals where phase in ('pending', 'waiting', 'running')
 ),
 
@@ -82,12 +78,12 @@ spans as (
         coalesce(r.reopened_at, t.created_at),
         case
             when t.phase = 'pending' and t.scheduled_at is null
-                then least(c.now_at, t.created_at + interval 1 second * x.abandoned_seconds)
-            when t.deleted_at is not null then coalesce(g.gone_at, c.now_at)
-            else c.now_at
+                then least(a.known_until_at, t.created_at + interval 1 second * x.abandoned_seconds)
+            when t.deleted_at is not null then coalesce(g.gone_at, a.known_until_at)
+            else a.known_until_at
         end
     from tasks as t
-    inner join clock as c on t.account = c.account
+    inner join freshness as a on t.account = a.account
     left join reopened as r on t.task_id = r.task_id
     left join gone as g on t.task_id = g.task_id
     cross join thresholds as x
@@ -97,10 +93,10 @@ spans as (
 hours as (
     select
         s.*,
-        date_trunc('hour', greatest(s.opened_at, c.now_at - interval 366 day)) + interval 1 hour as first_hour_at,
-        date_trunc('hour', least(s.closed_at, c.now_at)) as last_hour_at
+        date_trunc('hour', greatest(s.opened_at, a.known_until_at - interval 366 day)) + interval 1 hour as first_hour_at,
+        date_trunc('hour', least(s.closed_at, a.known_until_at)) as last_hour_at
     from spans as s
-    inner join clock as c on s.account = c.account
+    inner join freshness as a on s.account = a.account
 ),
 
 open_at_hours as (

@@ -46,11 +46,7 @@
 --   mind: moves until the day is mature
 --   better: lower
 
-with clock as (
-    select account, coalesce(max(proven_until_at), max(finished_at)) as now_at from loads group by account
-),
-
-judged as (
+with judged as (
     select
         f.*,
         s.target_share,
@@ -59,10 +55,10 @@ judged as (
         f.is_completed
         or f.is_failed and f.failure_owner <> 'user'
         or f.is_open and not f.is_deleted and not (f.phase = 'pending' and f.scheduled_at is null)
-        and (unix_millis(c.now_at) - unix_millis(f.created_at)) / 1000.0 > s.target_seconds as is_eligible
+        and (unix_millis(a.known_until_at) - unix_millis(f.created_at)) / 1000.0 > s.target_seconds as is_eligible
     from fact_tasks as f
     inner join slo_targets as s on f.type = s.type
-    inner join clock as c on f.account = c.account
+    inner join freshness as a on f.account = a.account
     where f.created_day is not null
 )
 

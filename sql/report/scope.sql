@@ -9,11 +9,10 @@ create or replace temp table scope as
 with proven as (
     select
         account,
-        coalesce(max(proven_until_at), max(finished_at)) as proven_at,
-        max(coalesce(max(proven_until_at), max(finished_at))) over () - interval 7 day as goes_on_from
-    from loads
+        known_until_at as proven_at,
+        max(known_until_at) over () - interval 7 day as goes_on_from
+    from freshness
     where account = coalesce(getvariable('account')::varchar, account)
-    group by account
 ),
 
 held as (

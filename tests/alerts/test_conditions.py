@@ -73,7 +73,8 @@ def test_each_condition_runs_and_its_command_to_look_closer_too(asked: Ask, cond
 
 def fresh(account: str, proven_hours_ago: float | None) -> dict[str, Any]:
     proven_until_at = None if proven_hours_ago is None else hours_ago(proven_hours_ago)
-    return {"account": account, "proven_until_at": proven_until_at, "last_load_at": hours_ago(37)}
+    times = {"proven_until_at": proven_until_at, "last_load_at": hours_ago(37)}
+    return {"account": account, "known_until_at": proven_until_at or hours_ago(37)} | times
 
 
 def test_freshness_is_of_the_last_proven_point_of_accounts_with_a_key(asked: Ask) -> None:
@@ -141,7 +142,7 @@ def day(days_ago: int, failed: int, **fields: Any) -> dict[str, Any]:
 def test_the_failure_rate_of_the_newest_mature_day_with_enough_tasks(asked: Ask) -> None:
     unripe = day(0, 99, is_mature=False)
     too_few = day(1, 12, ended_tasks=12, failure_rate=None)
-    (alert,) = asked(loads=[load(1)], daily_task_stats=[unripe, too_few, day(2, 25), day(3, 90)])
+    (alert,) = asked(freshness=[fresh("default", 1)], daily_task_stats=[unripe, too_few, day(2, 25), day(3, 90)])
     assert (alert.key, alert.severity, alert.degree) == ("failure_rate_high default upload", "alarm", 0.25)
     assert alert.says == (
         "default: 25 of the 100 upload tasks created on 2026-11-16 failed, 25.0 %; the limit is 20 %. "
@@ -149,8 +150,8 @@ def test_the_failure_rate_of_the_newest_mature_day_with_enough_tasks(asked: Ask)
     )
     assert alert.look == "task-archive explain failure_rate --account default --day 2026-11-16 --type upload"
     quiet = [day(0, 0), day(1, 90), day(4, 90, type="export"), day(1, 20, type="clip"), day(1, 90, account="other")]
-    assert asked(loads=[load(1)], daily_task_stats=[unripe, too_few, *quiet]) == []
-    assert len(asked({"alert_failure_percent": 19.9}, loads=[load(1)], daily_task_stats=quiet)) == 1
+    assert asked(freshness=[fresh("default", 1)], daily_task_stats=[unripe, too_few, *quiet]) == []
+    assert len(asked({"alert_failure_percent": 19.9}, freshness=[fresh("default", 1)], daily_task_stats=quiet)) == 1
 
 
 def test_the_burn_rate_of_the_newest_mature_day_with_enough_tasks(asked: Ask) -> None:
@@ -160,7 +161,7 @@ def test_the_burn_rate_of_the_newest_mature_day_with_enough_tasks(asked: Ask) ->
         return that_day | target | {"burn_rate": rate, "is_mature": True, "error_budget_left": -0.25} | fields
 
     unripe, too_few = burnt(0, 9, is_mature=False), burnt(1, None)
-    (alert,) = asked(loads=[load(1)], slo=[unripe, too_few, burnt(2, 3.5), burnt(3, 9)])
+    (alert,) = asked(freshness=[fresh("default", 1)], slo=[unripe, too_few, burnt(2, 3.5), burnt(3, 9)])
     assert (alert.key, alert.severity, alert.degree) == ("slo_burn_high default upload", "alarm", 3.5)
     assert alert.says == (
         "default: 65.0 % of the 40 upload tasks created on 2026-11-16 completed within 600 s, the target is 90 %: "
@@ -168,12 +169,12 @@ def test_the_burn_rate_of_the_newest_mature_day_with_enough_tasks(asked: Ask) ->
     )
     assert alert.look == "task-archive explain burn_rate --account default --day 2026-11-16 --type upload"
     quiet = [burnt(1, 2.8), burnt(4, 9, type="export")]
-    assert asked(loads=[load(1)], slo=[unripe, *quiet]) == []
-    assert len(asked({"alert_slo_burn_rate": 2.7}, loads=[load(1)], slo=quiet)) == 1
+    assert asked(freshness=[fresh("default", 1)], slo=[unripe, *quiet]) == []
+    assert len(asked({"alert_slo_burn_rate": 2.7}, freshness=[fresh("default", 1)], slo=quiet)) == 1
 
 
 def test_a_command_to_look_closer_holds_words_of_the_api_as_one_argument(asked: Ask) -> None:
-    (alert,) = asked(loads=[load(1)], daily_task_stats=[day(1, 30, type="x'; rm -rf ~ #\x1b")])
+    (alert,) = asked(freshness=[fresh("default", 1)], daily_task_stats=[day(1, 30, type="x'; rm -rf ~ #\x1b")])
     assert shlex.split(alert.look)[-2:] == ["--type", "x'; rm -rf ~ #\\x1b"]
 
 
@@ -200,8 +201,8 @@ def test_a_signature_is_new_where_the_account_is_not(asked: Ask) -> None:
         signature("old", 1, type="clip"),
         signature("new", 1, account="young"),
     ]
-    loads = [load(1), load(2, account="young")]
-    alerts = asked(loads=loads, failure_signatures=rows, tasks=[task("default", 10), task("young", 6)])
+    known = [fresh("default", 1), fresh("young", 1)]
+    alerts = asked(freshness=known, failure_signatures=rows, tasks=[task("default", 10), task("young", 6)])
     assert [alert.key for alert in alerts] == ["new_signature default new", "new_signature default unclear"]
     assert alerts[0].says == (
         "default: a new failure since 2026-11-16 13:00 UTC, 1,003 tasks (clip, upload), the platform's fault"

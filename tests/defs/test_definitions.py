@@ -96,7 +96,7 @@ def test_lineage_is_read_from_the_sql() -> None:
     assert parents("history", "superseded_tasks") == {"core/observations", "core/loads"}
     assert parents("history", "task_attempts") == {"history/task_intervals"}
     assert parents("marts", "daily_task_stats") == {"marts/fact_tasks"}
-    assert parents("marts", "fact_tasks") == {"core/tasks", "core/loads", "core/thresholds", "core/error_texts"}
+    assert parents("marts", "fact_tasks") == {"core/tasks", "marts/freshness", "core/thresholds", "core/error_texts"}
     assert "marts/hourly_throughput" in parents("published", "task_archive")
 
 

@@ -234,6 +234,34 @@ def test_freshness(tables: Tables) -> None:
     assert abs(fresh.proven_until_at - NOW) < pd.Timedelta(seconds=1)
     assert fresh.last_load_at == fresh.last_whole_sweep_at == loads.finished_at.max()
     assert (fresh.last_verdict, fresh.proven_loads) == ("whole", 1)
+    assert fresh.known_until_at == fresh.proven_until_at
+
+
+@pytest.mark.parametrize(
+    ("loads", "proven_until_day", "known_until_day"),
+    [
+        ([("backfill", 3, None), ("sweep", 5, None)], None, 5),
+        ([("sweep", 3, 2), ("backfill", 9, None)], 2, 2),
+        ([("sweep", 3, 8), ("changes", 4, 4)], 4, 8),  # the server's clock had stood wrong
+        ([("changes", 3, 2), ("sweep", 5, None)], None, 2),
+    ],
+)
+def test_an_account_is_known_until_the_latest_point_proven_or_the_end_of_its_last_load(
+    loads: list[tuple[str, int, int | None]], proven_until_day: int | None, known_until_day: int
+) -> None:
+    with duckdb.connect() as connection:
+        connection.execute(
+            "create table loads (account varchar, load_id varchar, lane varchar, verdict varchar, "
+            "finished_at integer, proven_until_at integer)"
+        )
+        for load_id, (lane, finished_day, proven_day) in enumerate(loads):
+            connection.execute(
+                "insert into loads values ('a', ?, ?, 'whole', ?, ?)", [load_id, lane, finished_day, proven_day]
+            )
+        found = connection.execute(
+            f"select proven_until_at, known_until_at from ({load_models()['freshness'].sql})"
+        ).fetchall()
+    assert found == [(proven_until_day, known_until_day)]
 
 
 def test_ladder(tables: Tables) -> None:
@@ -415,8 +443,7 @@ def test_dim_date_is_not_led_astray() -> None:
         prepare(connection)
         connection.execute("create table thresholds as select 'UTC' as time_zone")
         connection.execute(
-            "create table loads as select 'a' as account, timestamptz '2026-11-18 12:00:00+00' as proven_until_at, "
-            "timestamptz '2026-11-18 12:00:00+00' as finished_at"
+            "create table freshness as select 'a' as account, timestamptz '2026-11-18 12:00:00+00' as known_until_at"
         )
         connection.execute("create table fact_tasks(created_day date, finished_day date)")
         for created, finished in (("0001-01-01", None), ("2025-05-01", "2025-05-02"), (None, "9999-12-31")):
