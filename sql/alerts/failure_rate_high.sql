@@ -7,7 +7,8 @@ with newest as (
     select d.*
     from daily_task_stats as d
     inner join freshness as a using (account)
-    where d.is_mature and d.failure_rate is not null and d.day >= cast(a.known_until_at as date) - 3
+    cross join thresholds as x
+    where d.is_mature and d.failure_rate is not null and d.day >= local_date(a.known_until_at, x.time_zone) - 3
     qualify row_number() over (partition by d.account, d.type order by d.day desc) = 1
 )
 

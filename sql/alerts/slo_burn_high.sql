@@ -7,7 +7,8 @@ with newest as (
     select s.*
     from slo as s
     inner join freshness as a using (account)
-    where s.is_mature and s.burn_rate is not null and s.day >= cast(a.known_until_at as date) - 3
+    cross join thresholds as x
+    where s.is_mature and s.burn_rate is not null and s.day >= local_date(a.known_until_at, x.time_zone) - 3
     qualify row_number() over (partition by s.account, s.type order by s.day desc) = 1
 )
 

@@ -26,7 +26,6 @@ known as (
         l.lane,
         l.verdict,
         l.finished_at,
-        l.proven_until_at as load_proven_until_at,
         case when l.load_id >= s.load_id then l.proven_until_at end as proven_until_at
     from loads as l
     left join swept as s on l.account = s.account
@@ -36,7 +35,9 @@ select
     account,                                                                  -- account
     max_by(proven_until_at, load_id) filter (where proven_until_at is not null) as proven_until_at,
     count(proven_until_at) as proven_loads,                                   -- loads that proved the archive up to a time
-    coalesce(max(load_proven_until_at), max(finished_at)) as known_until_at,  -- up to when the archive knows the account, UTC, to which ages, backlogs and whole days are counted: the latest point that any load proved, or where none did, the end of the last load
+    coalesce(
+        max_by(proven_until_at, load_id) filter (where proven_until_at is not null), max(finished_at)
+    ) as known_until_at,                                                      -- up to when the archive knows the account, UTC, to which ages, backlogs and whole days are counted: proven_until_at, or where nothing is proven, last_load_at
     max(finished_at) as last_load_at,                                         -- when the last load was complete, UTC
     max(finished_at) filter (where lane = 'sweep' and verdict = 'whole') as last_whole_sweep_at, -- and the last sweep that lacked nothing, UTC
     max_by(verdict, load_id) as last_verdict                                  -- verdict of the last load: whole, limited or broken
