@@ -51,7 +51,7 @@ def lived(clean_environment: None, simulate: Callable[..., Simulator], archive: 
     kept.sync()
     versions = [published_rows(kept.settings)]
     deleted = ""
-    for day in range(3):
+    for day in range(2):
         for _ in range(3):
             simulator.advance(40)
             kept.sync()

@@ -215,11 +215,11 @@ def objects(draw: st.DrawFn, shape: dict[str, Shape]) -> dict[str, Any]:
 
 @st.composite
 def payloads(draw: st.DrawFn) -> list[dict[str, Any]]:
-    tasks = draw(st.lists(objects({key: inner for key, inner in TASK.items() if key != "id"}), min_size=1, max_size=12))
+    tasks = draw(st.lists(objects({key: inner for key, inner in TASK.items() if key != "id"}), min_size=6, max_size=24))
     return [{"id": f"task-{number:03d}", **task} for number, task in enumerate(tasks)]
 
 
-@settings(max_examples=10, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
 @given(tasks=payloads(), spaced=st.booleans())
 def test_generated_tasks(tmp_path_factory: pytest.TempPathFactory, tasks: list[dict[str, Any]], spaced: bool) -> None:
     separators = (", ", ": ") if spaced else (",", ":")
