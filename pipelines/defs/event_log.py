@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from dagster import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.event import listen
 
 MOST_KEPT = 4  # engines: one a run, and one for the index of them all
 
@@ -43,6 +45,12 @@ class EventLog(SqliteEventLogStorage):
             self._tables.add(table_name)
         return table_name in self._tables
 
+    def store_event(self, event: EventLogEntry) -> None:
+        """Stores it, and tells who watches the run's file: SQLite writes beside it until it is closed."""
+        super().store_event(event)
+        with suppress(FileNotFoundError):  # the run was deleted meanwhile
+            os.utime(self.path_for_shard(event.run_id))
+
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
         with self._db_lock:
@@ -54,11 +62,9 @@ class EventLog(SqliteEventLogStorage):
                 self._initialized_dbs.add(shard)
             with engine.begin() as connection:
                 yield connection
-            # SQLite writes beside the file until it is closed; the web page watches the file itself.
-            os.utime(self.path_for_shard(shard))
 
     def _engine(self, shard: str) -> Engine:
         engine = create_engine(self.conn_string_for_shard(shard), connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
         # A lost power supply may take the last events, and leaves the file whole.
-        event.listen(engine, "connect", lambda connection, _: connection.execute("pragma synchronous = normal"))
+        listen(engine, "connect", lambda connection, _: connection.execute("pragma synchronous = normal"))
         return engine

@@ -160,6 +160,10 @@ def test_who_watches_a_run_is_told_of_each_event(simulated: tuple[Simulator, Set
         watching.watch_event_logs(run.run_id, None, told)
         instance.report_engine_event("while it was watched", run)
         assert is_told.wait(30)
+        file = settings.dagster / "history" / "runs" / f"{run.run_id}.db"
+        written_at = file.stat().st_mtime_ns
+        assert len(watching.all_logs(run.run_id)) > 1
+        assert file.stat().st_mtime_ns == written_at  # reading tells nobody: the one who reads would be told again
 
 
 def test_rows_that_are_not_plausible_are_reported_and_published() -> None:
