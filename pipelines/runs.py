@@ -24,6 +24,8 @@ from pipelines.settings import Settings
 DAGSTER_YAML = b"""\
 telemetry:
   enabled: false
+nux:
+  enabled: false
 event_log_storage:
   module: pipelines.defs.event_log
   class: EventLog
