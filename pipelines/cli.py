@@ -480,6 +480,7 @@ def doctor() -> None:
 def ui(port: int) -> None:
     """Open Dagster's web page and its schedules on the archive's instance (127.0.0.1 only)."""
     import os
+    import signal
 
     from pipelines.runs import prepare_instance
 
@@ -487,6 +488,8 @@ def ui(port: int) -> None:
     prepare_instance(settings)
     os.environ["TASK_ARCHIVE_HOME"] = str(settings.home)
     click.echo(f"Dagster on http://127.0.0.1:{port}, home {settings.home}")
+    # A shell starts a background job with it ignored; Dagster hands that on to SIGTERM, and nothing would end it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     arguments = ["dagster", "dev", "-m", "pipelines.definitions", "-h", "127.0.0.1", "-p", str(port)]
     os.execv(sys.executable, [sys.executable, "-m", *arguments])
 

@@ -4,10 +4,13 @@ import base64
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +320,30 @@ def test_a_run_in_the_background_can_be_ended_afterwards(simulated: tuple[Simula
     finally:
         signal.signal(signal.SIGINT, interrupt)
         signal.signal(signal.SIGTERM, ending)
+
+
+@pytest.mark.slow
+def test_the_page_in_the_background_can_be_ended(simulated: tuple[Simulator, Settings]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts a job in the background
+    try:
+        page = subprocess.Popen([sys.executable, "-m", "pipelines.cli", "ui", "--port", str(port)])
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+    with page:
+        for _ in range(600):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the page does not answer")
+        page.terminate()
+        try:
+            page.wait(60)
+        except subprocess.TimeoutExpired:
+            page.kill()
+            raise
 
 
 def test_the_report_comes_after_the_tables_and_stops_nothing(
