@@ -196,7 +196,11 @@ def is_calm(text: str) -> bool:
 
 
 def test_hostile_payloads_through_the_whole_job(
-    simulate: Callable[..., Simulator], archive: Callable[..., Any], tmp_path: Path, figure: Callable[..., None]
+    simulate: Callable[..., Simulator],
+    archive: Callable[..., Any],
+    tmp_path: Path,
+    figure: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sim = simulate(tasks=300, speed=0, now=None)
     plain = Command(sim, tmp_path / "plain")
@@ -262,7 +266,7 @@ def test_hostile_payloads_through_the_whole_job(
     figure("memory beyond that of plain payloads, MiB", round(extra), f"five payloads of {MEGABYTES} MB on one page")
 
     check_what_is_shown(command)
-    check_ids(command, sim)
+    check_ids(command, sim, monkeypatch)
     command("sync")
     assert "0 new, 0 changed" in command.said
     command("sync", "--lane", "sweep")
@@ -300,7 +304,7 @@ def check_what_is_shown(command: Command) -> None:
     assert is_calm(command.said)
 
 
-def check_ids(command: Command, sim: Simulator) -> None:
+def check_ids(command: Command, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids that are made to be something else lead to their tasks and nowhere else."""
     asked = len(sim.requests)
     command("refresh", "--", *IDS)
@@ -313,7 +317,8 @@ def check_ids(command: Command, sim: Simulator) -> None:
     for no_id in ("", "a\x1bb", "\x7f"):
         command("refresh", "--", no_id, status=2)
     command("status")
-    with dg.DagsterInstance.from_config(str(command.home / "dagster")) as instance:
+    monkeypatch.setenv("DAGSTER_HOME", str(command.home / "dagster"))
+    with dg.DagsterInstance.get() as instance:
         event = instance.get_latest_materialization_event(dg.AssetKey(["landing", "refreshed_tasks"]))
         assert event is not None
         assert event.asset_materialization is not None
