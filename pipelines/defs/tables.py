@@ -99,7 +99,7 @@ def tables(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.M
         broken = []
         for built in build.build_version(archive.settings):
             yield _materialized(built)
-            if rows := _broken([each for each in built.outcomes if each.check.severity == "error"]):
+            if rows := _broken([each for each in built.outcomes if each.blocks]):
                 broken.append(f"{built.model.name}: {rows}")
         if broken:
             raise WarehouseError(f"nothing is published: {'; '.join(broken)}")

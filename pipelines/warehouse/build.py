@@ -84,6 +84,11 @@ class Outcome:
     def passed(self) -> bool:
         return self.failing_rows == 0
 
+    @property
+    def blocks(self) -> bool:
+        """Whether nothing may be published because of it."""
+        return not self.passed and self.check.severity == "error"
+
 
 @dataclass(frozen=True)
 class Built:
@@ -119,8 +124,7 @@ def build_version(settings: Settings) -> Iterator[Built]:
             tables[built.model.name] = built
             yield built
         _create_macros(connection)
-    outcomes = [each for built in tables.values() for each in built.outcomes]
-    if all(each.passed or each.check.severity == "warn" for each in outcomes):
+    if not any(each.blocks for built in tables.values() for each in built.outcomes):
         about = {"version": _next_version(settings.published / "versions"), "code_version": __version__}
         parquet = folder / PARQUET
         listed = {
