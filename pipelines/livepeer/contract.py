@@ -65,6 +65,7 @@ ASSET: Shape = {
     "createdByTokenName": TEXT,
     "creatorId": JSON,  # text or {type, value}
     "staticMp4": BOOLEAN,
+    "playbackRecordingId": TEXT,
     "playbackUrl": TEXT,
     "downloadUrl": TEXT,
     "playbackPolicy": {
@@ -109,6 +110,14 @@ ASSET: Shape = {
 
 ASSET_OUTPUT: Shape = {"assetSpec": ASSET, "videoFilePath": TEXT, "metadataFilePath": TEXT}
 
+# Uploads were called imports at first.
+UPLOAD_SOURCE: dict[str, Shape] = {
+    "url": TEXT,
+    "uploadedObjectKey": TEXT,
+    "recordedSessionId": TEXT,
+    "encryption": JSON,
+}
+
 # pinata holds credentials: its shape is kept, its values are redacted.
 IPFS_EXPORT: Shape = {"pinata": JSON, "nftMetadataTemplate": TEXT, "nftMetadata": JSON}
 
@@ -133,14 +142,13 @@ TASK: dict[str, Shape] = {
     },
     "params": {
         "upload": {
-            "url": TEXT,
+            **UPLOAD_SOURCE,
             "c2pa": BOOLEAN,
             "profiles": [PROFILE],
             "targetSegmentSizeSecs": NUMBER,
-            "encryption": JSON,
             "thumbnails": BOOLEAN,
         },
-        "import": {"url": TEXT, "encryption": JSON},
+        "import": UPLOAD_SOURCE,
         "clip": {
             "url": TEXT,
             "inputId": TEXT,
@@ -158,6 +166,7 @@ TASK: dict[str, Shape] = {
             "creatorId": JSON,  # text or {type, value}
             "c2pa": BOOLEAN,
         },
+        "transcode": {"profile": PROFILE},
         "export": {"custom": {"url": TEXT, "method": TEXT, "headers": JSON}, "ipfs": IPFS_EXPORT},
         "exportData": {"content": JSON, "ipfs": IPFS_EXPORT, "type": TEXT, "id": TEXT},
     },
@@ -165,7 +174,7 @@ TASK: dict[str, Shape] = {
         "upload": ASSET_OUTPUT,
         "import": ASSET_OUTPUT,
         "clip": ASSET_OUTPUT,
-        "transcode": {"asset": ASSET},
+        "transcode": {"asset": ASSET_OUTPUT},
         "transcodeFile": {
             "request_id": TEXT,
             "hls": {"path": TEXT},

@@ -241,15 +241,27 @@ def clip(random: Random, task_id: str) -> Work:
 
 
 def legacy_import(random: Random, task_id: str) -> Work:
-    params: Json = {"url": f"https://user:pa55@origin.example.com/old/{task_id}.mp4"}
-    if random.random() < 0.1:
-        params["encryption"] = {"encryptedKey": f"IMPORTKEY{hexadecimal(random, 8)}"}
-    return Work("import", {"import": params}, {"outputAssetId": uuid4(random)}, _media(random))
+    source = random.random()
+    params: Json
+    if source < 0.2:
+        params = {"uploadedObjectKey": f"directUpload/{_playback_id(random)}"}
+    elif source < 0.3:
+        session_id = uuid4(random)
+        params = {
+            "url": f"https://cdn.example.com/recordings/{session_id}/source.mp4",
+            "recordedSessionId": session_id,
+        }
+    else:
+        params = {"url": f"https://user:pa55@origin.example.com/old/{task_id}.mp4"}
+        if source < 0.4:
+            params["encryption"] = {"encryptedKey": f"IMPORTKEY{hexadecimal(random, 8)}"}
+    links = {"outputAssetId": uuid4(random)}
+    return Work("import", {"import": params}, links, _media(random), is_direct_upload=source < 0.2)
 
 
 def legacy_transcode(random: Random, task_id: str) -> Work:
     links = {"inputAssetId": uuid4(random), "outputAssetId": uuid4(random)}
-    return Work("transcode", {}, links, _media(random))
+    return Work("transcode", {"transcode": {"profile": pick(random, PROFILES)}}, links, _media(random))
 
 
 def unknown(random: Random, task_id: str) -> Work:
@@ -354,17 +366,28 @@ def _export_data_output(random: Random, work: Work) -> Json:
 
 
 def _import_output(random: Random, work: Work) -> Json:
-    asset = _asset(random, work.media)
+    session_id = (work.params or {})["import"].get("recordedSessionId")
+    return {"import": _stored(random, _asset(random, work.media), session_id or uuid4(random))}
+
+
+def _transcode_output(random: Random, work: Work) -> Json:
+    """The asset is the media made: the source in one profile."""
+    profile = (work.params or {})["transcode"]["profile"]
+    size = int(work.media.seconds * profile["bitrate"] / 8)
+    asset = _asset(random, Media(work.media.seconds, profile["height"], size))
+    asset["name"] += f"_{profile['name']}"
+    return {"transcode": {"asset": _stored(random, asset, uuid4(random))}}
+
+
+def _stored(random: Random, asset: Json, recording_id: str) -> Json:
+    """What imports and transcodes told until 2023 of an asset that they made."""
     asset["hash"] = [
         {"hash": hexadecimal(random, 32), "algorithm": "md5"},
         {"hash": hexadecimal(random, 64), "algorithm": "sha256"},
     ]
+    asset["playbackRecordingId"] = recording_id
     path = f"https://storage.googleapis.com/bucket/{_playback_id(random)}/video"
-    return {"import": {"assetSpec": asset, "videoFilePath": path, "metadataFilePath": f"{path}.json"}}
-
-
-def _transcode_output(random: Random, work: Work) -> Json:
-    return {"transcode": {"asset": _asset(random, work.media)}}
+    return {"assetSpec": asset, "videoFilePath": path, "metadataFilePath": f"{path}.json"}
 
 
 OUTPUTS: dict[str, Callable[[Random, Work], Json]] = {

@@ -39,7 +39,7 @@ with parsed as (
             payload,
             [
                 '$.output.upload.assetSpec', '$.output.clip.assetSpec', '$.output.import.assetSpec',
-                '$.output.transcode.asset'
+                '$.output.transcode.asset.assetSpec'
             ]
         ) as assets
     from batch

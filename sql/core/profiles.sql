@@ -1,11 +1,17 @@
--- The encoding ladder that was asked for, one row a rung; a task without rows takes the default ladder.
+-- The encoding ladder that was asked for, one row a rung; a task without rows takes the default ladder. A transcode task
+-- has one rung.
 -- key: task_id, position
 -- refers: task_id to tasks
 
 with ladders as (
     select
         task_id,
-        coalesce(task.params.upload.profiles, task.params."transcode-file".profiles, asset.profiles) as ladder
+        coalesce(
+            task.params.upload.profiles,
+            task.params."transcode-file".profiles,
+            case when task.params.transcode.profile is not null then [task.params.transcode.profile] end,
+            asset.profiles
+        ) as ladder
     from newest
 ),
 

@@ -1,4 +1,5 @@
--- Every task the archive ever saw, one row each, in its newest observed state.
+-- Every task the archive ever saw, one row each, in its newest observed state. Of a transcode task, what
+-- stands as the source media is the media that it made.
 -- key: task_id
 -- check: first_seen_at <= last_seen_at
 -- warn: deleted_after_at is null or deleted_after_at <= deleted_at
@@ -43,6 +44,12 @@ select
     coalesce(
         params.upload.url, params.import.url, params."transcode-file".input.url, params.clip.url
     ) as source_url,                                                          -- where the media comes from; secrets redacted
+    coalesce(
+        params.upload.uploadedObjectKey, params.import.uploadedObjectKey
+    ) as uploaded_object_key,                                                 -- where the server kept a file that was uploaded directly: its path in the object store, told by old tasks
+    coalesce(
+        params.upload.recordedSessionId, params.import.recordedSessionId
+    ) as recorded_session_id,                                                 -- session whose recording became the asset, told by old tasks
     case
         when json_type(creator) = 'OBJECT' then creator ->> '$.value' else creator ->> '$'
     end as creator_id,                                                        -- the developer's id of the creator
@@ -83,10 +90,16 @@ select
     output.exportData.ipfs.cid as export_data_cid,                            -- IPFS id of exported data
     output.transcodeFile.request_id as transcode_request_id,                  -- the transcoder's id of a transcode-file task
     coalesce(
-        output.upload.videoFilePath, output.clip.videoFilePath, output.import.videoFilePath
+        output.upload.videoFilePath,
+        output.clip.videoFilePath,
+        output.import.videoFilePath,
+        output.transcode.asset.videoFilePath
     ) as video_file_path,                                                     -- where the video file was stored; secrets redacted
     coalesce(
-        output.upload.metadataFilePath, output.clip.metadataFilePath, output.import.metadataFilePath
+        output.upload.metadataFilePath,
+        output.clip.metadataFilePath,
+        output.import.metadataFilePath,
+        output.transcode.asset.metadataFilePath
     ) as metadata_file_path,                                                  -- where the metadata file was stored; secrets redacted
     asset.id as asset_id,                                                     -- id of the asset made
     asset.type as asset_type,                                                 -- video or audio
@@ -98,6 +111,7 @@ select
     ) as media_duration_seconds,                                              -- length of the source media, seconds; exports and failed tasks have none
     asset.videoSpec.bitrate as media_bitrate_bps,                             -- bit rate of the source media, bits per second
     asset.playbackId as playback_id,                                          -- playback id of the asset made
+    asset.playbackRecordingId as asset_playback_recording_id,                 -- recording that the asset made is played from, told by old tasks
     asset.playbackUrl as playback_url,                                        -- HLS address of the asset made
     asset.downloadUrl as download_url,                                        -- download address of the asset made
     asset.staticMp4 as is_static_mp4,                                         -- whether MP4 renditions were asked for

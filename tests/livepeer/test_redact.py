@@ -158,8 +158,9 @@ def test_every_leaf_below_a_secret_name_goes(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["createdByTokenName", "signature", "sessionId", "playbackId", "requesterId", "key", "name", "author", "hash"],
-)
+    ["createdByTokenName", "signature", "sessionId", "playbackId", "requesterId", "key", "name", "author", "hash",
+     "uploadedObjectKey", "recordedSessionId", "playbackRecordingId"],
+)  # fmt: skip
 def test_names_that_only_sound_like_secrets(name: str) -> None:
     payload = json.dumps({name: "value 1"}).encode()
     assert REDACTOR.redact(payload) is payload

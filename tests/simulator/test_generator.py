@@ -112,7 +112,7 @@ def test_odd_shapes_and_secrets_occur(month: Simulator, tasks: dict[str, dict[st
     samples = """
         "params":null "hash":null "hash":[{ "creatorId":" "creatorId":{ "gop":"intra" "type":"audio" 1e+21
         9007199254740992 会議 raw\\u0020\\"cut\\" X-Amz-Signature= user:pa55 w3s:// s3:// gs:// "jwt":" "apiSecret":"
-        "Authorization":"Bearer "webhookContext":{ "encryptedKey":"
+        "Authorization":"Bearer "webhookContext":{ "encryptedKey":" "uploadedObjectKey":"directUpload/
     """
     for sample in samples.replace("\\u0020", " ").split():
         assert sample.encode() in everything, sample
@@ -121,6 +121,14 @@ def test_odd_shapes_and_secrets_occur(month: Simulator, tasks: dict[str, dict[st
     upload_specs = [
         task["output"]["upload"]["assetSpec"] for task in tasks.values() if "upload" in task.get("output", {})
     ]
+    of_session = [task for task in tasks.values() if "recordedSessionId" in (task["params"] or {}).get("import", {})]
+    played_from = {
+        (task["params"]["import"]["recordedSessionId"], task["output"]["import"]["assetSpec"]["playbackRecordingId"])
+        for task in of_session
+        if "output" in task
+    }
+    assert played_from
+    assert all(session == recording for session, recording in played_from)
     assert any("bitrate" not in spec["videoSpec"] for spec in upload_specs)
     assert any(isinstance(spec["videoSpec"]["duration"], int) for spec in upload_specs)
 

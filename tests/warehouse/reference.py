@@ -73,8 +73,7 @@ def at(value: Any, path: str) -> Any:
 
 def asset(task: Any) -> Any:
     """The first asset specification there is."""
-    places = ("output/upload/assetSpec", "output/clip/assetSpec", "output/import/assetSpec", "output/transcode/asset")
-    return next((found for place in places if isinstance(found := at(task, place), dict)), None)
+    return next((found for place in PUT_OUT if isinstance(found := at(task, f"{place}/assetSpec"), dict)), None)
 
 
 def first(read: Reader, *paths: str) -> Reader:
@@ -117,6 +116,7 @@ def either(one: Reader, other: Reader) -> Reader:
     return lambda task: one(task) if one(task) is not None else other(task)
 
 
+PUT_OUT = ("output/upload", "output/clip", "output/import", "output/transcode/asset")
 UPLOAD, FILE, CLIP, EXPORT = "params/upload", "params/transcode-file", "params/clip", "params/export"
 TASKS: dict[str, Reader] = {
     "type": first(text, "type"),
@@ -135,6 +135,8 @@ TASKS: dict[str, Reader] = {
     "input_asset_id": first(text, "inputAssetId"),
     "output_asset_id": first(text, "outputAssetId"),
     "source_url": first(text, f"{UPLOAD}/url", "params/import/url", f"{FILE}/input/url", f"{CLIP}/url"),
+    "uploaded_object_key": first(text, f"{UPLOAD}/uploadedObjectKey", "params/import/uploadedObjectKey"),
+    "recorded_session_id": first(text, f"{UPLOAD}/recordedSessionId", "params/import/recordedSessionId"),
     "creator_id": creator_id,
     "creator_id_type": creator_id_type,
     "is_c2pa": first(boolean, f"{UPLOAD}/c2pa", f"{FILE}/c2pa"),
@@ -170,8 +172,8 @@ TASKS: dict[str, Reader] = {
     "nft_metadata_gateway_url": first(text, "output/export/ipfs/nftMetadataGatewayUrl"),
     "export_data_cid": first(text, "output/exportData/ipfs/cid"),
     "transcode_request_id": first(text, "output/transcodeFile/request_id"),
-    "video_file_path": first(text, *(f"output/{kind}/videoFilePath" for kind in ("upload", "clip", "import"))),
-    "metadata_file_path": first(text, *(f"output/{kind}/metadataFilePath" for kind in ("upload", "clip", "import"))),
+    "video_file_path": first(text, *(f"{place}/videoFilePath" for place in PUT_OUT)),
+    "metadata_file_path": first(text, *(f"{place}/metadataFilePath" for place in PUT_OUT)),
     "asset_id": of_asset(text, "id"),
     "asset_type": of_asset(text, "type"),
     "asset_name": of_asset(text, "name"),
@@ -182,6 +184,7 @@ TASKS: dict[str, Reader] = {
     ),
     "media_bitrate_bps": of_asset(number, "videoSpec/bitrate"),
     "playback_id": of_asset(text, "playbackId"),
+    "asset_playback_recording_id": of_asset(text, "playbackRecordingId"),
     "playback_url": of_asset(text, "playbackUrl"),
     "download_url": of_asset(text, "downloadUrl"),
     "is_static_mp4": of_asset(boolean, "staticMp4"),
@@ -264,14 +267,14 @@ HASH: dict[str, Reader] = {"algorithm": first(text, "algorithm"), "hash": first(
 
 def rows(task: Any) -> dict[str, list[dict[str, Any]]]:
     """What each core table must hold of a payload, in the order of position."""
-    ladder = next(
-        (
-            found
-            for found in (at(task, f"{UPLOAD}/profiles"), at(task, f"{FILE}/profiles"), at(asset(task), "profiles"))
-            if isinstance(found, list)
-        ),
-        [],
+    single = at(task, "params/transcode/profile")
+    ladders = (
+        at(task, f"{UPLOAD}/profiles"),
+        at(task, f"{FILE}/profiles"),
+        [single] if isinstance(single, dict) else None,
+        at(asset(task), "profiles"),
     )
+    ladder = next((found for found in ladders if isinstance(found, list)), [])
     return {
         "tasks": [{name: read(task) for name, read in TASKS.items()}],
         "profiles": [{name: read(rung) for name, read in PROFILE.items()} for rung in ladder],

@@ -92,6 +92,41 @@ def test_recorded_tasks(tmp_path: Path) -> None:
     assert len(rows["tracks"]) > 100
 
 
+def test_tasks_of_the_years_before_2023(tmp_path: Path) -> None:
+    """An old transcode task has one profile, and its asset specification one level deeper than other types."""
+    spec = {
+        "hash": [{"hash": "61b42e93", "algorithm": "md5"}],
+        "name": "a.mp4_720p0",
+        "size": 52_615_193,
+        "type": "video",
+        "videoSpec": {"format": "mp4", "tracks": [{"codec": "h264"}], "bitrate": 9.5, "duration": 309.9},
+        "playbackRecordingId": "recording-1",
+    }
+    stored = {"assetSpec": spec, "videoFilePath": "https://s/video", "metadataFilePath": "https://s/video.json"}
+    profile = {"name": "720p0", "height": 720, "bitrate": 3_000_000, "encoder": "h264"}
+    uploaded = {"uploadedObjectKey": "directUpload/1bde4o2i6xycudoy", "recordedSessionId": "recording-1"}
+    tasks = [
+        {"id": "transcode", "params": {"transcode": {"profile": profile}}, "output": {"transcode": {"asset": stored}}},
+        {"id": "import", "params": {"import": uploaded}, "output": {"import": stored}},
+        {"id": "failed", "params": {"transcode": {"profile": None}}, "output": {"transcode": {"asset": None}}},
+    ]
+    rows = flattened(tmp_path, [json.dumps(task).encode() for task in tasks])
+    assert_as_expected(rows, {str(task["id"]): task for task in tasks})
+    assert rows["quarantine"] == [row for row in rows["drift"] if row["kind"] == "unknown path"] == []
+    by_id = {row["task_id"]: row for row in rows["tasks"]}
+    for name in ("transcode", "import"):
+        row = by_id[name]
+        assert (row["asset_name"], row["asset_size_bytes"]) == ("a.mp4_720p0", 52_615_193)
+        assert (row["media_format"], row["media_duration_seconds"], row["media_bitrate_bps"]) == ("mp4", 309.9, 9.5)
+        assert (row["video_file_path"], row["metadata_file_path"]) == ("https://s/video", "https://s/video.json")
+        assert row["asset_playback_recording_id"] == "recording-1"
+    assert by_id["import"]["uploaded_object_key"] == "directUpload/1bde4o2i6xycudoy"
+    assert by_id["import"]["recorded_session_id"] == "recording-1"
+    assert [row["task_id"] for row in rows["tracks"]] == ["import", "transcode"]
+    assert [row["task_id"] for row in rows["hashes"]] == ["import", "transcode"]
+    assert [(row["task_id"], row["position"], row["name"]) for row in rows["profiles"]] == [("transcode", 0, "720p0")]
+
+
 def test_every_column_of_tasks_has_a_reference() -> None:
     from pipelines.warehouse.models import load_models
 
@@ -157,7 +192,10 @@ def hidden_by_design(task: Any, leaf: str) -> bool:
     ]
     asset = reference.asset(task) or {}
     secret += [reference.at(asset, "playbackPolicy/webhookContext"), reference.at(asset, "source/encryption")]
-    asked = any(reference.at(task, f"params/{kind}/profiles") for kind in ("upload", "transcode-file"))
+    asked = any(
+        reference.at(task, f"params/{path}")
+        for path in ("upload/profiles", "transcode-file/profiles", "transcode/profile")
+    )
     overruled = [asset.get("profiles")] if asked else []
     # A transcode-file task's own size, duration and creator give way to an asset's; none has both.
     both = [reference.at(task, "output/transcodeFile/input_video")] if asset else []
