@@ -20,7 +20,7 @@ with asked as (
             when height > 0 then height
         end as height,
         case when fps > 0 then fps / case when fps_den > 0 then fps_den else 1 end end as frames_per_second,
-        coalesce(encoder, 'H.264') as codec
+        coalesce(nullif(upper(encoder), 'H264'), 'H.264') as codec
     from profiles
 ),
 

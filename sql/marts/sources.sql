@@ -1,12 +1,13 @@
 -- What comes in, and how fast it is done: completed tasks by account, type, and codec, height and length of their source.
 -- A source is its first video track, or its first track where it has no video. Failed tasks have no probe: sources that
--- fail always do not show here, and those that fail often show too small.
+-- fail always do not show here, and those that fail often show too small. Of a transcode task the media made
+-- was probed, not its source.
 -- key: account, type, codec, height_class, duration_bucket
 -- refers: type to dim_type
 -- check: completed_tasks > 0
 -- metric: completed_tasks, as in hourly_throughput
 --   population: completed tasks whose source was probed
---   leaves out: tasks without tracks: failed ones, exports, transcode-file
+--   leaves out: tasks without tracks of their source: failed ones, exports, transcode-file, transcode
 --   unit: tasks
 -- metric: media_minutes, as in hourly_throughput
 --   population: completed tasks whose source was probed
@@ -86,7 +87,7 @@ completed as (
         end as duration_from_seconds
     from fact_tasks as f
     inner join classed as c on f.task_id = c.task_id
-    where f.is_completed
+    where f.is_completed and f.type <> 'transcode'
 )
 
 select

@@ -298,6 +298,8 @@ def test_ladder(tables: Tables) -> None:
         (1280, 720, 30000, 1001, None, "720p30"),
         (None, 480, None, None, None, "480p"),
         (0, 0, 30, None, "VP9", "source VP9"),
+        (854, 480, 0, None, "h264", "480p"),
+        (854, 480, 0, None, "hevc", "480p HEVC"),
     ],
 )
 def test_rungs_have_the_names_of_the_trade(
@@ -323,7 +325,8 @@ def test_sources(tables: Tables) -> None:
     facts, tracks, sources = tables("fact_tasks"), tables("tracks"), tables("sources")
     tracks["is_audio"] = tracks.type == "audio"
     first = tracks.sort_values(["is_audio", "position"]).groupby("task_id").first()
-    completed = facts[facts.is_completed].join(first[["codec", "width", "height"]], on="task_id", how="inner")
+    probed = facts[facts.is_completed & (facts.type != "transcode")]
+    completed = probed.join(first[["codec", "width", "height"]], on="task_id", how="inner")
     short, long = completed[["width", "height"]].min(axis=1), completed[["width", "height"]].max(axis=1)
     usual = [240, 360, 480, 720, 1080, 1440, 2160, 4320]
     lines = pd.concat([short, long * 9 / 16], axis=1).max(axis=1)
