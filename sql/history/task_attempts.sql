@@ -1,6 +1,7 @@
--- Attempts at each task, as far as they can be told apart: by the retries counter, by scheduledAt being rewritten, and
--- by a failed task that came back. An attempt of which nothing is known but that it was made has no row: the numbers
--- have a gap. Completion erases the counter, so attempts since the last observation before it stay unknown.
+-- Attempts at each task, as far as they can be told apart: by the retries counter, which the server's own retries raise,
+-- by scheduledAt, which the user's retry rewrites, and by a failed task that came back. An attempt of which nothing is
+-- known but that it was made has no row: the numbers have a gap. Completion erases the counter, so attempts since the last
+-- observation before it stay unknown.
 -- key: task_id, attempt
 -- refers: task_id to tasks
 -- check: attempt >= 0
@@ -45,6 +46,7 @@ before as (
     select
         task_id,
         round,
+        max(restarted_by) as restarted_by,
         coalesce(sum(max(retry) + 1) over (
             partition by task_id order by round rows between unbounded preceding and 1 preceding
         ), 0) as attempts_before
@@ -54,7 +56,7 @@ before as (
 
 told as (
     select
-        c.task_id, c.account, c.type, c.position, c.phase, c.scheduled_at, c.error_message, c.restarted_by,
+        c.task_id, c.account, c.type, c.position, c.phase, c.scheduled_at, c.error_message, b.restarted_by,
         c.started_at_earliest, c.started_at_latest, c.stood_until_at, c.retry,
         b.attempts_before + c.retry as attempt
     from counted as c
@@ -66,7 +68,7 @@ witnessed as (
     select *, true as is_observed, case when phase != 'waiting' then error_message end as own_error from told
     union all
     select
-        task_id, account, type, position, null, scheduled_at, null, null, null, started_at_latest, null,
+        task_id, account, type, position, null, scheduled_at, null, restarted_by, null, started_at_latest, null,
         retry - 1, attempt - 1, false, error_message
     from told
     where phase = 'waiting' and retry > 0 and error_message is not null
@@ -121,7 +123,7 @@ select
         when attempt = 0 then 'first'
         when retry > 0 then 'retries'
         else restarted_by
-    end as told_by,                                     -- how it was told: first, retries (the counter), scheduled_at (rewritten) or came_back (a failed task was open again)
+    end as told_by,                                     -- how it was told: first, retries (the counter), scheduled_at (the user's retry) or came_back (a failed task was open again)
     retry,                                              -- retries counter of the attempt, from 0 at each scheduling
     scheduled_at,                                       -- scheduledAt that it ran under, UTC
     running_at_earliest,                                -- it ran at the earliest from then on, UTC; null where it was not seen running

@@ -1,8 +1,10 @@
 -- Contiguous time of a task in a phase, as far as it was observed, with the bounds of its start and its end, by the
 -- server's clock. Exact: pending starts at createdAt; waiting at scheduledAt, which ends pending; completed, failed and
--- cancelled at their updatedAt. Other bounds are as wide as observations lie apart. Where a phase can follow another
--- directly, and retries and scheduledAt are those of direct succession, it is taken to have. A phase that was passed
--- between two observations has no row: the times between one row's end and the next row's start are not accounted for.
+-- cancelled at their updatedAt. The user's retry rewrites scheduledAt: one that nobody saw makes pending look longer. The
+-- server's own retries keep it: when the wait for one began is not told. Other bounds are as wide as observations lie
+-- apart. Where a phase can follow another directly, and retries and scheduledAt are those of direct succession, it is
+-- taken to have. A phase that was passed between two observations has no row: the times between one row's end and the
+-- next row's start are not accounted for.
 -- key: task_id, position
 -- refers: task_id to tasks
 -- check: started_at_earliest <= started_at_latest
@@ -66,7 +68,6 @@ neighbours as (
         true as is_repeated,
         count(*) filter (where not is_deleted) over in_order - 1 as position,
         lag(is_deleted) over in_order as was_deleted,
-        lag(scheduled_at) over in_order as scheduled_before_at,
         lag(stood_until_at) over in_order as before_until_at,
         lead(phase) over in_order as next_phase,
         lead(is_deleted) over in_order as is_deleted_next,
@@ -78,7 +79,7 @@ neighbours as (
     union all
     select
         task_id, 1, account, type, created_at, phase, is_deleted, scheduled_at, retry, error_message, 1,
-        stood_from_at, stood_until_at, false, 0, null, null, null, null, null, null, null, null
+        stood_from_at, stood_until_at, false, 0, null, null, null, null, null, null, null
     from told
     where task_id not in (select task_id from repeated)
 ),
@@ -89,7 +90,7 @@ starts as (
         case
             when was_deleted then null
             when phase = 'pending' and run = 1 then created_at
-            when phase = 'waiting' and (retries = 0 or scheduled_at > scheduled_before_at) then scheduled_at
+            when phase = 'waiting' and retries = 0 then scheduled_at
             when phase in ('completed', 'failed', 'cancelled') then stood_from_at
         end as started_at
     from neighbours

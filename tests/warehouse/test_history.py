@@ -7,6 +7,7 @@ from typing import Any
 import duckdb
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from pipelines.landing.manifest import Manifest
 from pipelines.settings import Settings
@@ -190,6 +191,66 @@ def hour(value: Any) -> float | None:
     return None if value is None else round((millis(value) - FIRST_LOAD_MS) / HOUR, 1)
 
 
+@st.composite
+def lives_and_loads(draw: st.DrawFn) -> Schedule:
+    """Lives as tasks really have them, with both kinds of retry, and hourly loads that meet some of the tasks."""
+    lives = []
+    for number in range(6):
+        moves: list[str] = []
+        for _ in range(draw(st.integers(1, 3))):  # the user's retries
+            attempts = draw(st.integers(1, 3))
+            moves += ["schedule", *["run", "retry"] * (attempts - 1), "run", "fail"]
+        moves[-1] = draw(st.sampled_from(["fail", "complete"]))
+        pauses = [HOUR, *(draw(st.sampled_from([600_000, HOUR // 2, 2 * HOUR])) for _ in moves[1:])]
+        lives.append(life(moves, pauses, f"task-{number}"))
+    loads = []
+    seen = [-1] * len(lives)
+    for number in range(12):
+        now = FIRST_LOAD_MS + number * HOUR - SKEW_MS
+        current = [sum(state["status"]["updatedAt"] <= now for state in states) - 1 for states in lives]
+        met = draw(st.sets(st.integers(0, len(lives) - 1)))
+        seen = [state if task in met else seen[task] for task, state in enumerate(current)]
+        answers = tuple(Answer(task, current[task]) for task in sorted(met))
+        loads.append(Load("changes", answers, is_proven=seen == current))
+    return Schedule(tuple(lives), tuple(loads))
+
+
+@settings(max_examples=4, suppress_health_check=list(HealthCheck), phases=[Phase.reuse, Phase.generate])
+@given(schedule=lives_and_loads())
+def test_what_is_told_of_intervals_and_attempts_is_true(
+    tmp_path_factory: pytest.TempPathFactory, schedule: Schedule
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    land(schedule, home)
+    with schedules.built(home, home / "version") as connection:
+        intervals = rows_of(connection, "from task_intervals")
+        attempts = rows_of(connection, "from task_attempts")
+    starts: dict[tuple[Any, ...], int] = {}  # of each phase of each attempt
+    ends: dict[tuple[Any, ...], int] = {}
+    numbers: dict[tuple[Any, ...], int] = {}  # of each attempt, by scheduledAt and retries
+    for states in schedule.lives:
+        keys = [
+            (task["id"], task.get("scheduledAt"), task["status"].get("retries", 0), task["status"]["phase"])
+            for task in states
+        ]
+        times = [task["status"]["updatedAt"] for task in states]
+        starts |= dict(zip(keys, times, strict=True))
+        ends |= dict(zip(keys, times[1:], strict=False))
+        tried = dict.fromkeys(key[:3] for key in keys[1:] if key[3] != "completed")
+        numbers |= {keys[0][:3]: 0} | {attempt: number for number, attempt in enumerate(tried)}
+    for row in intervals:
+        key = (row["task_id"], millis(row["scheduled_at"]), row["retries"], row["phase"])
+        assert millis(row["started_at_earliest"]) <= starts[key] <= millis(row["started_at_latest"]), row
+        if row["ended_at_latest"] is not None:
+            assert ends[key] <= millis(row["ended_at_latest"]), row
+            if not row["is_followed_directly"] and row["phase"] != "pending":  # both are taken for granted
+                assert millis(row["ended_at_earliest"]) <= ends[key], row
+    for row in attempts:
+        assert row["attempt"] <= numbers[row["task_id"], millis(row["scheduled_at"]), row["retry"]], row
+        by = "scheduled_at" if row["retry"] == 0 else "retries"
+        assert row["told_by"] == (by if row["attempt"] else "first"), row
+
+
 RETRIED = ["schedule", "run", "retry", "run", "complete"]  # at 0.5, 1.5, 2.5, 3.5 and 4.5
 
 
@@ -216,6 +277,7 @@ def test_a_task_seen_in_every_state(tmp_path: Path) -> None:
         (row["attempt"], row["told_by"], row["outcome"], row["error_message"], row["is_observed"])
         for row in tables["task_attempts"]
     ] == [(0, "first", "failed", "attempt 0 failed", True), (1, "retries", "completed", None, True)]
+    assert [hour(row["scheduled_at"]) for row in tables["task_attempts"]] == [0.5, 0.5]  # the server's retry keeps it
     (times,) = tables["processing_times"]
     assert times["was_seen_running"]
     bounds = [times[f"{bound}_{what}_seconds"] for what in ("queue_wait", "processing") for bound in ("min", "max")]
@@ -257,7 +319,56 @@ def test_a_failed_task_that_comes_back_is_a_new_attempt(tmp_path: Path) -> None:
     assert [
         (row["attempt"], row["told_by"], row["outcome"], row["error_message"]) for row in tables["task_attempts"]
     ] == [(0, "first", "failed", "failed after 0"), (1, "scheduled_at", "completed", None)]
+    assert [hour(row["scheduled_at"]) for row in tables["task_attempts"]] == [0.5, 2.5]
     failed, completed = tables["task_intervals"]
     assert (hour(failed["started_at_latest"]), hour(failed["ended_at_latest"])) == (1.5, 2.5)
     assert (failed["next_phase"], failed["is_followed_directly"]) == ("completed", False)
     assert hour(completed["started_at_latest"]) == 3.5
+
+
+# Failed at 1.5; the user has it retried at 2.5, it runs at 3.5, and the server retries it at 4.5.
+RETRIED_BY_BOTH = ["schedule", "fail", "schedule", "run", "retry", "run", "complete"]
+
+
+def test_a_task_that_the_user_and_the_server_retried(tmp_path: Path) -> None:
+    tables = lived_through(tmp_path, RETRIED_BY_BOTH, [0, 1, 2, 3, 4, 5, 6, 7])
+    assert [(row["phase"], row["retries"], hour(row["scheduled_at"])) for row in tables["task_intervals"]] == [
+        ("pending", 0, None),
+        ("waiting", 0, 0.5),
+        ("failed", 0, 0.5),
+        ("waiting", 0, 2.5),
+        ("running", 0, 2.5),
+        ("waiting", 1, 2.5),
+        ("running", 1, 2.5),
+        ("completed", 0, 2.5),
+    ]
+    failed, waiting = tables["task_intervals"][2:4]
+    assert [hour(failed["ended_at_latest"]), failed["is_end_exact"]] == [2.5, True]
+    assert [hour(waiting["started_at_latest"]), waiting["is_start_exact"]] == [2.5, True]
+    assert [
+        (row["attempt"], row["told_by"], row["outcome"], row["error_message"], hour(row["scheduled_at"]))
+        for row in tables["task_attempts"]
+    ] == [
+        (0, "first", "failed", "failed after 0", 0.5),
+        (1, "scheduled_at", "failed", "attempt 0 failed", 2.5),
+        (2, "retries", "completed", None, 2.5),
+    ]
+
+
+def test_a_repeated_attempt_seen_first_after_the_user_s_retry_did_not_wait_since_then(tmp_path: Path) -> None:
+    """scheduledAt tells when the user had it retried; when the attempt before this one failed, it does not."""
+    tables = lived_through(tmp_path, RETRIED_BY_BOTH, [2, 5, 7])
+    _, waiting, _ = tables["task_intervals"]
+    assert (waiting["phase"], waiting["is_start_exact"]) == ("waiting", False)
+    assert (hour(waiting["started_at_earliest"]), hour(waiting["started_at_latest"])) == (2.5, 4.5)
+    assert [
+        (row["attempt"], row["told_by"], row["outcome"], row["error_message"], row["is_observed"])
+        for row in tables["task_attempts"]
+    ] == [
+        (0, "first", "failed", "failed after 0", True),
+        (1, "scheduled_at", "failed", "attempt 0 failed", False),
+        (2, "retries", "completed", None, True),
+    ]
+    (times,) = tables["processing_times"]
+    bounds = [times[f"{bound}_{what}_seconds"] for what in ("queue_wait", "processing") for bound in ("min", "max")]
+    assert [round(seconds / 3600, 1) for seconds in bounds] == [0.0, 2.0, 2.0, 4.0]
