@@ -163,8 +163,9 @@ class _Course:
 
     pending -> waiting -> running -> completed
                   ^          |
-                  |          +-> failed  (the user's fault, or the third failure; the user may retry it later)
-                  +----------+           (the platform's fault: after 30 s, then after 180 s)
+                  |          +-> failed  (the user's fault, or the third failure; the user may have it retried later,
+                  |                       which rewrites scheduledAt)
+                  +----------+           (the platform's fault: after 30 s, then after 180 s, scheduledAt being kept)
     """
 
     def __init__(

@@ -26,7 +26,7 @@ select
     task.type as type,                                                        -- task type, in Livepeer's words
     task.status.phase as phase,                                               -- pending, waiting, running, completed, failed or cancelled; failed is not final
     make_timestamptz(task.createdAt * 1000) as created_at,                    -- when it was created, UTC
-    make_timestamptz(task.scheduledAt * 1000) as scheduled_at,                -- when it was last scheduled, UTC: rewritten by a retry; null while an upload is awaited
+    make_timestamptz(task.scheduledAt * 1000) as scheduled_at,                -- when it was last scheduled, UTC: rewritten when the user has it retried, kept by the server's own retries; null while an upload is awaited
     make_timestamptz(task.status.updatedAt * 1000) as updated_at,             -- when its status last changed, UTC
     case
         when task.status.phase in ('completed', 'failed', 'cancelled')

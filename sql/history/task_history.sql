@@ -12,7 +12,7 @@ select
     case when has_payload then state.phase end as phase, -- phase; null where the API had no answer but that the task is gone
     is_deleted,                                         -- whether the API no longer had the task, or called it deleted
     state.created_at as created_at,                     -- when the task was created, UTC
-    state.scheduled_at as scheduled_at,                 -- when it was last scheduled, UTC; rewritten by a retry
+    state.scheduled_at as scheduled_at,                 -- when it was last scheduled, UTC; rewritten when the user has it retried
     state.updated_at as updated_at,                     -- when the status was written, UTC, by the server's clock
     case when has_payload then state.progress end as progress,                         -- share done, 0 to 1
     case when has_payload then state.retries end as retries,                           -- attempts repeated so far; erased by completion

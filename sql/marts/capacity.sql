@@ -12,7 +12,7 @@
 --   counted: true
 --   n: tasks_under_way
 --   mind: an upper bound of what was processed at once, since it includes waiting in the queue and between attempts;
---     what went before a retry that rescheduled the task is not in it
+--     what went before the user's last retry is not in it
 -- metric: mean_concurrent_tasks
 --   formula: time that tasks were under way in the hour / the hour
 --   unit: tasks
@@ -21,7 +21,7 @@
 --   counted: true
 --   n: tasks_under_way
 --   mind: an upper bound of what was processed at once, since it includes waiting in the queue and between attempts;
---     what went before a retry that rescheduled the task is not in it
+--     what went before the user's last retry is not in it
 -- metric: share_of_limit
 --   formula: peak of concurrent tasks / tasks that the account may have under way at once
 --   unit: share; above 1 tasks were queued

@@ -45,7 +45,7 @@
 --   leaves out: tasks without a time of scheduling, as old ones are
 --   counted: is_completed and ingest_wait_seconds is not null
 --   n: tasks_with_server_time, at least 5, 20, 100
---   mind: of a direct upload it is the user's upload time; a retry restarts it
+--   mind: of a direct upload it is the user's upload time; it goes up to the user's last retry where there was one
 --   better: lower
 -- metric: p50_server_time_seconds, p95_server_time_seconds, p99_server_time_seconds
 --   formula: exact quantile of scheduled to finished

@@ -59,10 +59,10 @@ select
     case when t.is_failed then e.owner end as failure_owner,                  -- who is to act on its failure: user, platform or unknown
     case
         when t.is_finished then (unix_millis(t.scheduled_at) - unix_millis(t.created_at)) / 1000.0
-    end as ingest_wait_seconds,                                               -- created to scheduled: of a direct upload the user's upload time; a retry restarts it
+    end as ingest_wait_seconds,                                               -- created to scheduled: of a direct upload the user's upload time; up to the user's last retry where there was one
     case
         when t.is_finished then (unix_millis(t.finished_at) - unix_millis(t.scheduled_at)) / 1000.0
-    end as server_time_seconds,                                               -- scheduled to finished: queue and backoff included; null on old tasks without scheduled_at
+    end as server_time_seconds,                                               -- scheduled to finished: queue and backoff included, what went before the user's last retry not; null on old tasks without scheduled_at
     case
         when t.is_finished then (unix_millis(t.finished_at) - unix_millis(t.created_at)) / 1000.0
     end as turnaround_seconds,                                                -- created to finished

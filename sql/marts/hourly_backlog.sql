@@ -1,7 +1,7 @@
 -- Open tasks at each full hour (UTC) and their age since creation, by account and type: created before the hour and not
 -- ended before it; a task that failed and came back is open again since it was scheduled anew. An upload that never came
--- counts until it is abandoned. An end that no observation caught before a retry shows as open time. The last 366 days;
--- hours without open tasks have no row.
+-- counts until it is abandoned. An end that no observation caught before the user's retry shows as open time. The last 366
+-- days; hours without open tasks have no row.
 -- key: account, hour_at, type
 -- refers: type to dim_type
 -- check: open_tasks > 0
@@ -13,7 +13,7 @@
 --   counted: true
 --   n: open_tasks
 --   not across: hour_at
---   mind: an end that no observation caught before a retry shows as open time: read it beside coverage
+--   mind: an end that no observation caught before the user's retry shows as open time: read it beside coverage
 --   better: lower
 -- metric: p50_age_seconds, p95_age_seconds
 --   formula: exact quantile of creation to the full hour

@@ -163,6 +163,7 @@ def test_what_is_overwritten_is_gone() -> None:
     sim = Simulator(tasks=600, days=0.15, seed=5, now=NOW, speed=0)
     failed = {task_id for task_id, task in sim.tasks().items() if task["status"]["phase"] == "failed"}
     tried_again: set[str] = set()  # waiting after an error of the platform
+    queued_again: set[str] = set()  # that wait is over: the queue has it once more
     revived: set[str] = set()  # failed, then retried by the user
     for _ in range(50):
         sim.advance(25)
@@ -171,11 +172,15 @@ def test_what_is_overwritten_is_gone() -> None:
             if status["phase"] == "waiting" and "errorMessage" in status:
                 assert status["retries"] in (1, 2)
                 tried_again.add(task_id)
+            elif status["phase"] == "waiting" and status["retries"]:
+                assert task["scheduledAt"] <= status["updatedAt"] - 30_000  # the user's retry alone rewrites it
+                queued_again.add(task_id)
             if status["phase"] == "completed":
                 assert status.keys() == {"phase", "updatedAt"}
             if task_id in failed and status["phase"] != "failed":
                 assert task["scheduledAt"] > NOW
                 revived.add(task_id)
+    assert queued_again
     assert "completed" in {sim.tasks()[task_id]["status"]["phase"] for task_id in tried_again}
     assert revived
 
