@@ -312,10 +312,12 @@ def verify(account: str | None, landing: bool, as_json: bool) -> None:
     """Compare the archive with the server as it is now; changes nothing. Exit status 3 where they differ."""
     settings = load_settings()
     if landing:
+        from pipelines.landing.catalog import Catalog
         from pipelines.landing.damage import check
         from pipelines.landing.zone import Zone
 
-        checked = check(Zone(settings.landing))
+        with Catalog(Zone(settings.landing)) as catalog:
+            checked = check(catalog)
         lines, found, is_well = [*checked.lines()], checked.as_dict(), not checked.damages
     else:
         from pipelines.verify import verify as compare
@@ -496,6 +498,7 @@ def ui(port: int) -> None:
 
 def _run(job: str, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None) -> None:
     """Runs a job, prints what came of it, and leaves with its exit status."""
+    from pipelines.landing.catalog import Catalog
     from pipelines.landing.damage import lost, summary
     from pipelines.landing.zone import Zone
     from pipelines.runs import run_job
@@ -511,8 +514,9 @@ def _run(job: str, config: dict[str, Any] | None = None, tags: dict[str, str] | 
     print_loads(done.loads)
     click.echo(f"published  {settings.published / 'task_archive.duckdb'}")
     click.echo(f"report     {settings.published / 'report.html'}")
-    if gone := summary(lost(Zone(settings.landing))):
-        click.echo(f"damaged    {gone}")
+    with Catalog(Zone(settings.landing)) as catalog:
+        if gone := summary(lost(catalog)):
+            click.echo(f"damaged    {gone}")
     if not done.is_proven:
         sys.exit(GAP)
 

@@ -11,7 +11,6 @@ defs = dg.Definitions(
         landing.observed_tasks,
         landing.created_days,
         landing.refreshed_tasks,
-        tables.observations,
         tables.tables,
         published.task_archive,
         published.report,

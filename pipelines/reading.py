@@ -13,9 +13,9 @@ import duckdb
 
 from pipelines import export
 from pipelines.errors import SettingsError
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.damage import lost
-from pipelines.landing.lanes import proven_until_ms
-from pipelines.landing.zone import MANIFEST, Zone
+from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
 from pipelines.warehouse.database import connect, quoted
 from pipelines.warehouse.models import Model, load_macros, published_models, sql_folder
@@ -177,8 +177,6 @@ class Status:
 
 def status(settings: Settings) -> Status:
     """Freshness, loads, rows, open tasks and disk use; works before anything is published."""
-    zone = Zone(settings.landing)
-    manifests = zone.manifests()
     tasks: dict[str, tuple[int, int]] = {}
     rows: dict[str, int] = {}
     drift: list[dict[str, Any]] = []
@@ -193,42 +191,43 @@ def status(settings: Settings) -> Status:
                 rows[table] = connection.execute(f"select count(*) from {table}").fetchall()[0][0]
             if "drift" in rows:  # a version of before may have none
                 drift = _drift(connection)
-    accounts = []
-    for account in sorted({manifest.account for manifest in manifests}):
-        loads = [manifest for manifest in manifests if manifest.account == account]
-        proven_ms = proven_until_ms(loads)
-        sweeps = [load for load in loads if load.lane == "sweep" and load.verdict != "broken"]
-        whole_ms = max((load.finished_at_ms or 0 for load in sweeps if load.verdict == "whole"), default=None)
-        last = loads[-1]
-        accounts.append(
-            AccountStatus(
-                account=account,
-                proven_until_at=_iso(proven_ms),
-                unproven_seconds=_seconds_since(proven_ms),
-                last_sweep_at=_iso(sweeps[-1].finished_at_ms if sweeps else None),
-                last_whole_sweep_at=_iso(whole_ms),
-                seconds_since_whole_sweep=_seconds_since(whole_ms),
-                tasks=tasks.get(account, (0, 0))[0],
-                open_tasks=tasks.get(account, (0, 0))[1],
-                last_load={
-                    "load_id": last.load_id,
-                    "lane": last.lane,
-                    "verdict": last.verdict,
-                    "tasks_seen": last.tasks_seen,
-                    "appeared": last.appeared,
-                    "changed": last.changed,
-                    "reasons": last.reasons,
-                },
-            )
-        )
-    open_loads = [load.load_id for folder in settings.landing.glob("*/") for load in zone.open_loads(folder.name)]
-    damaged = [str(found) for found in lost(zone)]
+    with Catalog(Zone(settings.landing)) as catalog:
+        catalog.refresh(files_too=False)
+        accounts = [_status_of(catalog, account, *tasks.get(account, (0, 0))) for account in catalog.accounts()]
+        open_loads = [load.load_id for load in catalog.open_loads()]
+        damaged = [str(found) for found in lost(catalog)]
     sizes = {
         path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
         for path in (settings.landing, settings.warehouse, settings.published, settings.dagster)
         if path.exists()
     }
     return Status(str(settings.home), version, accounts, open_loads, damaged, drift, rows, sizes)
+
+
+def _status_of(catalog: Catalog, account: str, tasks: int, open_tasks: int) -> AccountStatus:
+    proven_ms = catalog.proven_until_ms(account)
+    last = next(catalog.manifests(account, newest_first=True))
+    sweeps = [load for load in catalog.manifests(account, lane="sweep") if load.verdict != "broken"]
+    whole_ms = max((load.finished_at_ms or 0 for load in sweeps if load.verdict == "whole"), default=None)
+    return AccountStatus(
+        account=account,
+        proven_until_at=_iso(proven_ms),
+        unproven_seconds=_seconds_since(proven_ms),
+        last_sweep_at=_iso(sweeps[-1].finished_at_ms if sweeps else None),
+        last_whole_sweep_at=_iso(whole_ms),
+        seconds_since_whole_sweep=_seconds_since(whole_ms),
+        tasks=tasks,
+        open_tasks=open_tasks,
+        last_load={
+            "load_id": last.load_id,
+            "lane": last.lane,
+            "verdict": last.verdict,
+            "tasks_seen": last.tasks_seen,
+            "appeared": last.appeared,
+            "changed": last.changed,
+            "reasons": last.reasons,
+        },
+    )
 
 
 def _drift(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -241,7 +240,9 @@ def _drift(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 def is_behind(settings: Settings) -> bool:
     """Whether a load has landed that is not published: what came after it failed."""
-    landed = max((path.parent.name for path in settings.landing.glob(f"*/*/{MANIFEST}")), default="")
+    with Catalog(Zone(settings.landing)) as catalog:
+        catalog.refresh(files_too=False)
+        landed = catalog.last_load_id()
     if not landed or not (settings.published / "current").exists():
         return bool(landed)
     with published(settings) as connection:
@@ -256,7 +257,7 @@ def open_tasks(settings: Settings, account: str, before_ms: int) -> list[str]:
     with published(settings) as connection:
         found = connection.execute(
             "select task_id from tasks where account = ? and phase in ('pending', 'waiting', 'running') "
-            "and deleted_at is null and epoch_ms(updated_at) < ? order by last_seen_at, task_id",
+            "and deleted_at is null and epoch_ms(updated_at) < ? order by observed_at, task_id",
             [account, before_ms],
         )
         return [task_id for (task_id,) in found.fetchall()]

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipelines.alerts.telling import after_run
 from pipelines.defs.landing import FAILS_AT_ONCE
 from pipelines.errors import ArchiveError, in_one_line
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Manifest
 from pipelines.landing.zone import Zone, write_durably
 from pipelines.settings import Settings
@@ -108,7 +109,8 @@ def _run(settings: Settings, run_id: str, name: str, config: dict[str, Any], tag
         raise RunFailed(
             f"Dagster cannot keep its records in {settings.dagster}: {_why(settings.dagster, error)}"
         ) from None
-    return Done(run_id, [load for load in Zone(settings.landing).manifests() if load.run_id == run_id])
+    with Catalog(Zone(settings.landing)) as catalog:
+        return Done(run_id, catalog.of_run(run_id))
 
 
 def _instance(settings: Settings) -> dg.DagsterInstance:

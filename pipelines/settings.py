@@ -272,13 +272,8 @@ class Settings(BaseSettings):
 
     @property
     def warehouse(self) -> Path:
-        """Parsed observations and the version being built: derived, can be deleted."""
+        """The catalog of what has landed and the tables as the last run left them: derived, can be deleted."""
         return self.home / "warehouse"
-
-    @property
-    def observations(self) -> Path:
-        """Landed payloads as they were parsed."""
-        return self.warehouse / "observations"
 
     @property
     def published(self) -> Path:

@@ -176,7 +176,6 @@ def published_archive(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         for _ in range(2):
             Extraction(settings, "default", "test run").sync()
             simulator.advance(7200)
-    build.observations(settings).flatten(Zone(settings.landing))
     list(build.build_version(settings))
     publish(settings)
     return settings

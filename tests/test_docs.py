@@ -14,6 +14,7 @@ from pipelines.settings import Settings, environment_variable
 from pipelines.warehouse import build
 from pipelines.warehouse.dictionary import documents
 from pipelines.warehouse.models import published_models
+from pipelines.warehouse.working import Working
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -54,7 +55,7 @@ def test_every_command_and_table_is_in_the_readme() -> None:
 def test_the_sql_of_the_readme_runs(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     build.build_empty(settings)
-    with duckdb.connect(build.building_folder(settings) / build.DATABASE, read_only=True) as connection:
+    with duckdb.connect(Working(settings).file, read_only=True) as connection:
         blocks = re.findall(r"```sql\n(.+?)```", README, re.DOTALL)
         statements = [statement for block in blocks for statement in block.split(";") if statement.strip()]
         assert len(statements) >= 3

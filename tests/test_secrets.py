@@ -59,7 +59,8 @@ def texts_of(home: Path) -> Iterator[tuple[str, str]]:
                 yield f"{path} (rows)", str(connection.execute("from read_parquet(?)", [str(path)]).fetchall())
             elif path.suffix == ".duckdb":
                 connection.execute(f"attach '{path}' as found (read_only)")
-                for (table,) in connection.execute("select table_name from duckdb_tables()").fetchall():
+                tables = "select schema_name || '.' || table_name from duckdb_tables() where database_name = 'found'"
+                for (table,) in connection.execute(tables).fetchall():
                     yield f"{path} {table}", str(connection.execute(f"from found.{table}").fetchall())
 
 

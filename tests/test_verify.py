@@ -35,7 +35,6 @@ Archives = Callable[..., Any]
 
 
 def make_published(settings: Settings, zone: Any) -> None:
-    build.observations(settings).flatten(zone)
     list(build.build_version(settings))
     publish(settings)
 
@@ -307,7 +306,7 @@ def test_the_command_on_the_landing_zone(run: Command) -> None:
     assert f"sound      {len(load.parts) + 1:,} files" in sound.stdout
     path, part = next(iter(kept.zone.parts([load])))
     path.write_bytes(path.read_bytes()[:-1])
-    before = every_file(kept.settings.home)
+    before = every_file(kept.settings.landing)
     result = run("--landing")
     assert result.exit_code == 3
     assert (
@@ -316,6 +315,6 @@ def test_the_command_on_the_landing_zone(run: Command) -> None:
     )
     assert "put it back from a backup; without one, the next `task-archive sync` reads" in result.stdout
     assert json.loads(run("--landing", "--json").stdout)["damages"][0]["file"] == path.name
-    assert every_file(kept.settings.home) == before
+    assert every_file(kept.settings.landing) == before
     kept.sync()
     assert "a sweep has brought back their current state" in run("--landing").stdout

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from pipelines.defs.landing import Lane, SyncConfig, account_tasks, created_days, observed_tasks, refreshed_tasks
-from pipelines.defs.tables import PARSES_ANEW
+from pipelines.defs.tables import MAKES_ANEW, tables
 from pipelines.errors import ArchiveError, SettingsError
 from pipelines.observing import has_news
 from pipelines.settings import environment_variable, load_settings
@@ -27,9 +27,9 @@ backfill = dg.define_asset_job(
 )
 rebuild = dg.define_asset_job(
     "rebuild",
-    selection=dg.AssetSelection.assets(["core", "observations"]).downstream(),
+    selection=dg.AssetSelection.assets(tables).downstream(),
     description="Every table again from the landing zone, each landed payload parsed anew. Asks the API nothing.",
-    tags={PARSES_ANEW: "true"},
+    tags={MAKES_ANEW: "true"},
 )
 refresh = dg.define_asset_job(
     "refresh",

@@ -1,7 +1,6 @@
 """From the API to the landing zone: an asset for each way of asking. What it lands counts the same, whichever way."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
@@ -14,7 +13,6 @@ from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
 from pipelines.livepeer.failures import TransientError
 from pipelines.reading import is_behind, open_tasks
-from pipelines.warehouse.follow import Follower
 
 FIRST_DAY = "2020-01-01"  # before the first task of Livepeer's video API
 CREATED_DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
@@ -144,14 +142,13 @@ def _for_each_account(
     loads: list[Manifest] = []
     failures: dict[str, ArchiveError | OSError] = {}
     settings = archive.settings
-    with Follower(settings.landing, settings.observations) as follower:
-        listener = replace(archive.listener(context.log.info), landed=follower.take)
-        for account in settings.accounts(wanted):
-            try:
-                load = run(Extraction(settings, account, context.run.run_id, listener))
-                loads += [load] if load else []
-            except (ArchiveError, OSError) as error:  # the disk may be full
-                failures[account] = error
+    listener = archive.listener(context.log.info)
+    for account in settings.accounts(wanted):
+        try:
+            load = run(Extraction(settings, account, context.run.run_id, listener))
+            loads += [load] if load else []
+        except (ArchiveError, OSError) as error:  # the disk may be full
+            failures[account] = error
     if failures:
         several = len(settings.accounts(wanted)) > 1
         raise dg.Failure(

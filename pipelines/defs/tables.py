@@ -8,31 +8,32 @@ import duckdb
 from pipelines.defs.landing import NIGHTLY_FRESHNESS, account_tasks, created_days, observed_tasks, refreshed_tasks
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, WarehouseError, in_one_line
-from pipelines.landing.zone import Zone
 from pipelines.warehouse import build
+from pipelines.warehouse.change import Outcome
 from pipelines.warehouse.models import PUBLISHED_LAYERS, Model, load_models, published_models
 
-OBSERVATIONS = dg.AssetKey(["core", "observations"])
+LANDED = [asset.key for asset in (account_tasks, observed_tasks, created_days, refreshed_tasks)]
 
 # The checks of a table in Dagster, by the severity of the conditions in its .sql file that they stand for.
 CHECKS = {"error": "rows_are_sound", "warn": "rows_are_plausible"}
 
-# Tag of runs that parse what was parsed before too.
-PARSES_ANEW = "task_archive/parses_anew"
+# Tag of runs that make every table anew.
+MAKES_ANEW = "task_archive/makes_anew"
 
 
 def asset_key(table: str) -> dg.AssetKey:
-    """`core/tasks` for tasks, and so on; what the tables read that is no table of ours is the observations."""
-    model = load_models().get(table)
-    return dg.AssetKey([model.layer, table]) if model and model.layer in PUBLISHED_LAYERS else OBSERVATIONS
+    """`core/tasks` for tasks, and so on."""
+    return dg.AssetKey([load_models()[table].layer, table])
 
 
 def _upstream(model: Model) -> list[dg.AssetKey]:
-    """Assets that a table reads, internal relations followed to what they read themselves."""
+    """Assets that a table is made from, internal relations followed to what they read themselves."""
     keys: set[dg.AssetKey] = set()
     for name in model.reads:
         inner = load_models().get(name)
-        if inner and inner.layer not in PUBLISHED_LAYERS:
+        if inner is None:  # it is no table of ours: it comes from what has landed
+            keys |= set(LANDED)
+        elif inner.layer not in PUBLISHED_LAYERS:
             keys |= set(_upstream(inner))
         else:
             keys.add(asset_key(name))
@@ -71,33 +72,17 @@ def _check_specs(model: Model) -> list[dg.AssetCheckSpec]:
     ]
 
 
-@dg.asset(
-    key=OBSERVATIONS,
-    group_name="core",
-    kinds={"duckdb", "parquet"},
-    deps=[account_tasks, observed_tasks, created_days, refreshed_tasks],
-)
-def observations(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
-    """Landed payloads, parsed with the contract's types; what does not fit goes to quarantine."""
-    parsed = build.observations(archive.settings)
-    with _failing_clearly():
-        if PARSES_ANEW in context.run.tags:
-            parsed.drop()
-        done = parsed.flatten(Zone(archive.settings.landing), context.log.info)
-    return dg.MaterializeResult(
-        metadata={"parts parsed": done.parts, "observations parsed": done.observations, "misfits": done.problems}
-    )
-
-
 @dg.multi_asset(
     specs=[_spec(model) for model in published_models()],
     check_specs=[spec for model in published_models() for spec in _check_specs(model)],
 )
 def tables(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult]:
-    """Every table, each the SELECT of its .sql file, made from the observations into a new version."""
+    """Every table, each the SELECT of its .sql file, brought up to what has landed."""
     with _failing_clearly():
         broken = []
-        for built in build.build_version(archive.settings):
+        if MAKES_ANEW in context.run.tags:
+            build.forget(archive.settings)
+        for built in build.build_version(archive.settings, context.log.info):
             yield _materialized(built)
             if rows := _broken([each for each in built.outcomes if each.blocks]):
                 broken.append(f"{built.model.name}: {rows}")
@@ -141,7 +126,7 @@ def _check_results(built: build.Built) -> Iterator[dg.AssetCheckResult]:
             )
 
 
-def _broken(outcomes: list[build.Outcome]) -> str:
+def _broken(outcomes: list[Outcome]) -> str:
     """The conditions that do not hold, with the rows that break them; nothing where all hold."""
     return "; ".join(
         f"{each.check.name}: {each.failing_rows:,} rows, such as {each.example}" for each in outcomes if not each.passed

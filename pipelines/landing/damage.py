@@ -1,4 +1,4 @@
-"""Landed files that are not what was landed: found by their manifests' hashes, named, set aside, and done without.
+"""Landed files that are not what was landed: found by the catalog, named, set aside, and done without.
 
 Nothing is removed: a damaged file moves to `landing-damaged/`, where it keeps its place. What is put back into the
 landing zone whole is used again by the next run.
@@ -7,12 +7,13 @@ landing zone whole is used again by the next run.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from pipelines.errors import LandingError
+from pipelines.landing.catalog import MISSING, Catalog
 from pipelines.landing.manifest import Manifest, Part
-from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, read_note
+from pipelines.landing.zone import MANIFEST, PROGRESS
+
+ASIDE = "was damaged and set aside"
 
 
 @dataclass(frozen=True)
@@ -38,41 +39,23 @@ class Damage:
         return f"landed file {self.account}/{self.name} {self.what}{rows}{fetched}"
 
 
-def lost(zone: Zone, account: str | None = None) -> list[Damage]:
-    """What the archive goes without: files that are missing, that were set aside, or that have lost their manifest."""
-    found = []
-    for load in _loads(zone, account):
-        for part in load.parts:
-            if not (zone.folder(load.account, load.load_id) / part.file).exists():
-                was_set_aside = any((zone.damaged / load.account / load.load_id).glob(f"{part.file}*"))
-                what = "was damaged and set aside" if was_set_aside else "is missing"
-                found.append(Damage(load.account, load.load_id, part.file, what, load, part))
-    for folder in sorted(zone.root.glob(f"{account or '*'}/*/")):
+def lost(catalog: Catalog, account: str | None = None) -> list[Damage]:
+    """What the archive goes without, as the catalog last saw it: files that are missing, that are not what was landed,
+    that were set aside, or that have lost their manifest."""
+    zone, found = catalog.zone, []
+    for load, part, what in catalog.damaged(account):
+        if not (zone.folder(load.account, load.load_id) / part.file).exists():
+            what = ASIDE if any((zone.damaged / load.account / load.load_id).glob(f"{part.file}*")) else MISSING
+        found.append(Damage(load.account, load.load_id, part.file, what, load, part))
+    for folder in sorted(catalog.unreadable_loads(account)):
         names = [name for name in (MANIFEST, PROGRESS) if (folder / name).exists()]
-        if names and read_note(folder / names[0]) is None and folder.exists():
+        if names:
             found.append(Damage(folder.parent.name, folder.name, names[0], "cannot be read"))
-        elif not names and not zone.is_leftover(folder):
-            found.append(Damage(folder.parent.name, folder.name, MANIFEST, "is missing"))
+        elif not zone.is_leftover(folder):
+            found.append(Damage(folder.parent.name, folder.name, MANIFEST, MISSING))
     for folder in sorted(zone.damaged.glob(f"{account or '*'}/*/")):
         if not zone.folder(folder.parent.name, folder.name).exists():
-            found.append(Damage(folder.parent.name, folder.name, MANIFEST, "was damaged and set aside"))
-    return found
-
-
-def altered(
-    zone: Zone, account: str | None = None, unless: Callable[[Path, Part], bool] = lambda path, part: False
-) -> list[Damage]:
-    """Parts that are there and are not what was landed: reads every byte of them."""
-    found = []
-    for load in _loads(zone, account):
-        for path, part in zone.parts([load]):
-            if unless(path, part):
-                continue
-            try:
-                zone.verify(path, part)
-            except LandingError:
-                what = "was cut" if path.stat().st_size < part.bytes else "was altered"
-                found.append(Damage(load.account, load.load_id, part.file, what, load, part))
+            found.append(Damage(folder.parent.name, folder.name, MANIFEST, ASIDE))
     return found
 
 
@@ -112,23 +95,25 @@ class Checked:
         return {"is_sound": not damages, "files": self.files, "bytes": self.bytes, "damages": damages}
 
 
-def check(zone: Zone) -> Checked:
-    """Reads every landed file; changes nothing."""
-    loads = _loads(zone, None)
-    parts = [path for path, _ in zone.parts(loads)]
-    found = lost(zone) + altered(zone)
+def check(catalog: Catalog) -> Checked:
+    """Reads every landed file; changes nothing in the landing zone."""
+    catalog.refresh(every_byte=True)
+    found = lost(catalog)
     shaken = {
         account
         for account in {damage.account for damage in found}
-        if unswept([damage for damage in found if damage.account == account], zone.manifests(account))
+        if unswept([damage for damage in found if damage.account == account], catalog.manifests(account))
     }
-    size = sum(path.stat().st_size for path in parts)
-    return Checked(len(parts) + len(loads), size, found, frozenset(shaken))
+    return Checked(*catalog.files(), found, frozenset(shaken))
 
 
-def set_aside(zone: Zone, damages: Iterable[Damage], say: Callable[[str], None]) -> None:
-    """Moves what is damaged out of the way of runs, and names it. Only for the run that holds the archive."""
-    for damage in damages:
+def set_aside(catalog: Catalog, account: str | None, say: Callable[[str], None]) -> list[Damage]:
+    """Moves what is damaged out of the way of runs, and names it. Only for the run that holds the archive.
+
+    Returns what the archive goes without.
+    """
+    zone = catalog.zone
+    for damage in lost(catalog, account):
         folder = zone.folder(damage.account, damage.load_id)
         if damage.part is not None and (folder / damage.file).exists():
             zone.set_aside(folder / damage.file)
@@ -140,6 +125,7 @@ def set_aside(zone: Zone, damages: Iterable[Damage], say: Callable[[str], None])
         else:
             continue
         say(f"{damage}: set aside into {zone.damaged / damage.account / damage.load_id}, the rest is used")
+    return lost(catalog, account)
 
 
 def summary(damages: list[Damage]) -> str | None:
@@ -155,12 +141,6 @@ def unswept(damages: Iterable[Damage], loads: Iterable[Manifest]) -> bool:
     changes alone would not bring it back."""
     made_up = {name for load in loads if load.lane == "sweep" and load.verdict != "broken" for name in load.lost_files}
     return any(damage.name not in made_up for damage in damages)
-
-
-def _loads(zone: Zone, account: str | None) -> list[Manifest]:
-    """Open loads first, so that one which is completed meanwhile is met twice rather than not at all."""
-    by_id = {load.load_id: load for load in [*zone.open_loads(account), *zone.manifests(account)]}
-    return [by_id[load_id] for load_id in sorted(by_id)]
 
 
 def _between(load: Manifest) -> str:

@@ -27,16 +27,17 @@ class Extraction(Source):
         """The nightly lane. `auto` sweeps an account that was never swept whole, or not since files of it were lost,
         and fetches changes otherwise."""
         lost = self._set_damage_aside()
-        loads = self.zone.manifests(self.account)
-        proven_ms = proven_until_ms(loads)
         if lane == "auto":
-            lane = "sweep" if proven_ms is None or damage.unswept(lost, loads) else "changes"
-        return self._run("sweep", Window()) if lane == "sweep" else self._run("changes", self._changed_since(loads))
+            is_proven = self.catalog.proven_until_ms(self.account) is not None
+            is_swept = is_proven and not damage.unswept(lost, self.catalog.manifests(self.account, lane="sweep"))
+            lane = "changes" if is_swept else "sweep"
+        return self._run("sweep", Window()) if lane == "sweep" else self._run("changes", self._changed_since())
 
     def has_news(self) -> bool:
         """Whether `observe` would land anything: one request where it would not, and nothing is written."""
+        self.catalog.refresh(self.account, files_too=False)
         with self.client:
-            return self._look(self.zone.manifests(self.account)).has_news
+            return self._look().has_news
 
     def observe(self, open_tasks: Callable[[int], list[str]] = lambda before_ms: []) -> Manifest | None:
         """What changed since the last proven point, and some of the open tasks; None, and nothing is written, where
@@ -45,15 +46,14 @@ class Extraction(Source):
         open_tasks: ids of those last changed before a time, the longest unseen first. They are asked for in turn.
         """
         self._set_damage_aside()
-        loads = self.zone.manifests(self.account)
         with self.client:
-            look = self._look(loads)
+            look = self._look()
             if not look.has_news:
                 return None
             load = Load(self, "observe", look.window)
             note = load.manifest
             note.abilities, note.server_started_at_ms = look.abilities, look.server_at_ms
-            looked_up = {task_id: earlier.load_id for earlier in loads for task_id in earlier.looked_up}
+            looked_up = self.catalog.looked_up(self.account)
             found = open_tasks(needed(look.window.updated_from_ms))
             note.looked_up = sorted(found, key=lambda task_id: looked_up.get(task_id, ""))[
                 : self.settings.observe_lookups
@@ -73,26 +73,26 @@ class Extraction(Source):
             load.look_up(task_ids)
             return load.complete()
 
-    def _changed_since(self, loads: list[Manifest]) -> Window:
+    def _changed_since(self) -> Window:
         """The window of changes. Raises SettingsError where there is no proven point to go on from."""
-        proven_ms = proven_until_ms(loads)
+        proven_ms = self.catalog.proven_until_ms(self.account)
         if proven_ms is None:
             raise SettingsError(
                 f"no proven sweep of account {self.account} yet to go on from: run `task-archive sync` without --lane"
             )
         return Window(updated_from_ms=proven_ms - self.settings.overlap_seconds * 1000)
 
-    def _look(self, loads: list[Manifest]) -> "_Look":
+    def _look(self) -> "_Look":
         """Compares what was updated since the last proven point with what has landed, page by page up to a difference.
 
         The server's abilities are those that the last load found; where some are missing, no such look is cheap.
         """
-        window = self._changed_since(loads)
-        abilities = next(load.abilities for load in reversed(loads) if load.abilities is not None)
+        window = self._changed_since()
+        loads = self.catalog.manifests(self.account, newest_first=True)
+        abilities = next(load.abilities for load in loads if load.abilities is not None)
         if not (abilities.id_keyset and abilities.filters and abilities.count):
             raise SettingsError(f"{self.client.host} cannot be asked for changes alone: run `task-archive sync`")
         since_ms = needed(window.updated_from_ms)
-        recent = [load for load in loads if _ended_ms(load) >= since_ms]
         has_news = False
         for step in walks.by_update(self.client, self.settings.page_size, since_ms):
             if isinstance(step, walks.Unreadable):
@@ -100,8 +100,7 @@ class Extraction(Source):
                 break
             landed = zip(step.rows, as_landed(self.redactor, step.rows), strict=True)
             states = {key_of(row, sha256): (sha256, row.is_deleted) for row, (_, sha256) in landed}
-            # What is on the page lies in recent loads, but for odd clocks: all the others are opened only to make sure.
-            if states and (left := differing(self.zone, recent, states)) and differing(self.zone, loads, left):
+            if differing(self.catalog, self.account, states):
                 has_news = True
                 break
         server_at_ms = server_clock_ms(self.client.traffic.earliest_server_at_ms)
@@ -109,9 +108,8 @@ class Extraction(Source):
 
     def _set_damage_aside(self) -> list[damage.Damage]:
         """Has only files used that are what was landed; returns what the archive goes without."""
-        found = damage.lost(self.zone, self.account) + damage.altered(self.zone, self.account)
-        damage.set_aside(self.zone, found, self.listener.say)
-        return damage.lost(self.zone, self.account)
+        self.catalog.refresh(self.account)
+        return damage.set_aside(self.catalog, self.account, self.listener.say)
 
     def _run(self, lane: Lane, window: Window) -> Manifest:
         with self.client:
@@ -135,17 +133,3 @@ class _Look:
     abilities: walks.Abilities
     server_at_ms: int
     has_news: bool
-
-
-def proven_until_ms(manifests: Iterable[Manifest]) -> int | None:
-    """The server's clock up to which every change has landed; None before the first proven sweep."""
-    proven: int | None = None
-    for manifest in manifests:
-        if manifest.proven_until_ms is not None and (manifest.lane == "sweep" or proven is not None):
-            proven = manifest.proven_until_ms  # the last, not the latest: a server's clock may have stood wrong
-    return proven
-
-
-def _ended_ms(load: Manifest) -> float:
-    """About when a load ended by the server's clock."""
-    return (load.finished_at_ms or load.started_at_ms) - (load.clock_skew_seconds or 0) * 1000

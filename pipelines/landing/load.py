@@ -32,7 +32,7 @@ class Load:
         self.listener = source.listener
         self.began = time.monotonic()
         manifest = _resume_or_begin(source, lane, window)
-        self.writer = LoadWriter(source.zone, manifest, source.redactor, source.listener.landed)
+        self.writer = LoadWriter(source.catalog, manifest, source.redactor)
         self.manifest = manifest
         self.seen: set[str] = set()  # tasks met by walks other than the one by id, whose rows are distinct as they come
         self.vanished: set[str] = set(manifest.vanished)
@@ -188,6 +188,7 @@ class Load:
                 continue
             tasks = [row for row in step.rows if row.task_id is not None]
             ids = {row.task_id for row in tasks if row.task_id is not None}
+            self.writer.known.look_up(ids)
             met_before = self._met_before(ids)
             self._count(tasks, met_before)
             taken = self.writer.add_page(step.rows, step.fetched_at_ms)
@@ -378,7 +379,8 @@ def _resume_or_begin(source: Source, lane: Lane, window: Window) -> Manifest:
     zone, account = source.zone, source.account
     resumed: Manifest | None = None
     zone.clear_leftovers(account)
-    for manifest in zone.open_loads(account):
+    source.catalog.refresh(account)
+    for manifest in source.catalog.open_loads(account):
         walks_by_id = lane in ("sweep", "backfill")
         if resumed is None and walks_by_id and (manifest.lane, manifest.window) == (lane, window):
             resumed = manifest
@@ -386,7 +388,7 @@ def _resume_or_begin(source: Source, lane: Lane, window: Window) -> Manifest:
         manifest.verdict = "broken"
         manifest.reasons = ["interrupted; what had landed is kept, a later load fetches the rest"]
         manifest.finished_at_ms = max(manifest.started_at_ms, time.time_ns() // 1_000_000)
-        LoadWriter(zone, manifest, source.redactor).complete()
+        LoadWriter(source.catalog, manifest, source.redactor).complete()
     if resumed is not None:
         source.listener.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
         resumed.run_id = source.run_id  # whoever started this run is to see what came of the load
@@ -401,7 +403,7 @@ def _resume_or_begin(source: Source, lane: Lane, window: Window) -> Manifest:
         code_version=__version__,
         run_id=source.run_id,
         started_at_ms=now_ms,
-        lost_files=[lost.name for lost in damage.lost(zone, account)],
+        lost_files=[lost.name for lost in damage.lost(source.catalog, account)],
     )
 
 

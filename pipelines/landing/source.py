@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from pipelines.landing.manifest import Lane, Part
+from pipelines.landing.catalog import Catalog
+from pipelines.landing.manifest import Lane
 from pipelines.landing.zone import Zone
 from pipelines.livepeer.client import Client, Politeness
 from pipelines.livepeer.redact import Redactor
@@ -34,11 +34,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who wants to know: of progress after each page, of what is worth a line, and of each part that landed."""
+    """Who wants to know: of progress after each page, and of what is worth a line."""
 
     progress: Callable[[Progress], None] = lambda progress: None
     say: Callable[[str], None] = lambda line: None
-    landed: Callable[[Path, Part], None] = lambda path, part: None
 
 
 class Source:
@@ -50,6 +49,7 @@ class Source:
         self.account = account
         self.run_id = run_id
         self.zone = Zone(settings.landing)
+        self.catalog = Catalog(self.zone)
         self.listener = listener or Listener()
         keys = [key.get_secret_value() for key in settings.api_keys.values()]
         self.redactor = Redactor(settings.fingerprint_key_bytes(), keys)

@@ -2,16 +2,17 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.known import Known, key_of
 from pipelines.landing.manifest import Manifest, Part
-from pipelines.landing.zone import OBSERVATION, Zone, sync_folder, write_manifest, write_note
+from pipelines.landing.zone import OBSERVATION, sync_folder, write_manifest, write_note
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.rows import Row
 
@@ -28,30 +29,27 @@ class Taken(NamedTuple):
 class LoadWriter:
     """Redacts, recognises what has landed before, and writes the rest."""
 
-    def __init__(
-        self,
-        zone: Zone,
-        manifest: Manifest,
-        redactor: Redactor,
-        landed: Callable[[Path, Part], None] = lambda path, part: None,
-    ) -> None:
-        """`landed` is called with each part once it is noted."""
+    def __init__(self, catalog: Catalog, manifest: Manifest, redactor: Redactor) -> None:
         self.manifest = manifest
-        self.folder = zone.folder(manifest.account, manifest.load_id)
+        self.folder = catalog.zone.folder(manifest.account, manifest.load_id)
         self.folder.mkdir(parents=True, exist_ok=True)
         _remove_unnoted(self.folder, manifest)
-        self.known = Known(zone, manifest.account, also=manifest)
+        self.known = Known(catalog, manifest.account, manifest.load_id)
+        self._catalog = catalog
         self._redactor = redactor
-        self._landed = landed
         self._held: list[tuple[Any, ...]] = []
         self._pages = 0
 
     def add_page(self, rows: Sequence[Row], fetched_at_ms: int) -> Taken:
         """Takes a page in."""
-        note, taken = self.manifest, Taken(set(), set())
-        for position, (row, (text, sha256)) in enumerate(zip(rows, as_landed(self._redactor, rows), strict=True)):
-            key = key_of(row, sha256)
-            taken.keys.add(key)
+        note = self.manifest
+        landing = [
+            (row, key_of(row, sha256), text, sha256)
+            for row, (text, sha256) in zip(rows, as_landed(self._redactor, rows), strict=True)
+        ]
+        taken = Taken({key for _, key, _, _ in landing}, set())
+        self.known.look_up(taken.keys)
+        for position, (row, key, text, sha256) in enumerate(landing):
             if self.known.is_unchanged(key, sha256, row.is_deleted):
                 note.unchanged += 1
                 continue
@@ -88,12 +86,14 @@ class LoadWriter:
         self._pages = 0
         write_note(self.folder, self.manifest)
         if part is not None:
-            self._landed(self.folder / part.file, part)
+            self._catalog.add(self.manifest, part)
+            self.known.forget_held()
 
     def complete(self) -> Manifest:
         """Closes the load for ever."""
         self.flush()
         write_manifest(self.folder, self.manifest)
+        self._catalog.complete(self.manifest)
         return self.manifest
 
     def _land(self, position: int, fetched_at_ms: int, row: Row, text: str | None, sha256: str | None) -> None:

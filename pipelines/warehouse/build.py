@@ -1,18 +1,19 @@
-"""Building a version of the warehouse: every table is its .sql file's SELECT, made anew, checked and exported.
+"""Building: the working file, and the Parquet files beside it, are brought up to what has landed.
 
-A version is built in a folder of its own, as a DuckDB file and Parquet, so that nothing is seen of it before it is
-complete. Publishing moves the folder.
+A run works out which tasks its loads brought. Their observations are parsed again, all of them, and the rows of these
+tasks are made anew, table by table, by the SELECT of the table's file, which sees the observations of the tasks at hand
+alone. What is counted from tables follows. The first time, and where what the tables are made with has changed, the
+same is done for all tasks, some thousands at a time, into a fresh file.
 """
 
 import csv
 import json
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, date, datetime, timedelta
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -23,38 +24,32 @@ import pyarrow as pa
 from pipelines import __version__
 from pipelines.errors import WarehouseError
 from pipelines.landing import damage
-from pipelines.landing import manifest as manifests
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import Zone, write_durably
 from pipelines.settings import Settings, slo_targets
-from pipelines.warehouse.database import STORAGE_VERSION, connect, prepare, quoted
-from pipelines.warehouse.flatten import Observations
+from pipelines.warehouse.change import MadeAnew, Maker, Outcome, everything, is_by_task, levels, run_check, since
+from pipelines.warehouse.database import quoted
+from pipelines.warehouse.grain import grains
 from pipelines.warehouse.models import (
-    PUBLISHED_LAYERS,
-    Check,
     Metric,
     Model,
     load_macros,
     load_models,
     published_models,
+    published_reads,
     sql_folder,
 )
-from pipelines.warehouse.parquet import MANIFEST, ROWS_PER_GROUP, described, in_manifest, write_parquet
+from pipelines.warehouse.parquet import MANIFEST, InManifest, export, manifest_of
+from pipelines.warehouse.working import INTERNAL, TABLES, Working, begin, use
 
-DATABASE = "task_archive.duckdb"
-PARQUET = "parquet"
-COMPLETE = "version.json"
+COMPLETE = "version.json"  # beside the working file: what it holds, once it is complete
 VERSION = "%Y%m%dT%H%M%S%fZ"  # the name of a version: when it was built, UTC
-
-# The planner's guesses put the wide observations into a join's hash table now and then, which is all of them in memory.
-# So the right side of a join is the one that is held, as it is written.
-JOIN_AS_WRITTEN = "set global disabled_optimizers = 'join_order,build_side_probe_side'"
-
-# The published tables' database, and the one in memory for what feeds them.
-TABLES, INTERNAL = "task_archive", "memory"
 
 WORKERS = 2
 
-MANIFESTS = pa.schema([("manifest", pa.string())])
+# Errors of DuckDB that tell of a file that cannot be used, rather than of the SQL.
+BROKEN = (duckdb.IOException, duckdb.InternalException, duckdb.FatalException, duckdb.SerializationException)
+
 DAMAGES = pa.schema(
     [(name, pa.string()) for name in ("account", "load_id", "file", "damage")] + [("rows_lost", pa.int64())]
 )
@@ -71,69 +66,60 @@ METRICS = pa.schema(
     [(field.name, pa.int64() if field.name == "minimum_n" else pa.string()) for field in fields(Metric)]
 )
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """A check on a table: how many rows break it, and one of them."""
-
-    check: Check
-    failing_rows: int
-    example: str
-
-    @property
-    def passed(self) -> bool:
-        return self.failing_rows == 0
-
-    @property
-    def blocks(self) -> bool:
-        """Whether nothing may be published because of it."""
-        return not self.passed and self.check.severity == "error"
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Built:
-    """A table that was built: its rows, its columns as (name, DuckDB type), and the outcomes of its checks."""
+    """A table as it stands: its rows, its columns as (name, DuckDB type), the outcomes of its checks, and its Parquet
+    files that were written."""
 
     model: Model
     rows: int
     columns: list[tuple[str, str]]
     outcomes: list[Outcome]
+    written: set[str] = field(default_factory=set)
 
 
-def building_folder(settings: Settings) -> Path:
-    """The version being built."""
-    return settings.warehouse / "building"
+def build_version(settings: Settings, say: Say = lambda line: None) -> Iterator[Built]:
+    """Brings the tables up to what has landed, and yields each.
 
-
-def observations(settings: Settings) -> Observations:
-    """The typed observations that versions are built from."""
-    return Observations(settings.observations)
-
-
-def build_version(settings: Settings) -> Iterator[Built]:
-    """Builds a version into the building folder, cleared first, and yields each finished table.
-
-    The folder holds COMPLETE once every table stands and no check that blocks has failed.
+    COMPLETE is there once every table stands and no check that blocks has failed.
     """
-    folder = building_folder(settings)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    working, complete = Working(settings), settings.warehouse / COMPLETE
+    complete.unlink(missing_ok=True)
+    with Catalog(Zone(settings.landing)) as catalog:
+        catalog.refresh()
+        lost = damage.set_aside(catalog, None, say)
+        if gone := damage.summary(lost):
+            say(gone)
+        failed = _follow_landing(settings, working, catalog, _given(settings, lost), say)
     tables: dict[str, Built] = {}
-    with _open(settings, folder) as connection:
-        for built in _in_parallel(connection, folder):
+    with working.opened(working.file) as connection:
+        for built in _follow_tables(connection, working.parquet, failed):
             tables[built.model.name] = built
             yield built
         _create_macros(connection)
-    if not any(each.blocks for built in tables.values() for each in built.outcomes):
-        about = {"version": _next_version(settings.published / "versions"), "code_version": __version__}
-        parquet = folder / PARQUET
-        listed = {
-            name: in_manifest(built.model, built.columns, built.rows, parquet / name) for name, built in tables.items()
-        }
-        write_durably(parquet / MANIFEST, json.dumps({**about, "tables": listed}, indent=1).encode())
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        rows = {name: built.rows for name, built in tables.items()}
-        write_durably(folder / COMPLETE, json.dumps({**about, "rows": rows, "bytes": size}, indent=1).encode())
+        if any(each.blocks for built in tables.values() for each in built.outcomes):
+            return
+        connection.execute(f"delete from {TABLES}.{INTERNAL}.weeks")
+    about = {"version": _next_version(settings.published / "versions"), "code_version": __version__}
+    listed = (InManifest(built.model, built.rows, built.columns, built.written) for built in tables.values())
+    write_durably(working.parquet / MANIFEST, manifest_of(working.parquet, about, listed))
+    rows = {name: built.rows for name, built in tables.items()}
+    write_durably(complete, json.dumps(about | {"rows": rows}, indent=1).encode())
+
+
+def forget(settings: Settings) -> None:
+    """Has the next run make all anew, from the landing zone alone."""
+    Working(settings).remove()
+    Catalog.remove(Zone(settings.landing))
+
+
+def build_empty(settings: Settings) -> list[Built]:
+    """Every table without rows, in a home that holds nothing: what the SQL alone says of columns and types."""
+    order = list(load_models())
+    return sorted(build_version(settings), key=lambda built: order.index(built.model.name))
 
 
 def _next_version(versions: Path) -> str:
@@ -143,46 +129,47 @@ def _next_version(versions: Path) -> str:
     return name if name > last else (datetime.strptime(last, VERSION) + timedelta(microseconds=1)).strftime(VERSION)
 
 
-def build_empty(settings: Settings) -> list[Built]:
-    """Every table without rows, in a home that holds nothing: what the SQL alone says of columns and types."""
-    observations(settings).flatten(Zone(settings.landing))
-    order = list(load_models())
-    return sorted(build_version(settings), key=lambda built: order.index(built.model.name))
+# ------------------------------------------------------------------------------------------------ from what has landed
 
 
-@contextmanager
-def _open(settings: Settings, folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the version being built that sees what was parsed, the manifests and the settings."""
-    with connect(memory_mb=settings.memory_mb, spill=settings.warehouse / "spill") as connection:
-        connection.execute(JOIN_AS_WRITTEN)
-        # Each worker runs its own queries; DuckDB's threads are what is left of the cores, lest they take turns.
-        connection.execute(f"set threads = {max(1, (os.cpu_count() or 1) - WORKERS + 1)}")
-        connection.execute(
-            f"attach {quoted(str(folder / DATABASE))} as {TABLES} "
-            f"(storage_version {quoted(STORAGE_VERSION)}, row_group_size {ROWS_PER_GROUP})"
-        )
-        zone = Zone(settings.landing)
-        for name, files in observations(settings).files(zone).items():
-            listed = ", ".join(quoted(str(file)) for file in files)
-            connection.execute(f"create view {name} as from read_parquet([{listed}])")
-        for name, (schema, rows) in _given(settings, zone).items():
-            connection.register("given", pa.Table.from_pylist(rows, schema=schema))
-            connection.execute(f"create table {name} as from given")
-        yield connection
+def _follow_landing(
+    settings: Settings, working: Working, catalog: Catalog, given: dict[str, pa.Table], say: Say
+) -> dict[str, list[Outcome]]:
+    """Brings what is made from observations and loads up to date; returns the checks that found something, by table."""
+    made_with = json.dumps([given[name].to_pylist() for name in ("settings", "slo_settings")])
+    if working.file.exists():
+        try:
+            if why := working.stale(made_with):
+                raise MadeAnew(why)
+            with working.opened(working.file) as connection:
+                maker = Maker(connection, catalog, since(connection, catalog), given)
+                maker.make()
+                return maker.failed
+        except MadeAnew as error:
+            say(f"all tables are made anew: {error}")
+        except BROKEN as error:
+            say(f"all tables are made anew: the working file cannot be used: {str(error).splitlines()[0]}")
+    working.remove()
+    with working.opened(working.fresh) as connection:
+        begin(connection, made_with)
+        maker = Maker(connection, catalog, everything(catalog), given)
+        maker.make()
+    working.take_place()
+    return maker.failed
 
 
-def _given(settings: Settings, zone: Zone) -> dict[str, tuple[pa.Schema, list[dict[str, Any]]]]:
-    """What the tables are made from besides the observations: internal relations with their columns and rows."""
+def _given(settings: Settings, lost: list[damage.Damage]) -> dict[str, pa.Table]:
+    """What the tables are made from besides the observations and the loads, by the name that the SQL calls it by."""
     with (sql_folder() / "seeds" / "signature_owners.csv").open(newline="", encoding="utf-8") as file:
         owners = [{"position": position} | row for position, row in enumerate(csv.DictReader(file))]
-    return {
-        "manifests": (MANIFESTS, [{"manifest": manifests.encode(load).decode()} for load in zone.manifests()]),
-        "damages": (DAMAGES, [_as_row(lost) for lost in damage.lost(zone)]),
+    given: dict[str, tuple[pa.Schema, list[dict[str, Any]]]] = {
+        "damages": (DAMAGES, [_as_row(each) for each in lost]),
         "settings": (SETTINGS, [{name: getattr(settings, name) for name in SETTINGS.names}]),
         "slo_settings": (SLO, [target._asdict() for target in slo_targets(settings.slo)]),
         "signature_owners_seed": (OWNERS, owners),
         "metric_definitions": (METRICS, [asdict(metric) for model in published_models() for metric in model.metrics]),
     }
+    return {name: pa.Table.from_pylist(rows, schema=schema) for name, (schema, rows) in given.items()}
 
 
 def _as_row(lost: damage.Damage) -> dict[str, Any]:
@@ -190,34 +177,37 @@ def _as_row(lost: damage.Damage) -> dict[str, Any]:
     return dict(zip(DAMAGES.names, (lost.account, lost.load_id, lost.file, lost.what, rows), strict=True))
 
 
-@contextmanager
-def _session(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A session of its own on the version being built, where the tables and the internal relations are found."""
-    with connection.cursor() as session:
-        prepare(session)
-        session.execute(f"set search_path = '{TABLES}.main,{INTERNAL}.main'")
-        yield session
+# --------------------------------------------------------------------------------------------------------- from tables
 
 
-def _in_parallel(connection: duckdb.DuckDBPyConnection, folder: Path) -> Iterator[Built]:
-    """Makes the tables as soon as what they read is there, and checks and exports each while the next are made."""
-    models = load_models()
+def _follow_tables(
+    connection: duckdb.DuckDBPyConnection, parquet: Path, failed: dict[str, list[Outcome]]
+) -> Iterator[Built]:
+    """Makes the tables that are made from tables as soon as what they read is there, and checks and exports each table
+    while the next are made."""
+    # Each worker runs its own queries; DuckDB's threads are what is left of the cores, lest they take turns.
+    connection.execute(f"set threads = {max(1, (os.cpu_count() or 1) - WORKERS + 1)}")
+    weeks = _weeks(connection, parquet)
+    follow_landing = {name for name, grain in grains().items() if grain.kind == "group"}
+    follow_landing |= {model.name for level in levels() for model in level}
+    models = {model.name: model for model in published_models()}
     order = list(models)
     plan: TopologicalSorter[tuple[str, bool]] = TopologicalSorter()  # name, and whether it is to be finished or made
     for model in models.values():
-        read = [name for name in model.reads if name in models]
+        read = published_reads(model)
         plan.add((model.name, False), *((name, False) for name in read))
-        if model.layer in PUBLISHED_LAYERS:
-            published = [name for name in read if models[name].layer in PUBLISHED_LAYERS]
-            referred = ((each.table, False) for each in model.refers)
-            plan.add((model.name, True), (model.name, False), *referred, *((name, True) for name in published))
+        referred = ((each.table, False) for each in model.refers)
+        plan.add((model.name, True), (model.name, False), *referred, *((name, True) for name in read))
     plan.prepare()
 
     def work(name: str, finish: bool) -> Built | None:
+        model = models[name]
+        if not finish and name in follow_landing:
+            return None
         with _session(connection) as session:
             if finish:
-                return _finish(session, models[name], folder / PARQUET)
-            _make(session, models[name])
+                return _finish(session, model, parquet, weeks, failed.get(name, []))
+            _make(session, model)
         return None
 
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -235,49 +225,62 @@ def _in_parallel(connection: duckdb.DuckDBPyConnection, folder: Path) -> Iterato
             pool.shutdown(cancel_futures=True)
 
 
+def _weeks(connection: duckdb.DuckDBPyConnection, parquet: Path) -> dict[str, set[date]] | None:
+    """The weeks in which tasks have changed, by table; None where all is to be made and written."""
+    if not (parquet / MANIFEST).exists():
+        return None
+    found: dict[str, set[date]] = {}
+    for table, week in connection.execute("from weeks").fetchall():
+        found.setdefault(table, set()).add(week)
+    return found
+
+
+@contextmanager
+def _session(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A session of its own on the working file."""
+    with connection.cursor() as session:
+        use(session)
+        yield session
+
+
 def _make(session: duckdb.DuckDBPyConnection, model: Model) -> None:
-    """Makes one relation. Raises WarehouseError where the SQL fails."""
-    place = "" if model.layer in PUBLISHED_LAYERS else f"{INTERNAL}."
+    """Makes a table whole. Raises WarehouseError where the SQL fails."""
     try:
-        session.execute(f"create {model.form} {place}{model.name} as {model.sql}")
+        session.execute(f"create or replace table {TABLES}.main.{model.name} as {model.sql}")
     except duckdb.Error as error:
         raise WarehouseError(f"sql/{model.layer}/{model.name}.sql failed: {str(error).splitlines()[0]}") from None
 
 
-def _finish(session: duckdb.DuckDBPyConnection, model: Model, parquet: Path) -> Built:
+def _finish(
+    session: duckdb.DuckDBPyConnection,
+    model: Model,
+    parquet: Path,
+    weeks: dict[str, set[date]] | None,
+    failed: list[Outcome],
+) -> Built:
     """Comments, checks and exports one table."""
     columns = [(row[0], row[1]) for row in session.execute(f"describe {model.name}").fetchall()]
     if [name for name, _ in columns] != list(model.columns):
         raise WarehouseError(f"sql/{model.layer}/{model.name}.sql: its columns are not those that it documents")
-    comments = [f"comment on table {model.name} is {quoted(model.description)}"]
-    comments += [
-        f'comment on column {model.name}."{name}" is {quoted(meaning)}' for name, meaning in model.columns.items()
+    if weeks is None or grains()[model.name].kind == "whole":  # a table that is made anew has lost them
+        comments = [f"comment on table {model.name} is {quoted(model.description)}"]
+        comments += [
+            f'comment on column {model.name}."{name}" is {quoted(meaning)}' for name, meaning in model.columns.items()
+        ]
+        session.execute("; ".join(["begin", *comments, "commit"]))  # in one transaction: each costs a write to the file
+    found = {outcome.check: outcome for outcome in failed}
+    outcomes = [
+        found.get(check, Outcome(check, 0, "")) if is_by_task(model, check) else run_check(session, check)
+        for check in model.checks
     ]
-    session.execute("; ".join(["begin", *comments, "commit"]))  # in one transaction: each costs a write to the file
-    outcomes = [_run_check(session, check) for check in model.checks]
-    rows = _export(session, model, parquet / model.name / f"{model.name}.parquet")
-    return Built(model, rows, columns, outcomes)
+    changed = None if weeks is None else weeks.get("tasks", set()) | weeks.get(model.name, set())
+    written = export(session, model, parquet, changed)
+    rows: int = session.execute(f"select count(*) from {model.name}").fetchall()[0][0]
+    return Built(model, rows, columns, outcomes, written)
 
 
 def _create_macros(connection: duckdb.DuckDBPyConnection) -> None:
     with _session(connection) as session:
         for macro in load_macros():
-            session.execute(f"create macro {macro.name}({macro.takes}) as table {macro.sql}")
+            session.execute(f"create or replace macro {macro.name}({macro.takes}) as table {macro.sql}")
             session.execute(f"comment on macro table {macro.name} is {quoted(macro.description)}")
-
-
-def _run_check(session: duckdb.DuckDBPyConnection, check: Check) -> Outcome:
-    rows = session.execute(f"select count(*) from ({check.failing})").fetchall()[0][0]
-    example = ""
-    if rows:
-        names = [column[0] for column in session.execute(f"describe {check.failing}").fetchall()]
-        first = session.execute(f"from ({check.failing}) limit 1").fetchall()[0]
-        example = ", ".join(f"{name}={value}" for name, value in list(zip(names, first, strict=True))[:6])
-    return Outcome(check, rows, example)
-
-
-def _export(session: duckdb.DuckDBPyConnection, model: Model, file: Path) -> int:
-    """Writes a table's Parquet, each field with its meaning; returns its rows."""
-    file.parent.mkdir(parents=True)
-    batches = session.sql(f"from {model.name}").to_arrow_reader(ROWS_PER_GROUP)
-    return write_parquet(described(batches.schema, model), batches, file)

@@ -80,12 +80,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Check:
-    """A condition on a table. `failing` is a query of the rows that break it."""
+    """A condition on a table. `failing` is a query of the rows that break it; `columns`: of a key or a reference."""
 
     name: str
     description: str
     severity: Severity
     failing: str
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,14 @@ def _borrows(path: Path) -> tuple[bool, str]:
 def published_models() -> list[Model]:
     """The tables that readers see, in build order."""
     return [model for model in load_models().values() if model.layer in PUBLISHED_LAYERS]
+
+
+def published_reads(model: Model) -> set[str]:
+    """The published tables that a table reads, internal relations followed to what they read themselves."""
+    read = [load_models()[name] for name in model.reads if name in load_models()]
+    return {
+        name for other in read for name in ([other.name] if other.layer in PUBLISHED_LAYERS else published_reads(other))
+    }
 
 
 def parse_model(layer: str, name: str, text: str, others: Mapping[str, Model] | None = None) -> Model:
@@ -363,6 +372,7 @@ def _checks(
                 f"({listed}) is unique and never null",
                 "error",
                 f"select {listed}, count(*) as rows from {table} group by {listed} having {broken}",
+                key,
             )
         )
     for each in references:
@@ -374,6 +384,7 @@ def _checks(
                 f"every {', '.join(each.columns)} is in {each.table}",
                 "error",
                 f"select * from {table} where {known}{ours} not in (select {theirs} from {each.table})",
+                each.columns,
             )
         )
     severities: tuple[tuple[str, Severity], ...] = (("check", "error"), ("warn", "warn"))

@@ -6,6 +6,7 @@ version's report is made of it and follows: `published/report.html` leads to the
 """
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from pathlib import Path
 from pipelines.errors import WarehouseError
 from pipelines.landing.zone import sync_folder, write_durably
 from pipelines.settings import Settings
-from pipelines.warehouse.build import COMPLETE, DATABASE, PARQUET, building_folder
+from pipelines.warehouse.build import COMPLETE
+from pipelines.warehouse.database import connect
+from pipelines.warehouse.working import DATABASE, INTERNAL, PARQUET, TABLES, Working, attach
 
 REPORT = "report.html"
 
@@ -31,10 +34,10 @@ class Published:
 
 def publish(settings: Settings) -> Published:
     """Publishes the version that was built. Raises WarehouseError where there is none."""
-    built = building_folder(settings)
-    if not (built / COMPLETE).exists():
+    built, working = settings.warehouse / COMPLETE, Working(settings)
+    if not built.exists():
         raise WarehouseError("no version was built: run the tables first")
-    about = json.loads((built / COMPLETE).read_bytes())
+    about = json.loads(built.read_bytes())
     root = settings.published
     versions = root / "versions"
     versions.mkdir(parents=True, exist_ok=True)
@@ -43,10 +46,15 @@ def publish(settings: Settings) -> Published:
     for leftover in versions.glob("*/.*"):
         leftover.unlink()
     folder = versions / about["version"]
-    arriving = folder.with_name(f".{folder.name}")  # published/ may be on another disk
-    shutil.move(built, arriving)
-    arriving.rename(folder)
-    sync_folder(versions)
+    if not folder.exists():
+        arriving = folder.with_name(f".{folder.name}")
+        arriving.mkdir()
+        _copy_database(working.file, arriving / DATABASE)
+        _link_folder(working.parquet, arriving / PARQUET)
+        shutil.copy(built, arriving / COMPLETE)
+        sync_folder(arriving)
+        arriving.rename(folder)
+        sync_folder(versions)
     _point(root / "current", Path("versions") / folder.name)
     _point(root / DATABASE, Path("current") / DATABASE)
     _point(root / PARQUET, Path("current") / PARQUET)
@@ -54,7 +62,33 @@ def publish(settings: Settings) -> Published:
         shutil.rmtree(old)
     if not (root / REPORT).exists():  # its version has gone
         (root / REPORT).unlink(missing_ok=True)
-    return Published(folder.name, root / DATABASE, root / PARQUET, about["rows"], about["bytes"])
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Published(folder.name, root / DATABASE, root / PARQUET, about["rows"], size)
+
+
+def _copy_database(working: Path, target: Path) -> None:
+    """The published tables of the working file."""
+    shutil.copyfile(working, target)  # where the file system can, without copying a byte
+    with connect() as connection:
+        attach(connection, target)
+        connection.execute(f"drop schema {TABLES}.{INTERNAL} cascade")
+        connection.execute(f"checkpoint {TABLES}")
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _link_folder(source: Path, target: Path) -> None:
+    """The same files in another folder; copies where it is on another disk."""
+    for path in sorted(source.rglob("[!.]*")):
+        place = target / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir(parents=True)
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, place)
+        except OSError:
+            shutil.copyfile(path, place)
 
 
 def publish_report(settings: Settings, html: str) -> Path:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
 from pipelines.warehouse import build
 from pipelines.warehouse.database import connect, quoted
 from pipelines.warehouse.models import Model, published_models
 from pipelines.warehouse.publish import current_database
+from pipelines.warehouse.working import Working
 
 SCRATCH = "rebuild-"
 LONGEST_SHOWN = 80
@@ -103,11 +103,9 @@ def compare_with_rebuilt(settings: Settings, say: Callable[[str], None]) -> list
     settings.warehouse.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.warehouse, prefix=SCRATCH) as folder:
         elsewhere = _Elsewhere.model_construct(**dict(settings), derived=Path(folder))
-        build.observations(elsewhere).flatten(Zone(settings.landing), say)
-        for _ in build.build_version(elsewhere):
+        for _ in build.build_version(elsewhere, say):
             pass
-        rebuilt = build.building_folder(elsewhere) / build.DATABASE
-        with connect(rebuilt, read_only=True, memory_mb=settings.memory_mb) as connection:
+        with connect(Working(elsewhere).file, read_only=True, memory_mb=settings.memory_mb) as connection:
             connection.execute(f"attach {quoted(str(published))} as published (read_only)")
             return [_compare(connection, model) for model in published_models()]
 

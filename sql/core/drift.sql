@@ -28,59 +28,7 @@ with met as (
         value as example
     from problems
     union all
-    select
-        account,
-        'unknown phase' as kind,
-        '$.status.phase = ' || task.status.phase as path,
-        1 as observations,
-        fetched_at as first_fetched_at,
-        fetched_at as last_fetched_at,
-        task_id as example_task_id,
-        task.status.phase as example
-    from observations
-    where task.status.phase not in ('pending', 'waiting', 'running', 'completed', 'failed', 'cancelled')
-    union all
-    select
-        account,
-        'unknown type' as kind,
-        '$.type = ' || task.type as path,
-        1 as observations,
-        fetched_at as first_fetched_at,
-        fetched_at as last_fetched_at,
-        task_id as example_task_id,
-        task.type as example
-    from observations
-    where task.type not in ('upload', 'import', 'clip', 'transcode', 'transcode-file', 'export', 'export-data')
-    union all
-    select
-        account,
-        'missing path' as kind,
-        absent.path as path,
-        1 as observations,
-        fetched_at as first_fetched_at,
-        fetched_at as last_fetched_at,
-        task_id as example_task_id,
-        null as example
-    from (
-        select
-            account,
-            fetched_at,
-            task_id,
-            unnest([
-                case when task.type is null then '$.type' end,
-                case when task.createdAt is null then '$.createdAt' end,
-                case when task.status.phase is null then '$.status.phase' end,
-                case when task.status.updatedAt is null then '$.status.updatedAt' end
-            ]) as path
-        from observations
-        where
-            task.id is not null
-            and (
-                task.type is null or task.createdAt is null or task.status.phase is null
-                or task.status.updatedAt is null
-            )
-    ) as absent
-    where absent.path is not null
+    select account, kind, path, 1 as observations, fetched_at, fetched_at, task_id, example from misfits
 ),
 
 clock as (

@@ -4,7 +4,7 @@
 -- check: owner in ('user', 'platform', 'unknown')
 
 with texts as (
-    select distinct state.error_message as error_message from states where state.error_message is not null
+    select distinct error_message from task_history where error_message is not null
     union
     select ''
 ),

@@ -18,9 +18,10 @@ select
     case when has_payload then state.retries end as retries,                           -- attempts repeated so far; erased by completion
     case when has_payload then state.error_message end as error_message,               -- why it failed, or why the attempt before failed
     observed_at as first_observed_at,                   -- when it was first fetched, UTC, by the archive's clock
-    last_observed_at,                                   -- when it was last known to stand, UTC: fetched, or proven unchanged by a later sweep or change load
+    last_observed_at,                                   -- when it was last known to stand, UTC: fetched, or proven unchanged by a later sweep or change load; null while it stands: then it is the later of first_observed_at and proven_at in freshness
     stood_from_at,                                      -- it stood at the latest from here, UTC, by the server's clock: its updatedAt, or when the task was seen gone or back
-    stood_until_at,                                     -- and at least until here, UTC, by the server's clock: fetched, or proven unchanged
+    stood_until_at,                                     -- and at least until here, UTC, by the server's clock: fetched, or proven unchanged; null while it stands: then it is the later of stood_from_at and proven_until_at in freshness
+    closed_by_load_id,                                  -- load that brought the next state, or no longer met the task; null while it stands
     is_late,                                            -- whether a newer state had been fetched before: a stale answer told of it
     lane as observed_by,                                -- lane that first observed it: sweep, changes, backfill, refresh, ...
     load_id,                                            -- load that first observed it

@@ -57,7 +57,7 @@ runs as (
         max(error_message) as error_message,
         count(*) as observed_states,
         min(stood_from_at) as stood_from_at,
-        max(stood_until_at) as stood_until_at
+        case when bool_and(stood_until_at is not null) then max(stood_until_at) end as stood_until_at
     from numbered
     group by task_id, run
 ),
@@ -182,11 +182,11 @@ select
     ended_from_at as ended_at_earliest,                                  -- it ended at the earliest then, UTC; null while it lasts
     ended_by_at as ended_at_latest,                                    -- and at the latest then, UTC; null while it lasts
     ended_by_at is not null and ended_from_at = ended_by_at as is_end_exact, -- whether the end is exact
-    stood_until_at,                                     -- the task was known to be in it until then, UTC
+    stood_until_at,                                     -- the task was known to be in it until then, UTC; null while it is: then it is the later of started_at_latest and proven_until_at in freshness
     case when is_deleted_next then 'deleted' else next_phase end as next_phase, -- phase seen next, or deleted; null while it lasts
     is_followed_directly,                               -- whether that phase followed at once, as far as can be told
     observed_states,                                    -- states seen of it: progress reports are states too
-    greatest(0, unix_millis(coalesce(ended_from_at, stood_until_at)) - unix_millis(started_at_latest)) / 1000.0 as min_seconds, -- it lasted at least so long, seconds
+    greatest(0, unix_millis(coalesce(ended_from_at, stood_until_at)) - unix_millis(started_at_latest)) / 1000.0 as min_seconds, -- it lasted at least so long, seconds; null while the task is in it: see stood_until_at
     case
         when ended_by_at is not null then (unix_millis(ended_by_at) - unix_millis(started_at_earliest)) / 1000.0
     end as max_seconds                                  -- and at most so long, seconds; null while it lasts

@@ -1,4 +1,5 @@
 -- Each observed state of a task with its whole payload. Read by newest and superseded, not published.
+-- key: task_id, load_id, observed_at
 -- as: view
 
 select
@@ -14,6 +15,7 @@ select
     s.is_newest,
     s.first_seen_at,
     s.last_seen_at,
+    s.closed_by_load_id,
     s.deleted_at,
     s.deleted_after_at
 from observations as o

@@ -1,6 +1,7 @@
--- What the loads of an account before each load had proved, and in the row of load `~`, behind every id, what all have.
+-- What the loads of an account before each load had proved.
 -- A sweep and a change load prove of each task that they did not bring that nothing of it had changed when they began;
 -- that it was still listed, a sweep alone. A sweep that ended broken proves nothing.
+-- key: account, before_load_id
 -- as: table
 
 with proving as (
@@ -11,8 +12,6 @@ with proving as (
         case when proven_until_at is not null then started_at end as proven_at,
         proven_until_at
     from loads
-    union all
-    select distinct account, '~', null::timestamptz, null::timestamptz, null::timestamptz from loads
 )
 
 select

@@ -1,6 +1,9 @@
 -- Every state of each task that was observed, one row each. Read by newest, superseded and task_history, not published.
 -- The latest updatedAt counts as newest, then the latest fetched: a stale answer never replaces a newer state; what it
 -- tells for the first time takes its place before (is_late). Whether a task is deleted, the latest fetched alone tells.
+-- How far later loads prove a state that still stands is not told here, since each would change every row: it is told
+-- once a load has closed the state, which brought the next one or no longer met the task.
+-- key: task_id, position
 -- as: table
 
 with told as (
@@ -137,9 +140,9 @@ bounded as (
     select
         placed.*,
         least(
-            coalesce(case when is_deleted then gone.load_id else next_load_id end, '~'),
-            coalesce(list_min(list_filter(unmet.load_ids, lambda unmet_id: unmet_id >= placed.there.load_id)), '~')
-        ) as before_load_id
+            case when is_deleted then gone.load_id else next_load_id end,
+            list_min(list_filter(unmet.load_ids, lambda unmet_id: unmet_id >= placed.there.load_id))
+        ) as closed_by_load_id
     from placed
     left join unmet on placed.task_id = unmet.task_id
 )
@@ -155,7 +158,11 @@ select
     b.lane,
     b.load_id,
     b.fetched_at as observed_at,
-    case when b.is_deleted or b.is_late then b.fetched_at else greatest(b.fetched_at, p.proven_at) end as last_observed_at,
+    b.closed_by_load_id,
+    case
+        when b.is_deleted or b.is_late then b.fetched_at
+        when b.closed_by_load_id is not null then greatest(b.fetched_at, p.proven_at)
+    end as last_observed_at,
     case
         when b.is_deleted or b.is_back then b.fetched_at - skew
         else coalesce(b.state.updated_at, b.fetched_at - skew)
@@ -163,16 +170,20 @@ select
     case
         when b.is_deleted then b.fetched_at - skew
         when b.is_late then b.state.updated_at
-        else greatest(b.state.updated_at, b.fetched_at - skew, p.proven_until_at)
+        when b.closed_by_load_id is not null
+            then greatest(b.state.updated_at, b.fetched_at - skew, p.proven_until_at)
     end as stood_until_at,
     l.finished_at as known_at,
     n.finished_at as superseded_at,
     b.first_seen_at,
-    case when b.there is null then b.first_seen_at else greatest(b.there.at, p.swept_at) end as last_seen_at,
+    case
+        when b.there is null then b.first_seen_at
+        when b.closed_by_load_id is not null then greatest(b.there.at, p.swept_at)
+    end as last_seen_at,
     case when b.is_deleted then b.gone.at end as deleted_at,
     case when b.is_deleted and b.there is not null then greatest(b.there.at, p.swept_at) end as deleted_after_at
 from bounded as b
-left join proofs as p on b.state.account = p.account and b.before_load_id = p.before_load_id
+left join proofs as p on b.state.account = p.account and b.closed_by_load_id = p.before_load_id
 inner join (
     select *, to_microseconds(cast(coalesce(clock_skew_seconds, 0) * 1000000 as bigint)) as skew from loads
 ) as l on b.load_id = l.load_id

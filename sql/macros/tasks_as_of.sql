@@ -2,11 +2,8 @@
 -- same columns. `from tasks_as_of(timestamptz '2026-11-17 06:00:00+00')`.
 -- takes: moment
 
-with swept as (
-    select account, max(started_at) as started_at
-    from main.loads
-    where lane = 'sweep' and verdict != 'broken' and finished_at <= moment
-    group by account
+with told as (
+    select load_id from main.loads where finished_at <= moment
 ),
 
 replaced as (
@@ -24,6 +21,10 @@ stood as (
     semi join replaced using (task_id, known_at)
 )
 
-select stood.* replace (least(stood.last_seen_at, greatest(stood.observed_at, swept.started_at)) as last_seen_at)
+select
+    stood.* replace (
+        case when told.load_id is not null then stood.last_seen_at end as last_seen_at,
+        told.load_id as closed_by_load_id
+    )
 from stood
-left join swept using (account)
+left join told on stood.closed_by_load_id = told.load_id

@@ -25,6 +25,7 @@ known as (
         l.load_id,
         l.lane,
         l.verdict,
+        l.started_at,
         l.finished_at,
         case when l.load_id >= s.load_id then l.proven_until_at end as proven_until_at
     from loads as l
@@ -38,6 +39,8 @@ select
     coalesce(
         max_by(proven_until_at, load_id) filter (where proven_until_at is not null), max(finished_at)
     ) as known_until_at,                                                      -- up to when the archive knows the account, UTC, to which ages, backlogs and whole days are counted: proven_until_at, or where nothing is proven, last_load_at
+    max(started_at) filter (where lane = 'sweep' and verdict != 'broken') as swept_at, -- when the last sweep that proves anything began, UTC: what has no last_seen_at was listed then
+    max(started_at) filter (where proven_until_at is not null) as proven_at,  -- when the last load that proved anything began, UTC: what has no last_observed_at stood then
     max(finished_at) as last_load_at,                                         -- when the last load was complete, UTC
     max(finished_at) filter (where lane = 'sweep' and verdict = 'whole') as last_whole_sweep_at, -- and the last sweep that lacked nothing, UTC
     max_by(verdict, load_id) as last_verdict                                  -- verdict of the last load: whole, limited or broken

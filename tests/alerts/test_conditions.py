@@ -16,6 +16,7 @@ from pipelines.alerts.message import Alert
 from pipelines.cli import main
 from pipelines.settings import Settings, load_settings
 from pipelines.warehouse import build
+from pipelines.warehouse.working import DATABASE, Working
 
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
 Rows = list[dict[str, Any]]
@@ -31,7 +32,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DuckDB file with every table and no row."""
     settings = Settings(home=tmp_path_factory.mktemp("empty"))
     build.build_empty(settings)
-    return build.building_folder(settings) / build.DATABASE
+    return Working(settings).file
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def asked(empty: Path, home: Path) -> Ask:
     """asked(table=rows, …, settings={field: value}): what is wrong with a published file of these rows, at NOW."""
 
     def asked(settings: dict[str, Any] | None = None, **tables: Rows) -> list[Alert]:
-        database = home / "published" / build.DATABASE
+        database = home / "published" / DATABASE
         database.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(empty, database)
         with duckdb.connect(database) as connection:
@@ -219,7 +220,7 @@ def test_alarms_come_before_notices(asked: Ask) -> None:
 
 def test_what_cannot_be_asked_is_said_and_stops_no_other(asked: Ask, home: Path) -> None:
     assert asked() == []
-    with duckdb.connect(home / "published" / build.DATABASE) as connection:
+    with duckdb.connect(home / "published" / DATABASE) as connection:
         connection.execute("drop table drift")  # as in a version of before that table
         connection.execute("insert into freshness (account, proven_until_at) values (?, ?)", ["default", hours_ago(99)])
     found = ask(load_settings(), NOW)

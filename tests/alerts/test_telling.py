@@ -21,7 +21,6 @@ from pipelines.alerts.memory import Memory, Told, due, over, recall
 from pipelines.alerts.message import Alert
 from pipelines.defs import sensors
 from pipelines.landing.lanes import Extraction
-from pipelines.landing.zone import Zone
 from pipelines.observing import observe
 from pipelines.runs import prepare_instance
 from pipelines.settings import Settings, load_settings
@@ -114,7 +113,6 @@ def after_a_night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Si
         keys = {"default": SecretStr(simulator.api_key)}
         settings = Settings(home=home, api_url=simulator.url, api_keys=keys)
         Extraction(settings, "default", "a run").sync()
-        build.observations(settings).flatten(Zone(settings.landing))
         list(build.build_version(settings))
         publish(settings)
         yield simulator, home

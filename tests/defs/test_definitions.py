@@ -27,6 +27,7 @@ from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse.build import Built, Outcome
 from pipelines.warehouse.models import load_models
+from pipelines.warehouse.working import Working
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -40,6 +41,8 @@ MARTS = [
     "daily_task_stats", "dim_date", "dim_type", "fact_tasks", "failure_signatures", "freshness", "hourly_backlog",
     "hourly_throughput", "ladder", "processing_times", "slo", "sources",
 ]  # fmt: skip
+
+LANDING = {"landing/account_tasks", "landing/observed_tasks", "landing/created_days", "landing/refreshed_tasks"}
 
 
 @pytest.fixture
@@ -67,7 +70,6 @@ def test_assets_jobs_and_schedules_are_these() -> None:
         "landing/observed_tasks",
         "landing/created_days",
         "landing/refreshed_tasks",
-        "core/observations",
         *(f"core/{table}" for table in CORE),
         *(f"history/{table}" for table in HISTORY),
         *(f"marts/{table}" for table in MARTS),
@@ -94,9 +96,9 @@ def test_lineage_is_read_from_the_sql() -> None:
     def parents(*key: str) -> set[str]:
         return {parent.to_user_string() for parent in graph.get(dg.AssetKey(list(key))).parent_keys}
 
-    assert parents("core", "tasks") == {"core/observations", "core/loads"}
-    assert parents("history", "task_history") == {"core/observations", "core/loads"}
-    assert parents("history", "superseded_tasks") == {"core/observations", "core/loads"}
+    assert parents("core", "tasks") == LANDING | {"core/loads"}
+    assert parents("history", "task_history") == LANDING | {"core/loads"}
+    assert parents("history", "superseded_tasks") == LANDING | {"core/loads"}
     assert parents("history", "task_attempts") == {"history/task_intervals"}
     assert parents("marts", "daily_task_stats") == {"marts/fact_tasks"}
     assert parents("marts", "fact_tasks") == {"core/tasks", "marts/freshness", "core/thresholds", "core/error_texts"}
@@ -246,12 +248,12 @@ def test_a_check_that_fails_keeps_the_version_before(
     object.__setattr__(tasks, "sql", twice)
     try:
         with pytest.raises(RunFailed, match=r"nothing is published: tasks: key_is_unique: \d+ rows, such as task_id="):
-            run_job(settings, "nightly")
+            run_job(settings, "rebuild")
     finally:
         object.__setattr__(tasks, "sql", before_sql)
     assert (settings.published / "current").readlink() == before
-    assert (build.building_folder(settings) / build.DATABASE).exists()
-    assert not (build.building_folder(settings) / build.COMPLETE).exists()
+    assert (Working(settings).file).exists()
+    assert not (settings.warehouse / build.COMPLETE).exists()
 
 
 SYNC = [sys.executable, "-m", "pipelines.cli", "sync"]

@@ -17,7 +17,6 @@ from typing import Any
 from pipelines.cli import main
 from pipelines.definitions import defs
 from pipelines.landing.lanes import Extraction
-from pipelines.landing.zone import Zone
 from pipelines.settings import load_settings
 from pipelines.warehouse import build
 from pipelines.warehouse.models import load_models
@@ -54,14 +53,13 @@ def land_and_build() -> None:
 def rebuild() -> None:
     """The stops of a rebuild."""
     settings = load_settings()
-    build.observations(settings).drop()
+    build.forget(settings)
     make_tables()
     publish(settings)
 
 
 def make_tables() -> None:
     settings = load_settings()
-    build.observations(settings).flatten(Zone(settings.landing))
     list(build.build_version(settings))
 
 

@@ -266,7 +266,6 @@ def test_a_clock_that_jumps(
             patch.setattr(build, "datetime", Jumping)
             load = jumping.sync()
             assert load.verdict == "whole"
-            build.observations(jumping.settings).flatten(jumping.zone)
             list(build.build_version(jumping.settings))
             versions.append(publish(jumping.settings).version)
         assert (jumping.settings.published / "task_archive.duckdb").exists()

@@ -28,11 +28,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pipelines.landing.lanes import proven_until_ms
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Manifest
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
 from pipelines.warehouse.database import connect
+from pipelines.warehouse.working import Working
 
 pytestmark = pytest.mark.slow
 
@@ -292,7 +293,9 @@ def machine(make_archive: Callable[..., Any], root: Path, tally: Tally) -> type[
             self.files = files
             manifests = self.kept.manifests()
             assert {part.sha256 for load in manifests for part in load.parts} <= set(files.values())
-            proven = proven_until_ms(manifests)
+            with Catalog(self.kept.zone) as catalog:
+                catalog.refresh()
+                proven = catalog.proven_until_ms("default")
             assert self.proven is None or (proven is not None and proven >= self.proven)
             self.proven = proven
 
@@ -343,9 +346,8 @@ def machine(make_archive: Callable[..., Any], root: Path, tally: Tally) -> type[
 
         def check_tables(self) -> None:
             """The tables say the same, by way of SQL."""
-            build.observations(self.kept.settings).flatten(self.kept.zone, print)
             list(build.build_version(self.kept.settings))
-            with connect(build.building_folder(self.kept.settings) / build.DATABASE, read_only=True) as connection:
+            with connect(Working(self.kept.settings).file, read_only=True) as connection:
                 found = connection.execute(
                     "select task_id, payload_sha256, deleted_at is not null from tasks"
                 ).fetchall()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines.landing import damage
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.source import Listener
 from pipelines.landing.writer import PAGES_PER_PART
 from pipelines.landing.zone import MANIFEST, PROGRESS
@@ -55,6 +56,13 @@ def sync(kept: Any, lane: str = "auto") -> tuple[Any, list[str]]:
     return kept.extraction(Listener(say=said.append)).sync(lane), said
 
 
+def lost(kept: Any) -> list[damage.Damage]:
+    """What a run would find that the archive goes without."""
+    with Catalog(kept.zone) as catalog:
+        catalog.refresh()
+        return damage.lost(catalog)
+
+
 def part_of(kept: Any, number: int, load: int = 0) -> Path:
     folder: Path = kept.zone.folder("default", kept.manifests()[load].load_id)
     return folder / f"part-{number:05d}.parquet"
@@ -80,13 +88,14 @@ def test_a_damaged_part_is_named_and_set_aside_and_its_tasks_land_again(sim: Sim
     assert not path.exists()
     aside = kept.settings.home / "landing-damaged" / "default" / name
     assert (aside.read_bytes() if aside.exists() else None) == bad
-    (lost,) = damage.lost(kept.zone)
-    assert (lost.name, lost.part.rows) == (name, PAGES_PER_PART * PAGE)
+    (found,) = lost(kept)
+    assert found.part is not None
+    assert (found.name, found.part.rows) == (name, PAGES_PER_PART * PAGE)
 
     # Once a sweep has made up for it, changes are enough again; put back, it is used again.
     assert sync(kept)[0].lane == "changes"
     path.write_bytes(good)
-    assert damage.lost(kept.zone) == damage.altered(kept.zone) == []
+    assert lost(kept) == []
     again, said = sync(kept, "sweep")
     assert (again.rows_landed, again.lost_files, said) == (0, [], [])
 
@@ -116,7 +125,7 @@ def test_every_lane_goes_on_without_what_is_damaged(sim: Simulator, kept: Any) -
     ):
         HARM["cut"](part_of(kept, number))
         assert run().verdict == "whole"
-    assert len(damage.lost(kept.zone)) == 3
+    assert len(lost(kept)) == 3
     assert sync(kept)[0].lane == "sweep"  # none of them has read everything
     assert kept.landed() == kept.expected()
 
@@ -149,13 +158,13 @@ def test_a_load_whose_manifest_is_damaged_is_set_aside_whole(kept: Any, garbage:
     assert every_file(kept.zone.damaged / "default" / load.load_id) == left
     assert len(said) == 1
     assert load.load_id in said[0]
-    assert [lost.name for lost in damage.lost(kept.zone)] == [f"{load.load_id}/{MANIFEST}"] == again.lost_files
+    assert [found.name for found in lost(kept)] == [f"{load.load_id}/{MANIFEST}"] == again.lost_files
     assert sync(kept)[0].lane == "changes"
 
     folder.mkdir()
     for name, body in before.items():
         (folder / name).write_bytes(body)
-    assert damage.lost(kept.zone) == []
+    assert lost(kept) == []
     assert kept.manifests()[0] == load
 
 
@@ -165,7 +174,7 @@ def test_a_manifest_of_another_load_does_not_count(kept: Any) -> None:
     first, second = (kept.zone.folder("default", found.load_id) for found in kept.manifests())
     shutil.copy(first / MANIFEST, second / MANIFEST)
     assert kept.manifests() == [load]
-    assert [lost.load_id for lost in damage.lost(kept.zone)] == [second.name]
+    assert [found.load_id for found in lost(kept)] == [second.name]
 
 
 @pytest.mark.parametrize("harm", ["part", "note"])
@@ -193,11 +202,11 @@ def test_an_interrupted_load_with_damage_does_not_prove_what_it_lost(sim: Simula
 def test_looking_changes_nothing(kept: Any) -> None:
     HARM["cut"](part_of(kept, 0))
     part_of(kept, 1).unlink()
-    before = every_file(kept.settings.home)
-    found = damage.lost(kept.zone) + damage.altered(kept.zone)
-    assert [(lost.file, lost.what) for lost in found] == [
-        ("part-00001.parquet", "is missing"),
+    before = every_file(kept.settings.landing)
+    found = lost(kept)
+    assert [(each.file, each.what) for each in found] == [
         ("part-00000.parquet", "was cut"),
+        ("part-00001.parquet", "is missing"),
     ]
-    assert every_file(kept.settings.home) == before
-    assert json.loads(json.dumps([str(lost) for lost in found]))[0].endswith("by a sweep load")
+    assert every_file(kept.settings.landing) == before
+    assert json.loads(json.dumps([str(each) for each in found]))[0].endswith("by a sweep load")

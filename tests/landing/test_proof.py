@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from pipelines.landing.lanes import proven_until_ms
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.load import ELSEWHERE, UNSETTLED
 from pipelines.landing.manifest import Manifest, decode, encode
 from pipelines.livepeer import failures
@@ -333,6 +333,6 @@ def test_a_point_proven_by_a_clock_that_stood_wrong_is_not_gone_on_from(
     load = kept.sync()
     assert (load.lane, load.window.updated_from_ms, load.verdict) == ("changes", None, "whole")
     assert changed in {row["task_id"] for row in kept.rows(load.load_id)}
-    assert proven_until_ms(kept.manifests()) == sim.now() // 1000 * 1000
+    assert Catalog(kept.zone).proven_until_ms("default") == sim.now() // 1000 * 1000
     assert kept.landed() == kept.expected()
     assert kept.sync().window.updated_from_ms is not None

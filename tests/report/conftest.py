@@ -10,7 +10,6 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from pydantic import SecretStr
 
 from pipelines.landing.lanes import Extraction
-from pipelines.landing.zone import Zone
 from pipelines.report.page import make
 from pipelines.report.queries import Narrowed
 from pipelines.settings import Settings
@@ -43,7 +42,6 @@ class Opened:
 
 
 def make_published(settings: Settings) -> None:
-    build.observations(settings).flatten(Zone(settings.landing))
     list(build.build_version(settings))
     publish(settings)
 

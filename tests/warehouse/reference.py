@@ -233,7 +233,7 @@ JSON_COLUMNS = {
 # Columns of the tasks table that tell of the archive, not of the payload.
 ABOUT_THE_ARCHIVE = {
     "task_id", "account", "deleted_at", "deleted_after_at", "first_seen_at", "last_seen_at", "observed_at", "known_at",
-    "load_id", "payload_sha256",
+    "closed_by_load_id", "load_id", "payload_sha256",
 }  # fmt: skip
 
 PROFILE: dict[str, Reader] = {

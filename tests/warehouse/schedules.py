@@ -4,7 +4,7 @@ Every load lands by the real writer, so that what is unchanged does not land aga
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 from hypothesis import strategies as st
 
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Lane, Manifest, Missing, Window
 from pipelines.landing.writer import LoadWriter
 from pipelines.landing.zone import Zone
@@ -20,7 +21,7 @@ from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.rows import read_row
 from pipelines.settings import Settings
 from pipelines.warehouse import build
-from pipelines.warehouse.models import load_macros, load_models
+from pipelines.warehouse.working import Working
 
 CREATED_MS = 1_795_000_000_000
 FIRST_LOAD_MS = CREATED_MS + 3_600_000
@@ -105,8 +106,8 @@ def schedules(draw: st.DrawFn) -> Schedule:
     return Schedule(tuple(lives), tuple(loads))
 
 
-def land(schedule: Schedule, home: Path) -> list[Manifest]:
-    """Lands the loads, an hour between them, and parses what landed."""
+def land(schedule: Schedule, home: Path, landed: Callable[[], object] = lambda: None) -> list[Manifest]:
+    """Lands the loads, an hour between them; `landed` is called after each."""
     settings = Settings(home=home)
     zone = Zone(settings.landing)
     manifests = []
@@ -130,7 +131,7 @@ def land(schedule: Schedule, home: Path) -> list[Manifest]:
             vanished=unmet[::2],
             unreadable=[Missing(task_id, "odd") for task_id in unmet[1::2]],
         )
-        writer = LoadWriter(zone, manifest, Redactor(b"key"))
+        writer = LoadWriter(Catalog(zone), manifest, Redactor(b"key"))
         for place, answer in enumerate(load.answers):
             fetched_ms = now + 1_000 * (place + 1)
             payload = schedule.lives[answer.task][answer.state]
@@ -141,20 +142,16 @@ def land(schedule: Schedule, home: Path) -> list[Manifest]:
                 marked = payload | ({"deleted": True} if answer.kind == "deleted" else {})
                 writer.add_page([read_row(json.dumps(marked).encode())], fetched_ms)
         manifests.append(writer.complete())
-    build.observations(settings).flatten(zone)
+        landed()
     return manifests
 
 
 @contextmanager
-def built(home: Path, folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A version without its checks and its Parquet, as nothing else is as quick to make."""
-    folder.mkdir()
-    with build._open(Settings(home=home), folder) as connection, build._session(connection) as session:
-        for model in load_models().values():
-            build._make(session, model)
-        for macro in load_macros():
-            session.execute(f"create macro {macro.name}({macro.takes}) as table {macro.sql}")
-        yield session
+def built(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The tables of what has landed."""
+    list(build.build_version(Settings(home=home)))
+    with Working(Settings(home=home)).opened(Working(Settings(home=home)).file) as connection:
+        yield connection
 
 
 def rows_of(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import pytest
 
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
+from pipelines.warehouse.working import Working
 
 
 def put(sim: Simulator, changes: dict[str, Any], task_id: str | None = None) -> str:
@@ -40,11 +41,9 @@ def put(sim: Simulator, changes: dict[str, Any], task_id: str | None = None) -> 
 
 
 def tables(settings: Any, *names: str) -> dict[str, list[dict[str, Any]]]:
-    from pipelines.landing.zone import Zone
 
-    build.observations(settings).flatten(Zone(settings.landing))
     outcomes = {built.model.name: built.outcomes for built in build.build_version(settings)}
-    with duckdb.connect(build.building_folder(settings) / build.DATABASE, read_only=True) as connection:
+    with duckdb.connect(Working(settings).file, read_only=True) as connection:
         found = {}
         for name in names:
             cursor = connection.execute(f"from {name}")
@@ -130,11 +129,11 @@ contract.TASK["status"]["step"] = contract.JSON
 from pipelines.settings import load_settings
 from pipelines.landing.zone import Zone
 from pipelines.warehouse import build
+from pipelines.warehouse.working import Working
 import duckdb
 settings = load_settings()
-build.observations(settings).flatten(Zone(settings.landing))
 list(build.build_version(settings))
-with duckdb.connect(build.building_folder(settings) / build.DATABASE) as connection:
+with duckdb.connect(Working(settings).file) as connection:
     print([connection.execute(f"select count(*) from {table}").fetchall()[0][0] for table in ("drift", "quarantine")])
 """
     root = str(Path(__file__).parents[2])

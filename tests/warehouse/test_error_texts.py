@@ -42,14 +42,14 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         owners = sql_folder() / "seeds" / "signature_owners.csv"
         seed = "select row_number() over () as position, * from read_csv(?, header = true)"
         connection.execute(f"create table signature_owners as {seed}", [str(owners)])
-        connection.execute("create table states (state struct(error_message varchar))")
+        connection.execute("create table task_history (error_message varchar)")
         yield connection
 
 
 def told(connection: duckdb.DuckDBPyConnection, *texts: str) -> list[tuple[str, str, str]]:
     """(template, signature_id, owner) of each text."""
-    connection.execute("delete from states")
-    connection.execute("insert into states select {'error_message': unnest(?)}", [list(texts)])
+    connection.execute("delete from task_history")
+    connection.execute("insert into task_history select unnest(?)", [list(texts)])
     rows = connection.execute(load_models()["error_texts"].sql).fetchall()
     found = {row[0]: row[1:4] for row in rows}
     return [found[text] for text in texts]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Manifest, Window
 from pipelines.landing.writer import LoadWriter
 from pipelines.landing.zone import Zone
@@ -20,6 +21,7 @@ from pipelines.livepeer.rows import read_row
 from pipelines.settings import Settings
 from pipelines.warehouse import build
 from pipelines.warehouse.database import connect
+from pipelines.warehouse.working import Working
 from tests.warehouse import reference
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "livepeer"
@@ -42,13 +44,12 @@ def flattened(home: Path, payloads: list[bytes]) -> dict[str, list[dict[str, Any
         finished_at_ms=1_795_000_001_000,
         verdict="whole",
     )
-    writer = LoadWriter(zone, manifest, Redactor(b"key"))
+    writer = LoadWriter(Catalog(zone), manifest, Redactor(b"key"))
     writer.add_page([read_row(payload) for payload in payloads], 1_795_000_000_500)
     writer.complete()
-    build.observations(archive).flatten(zone)
     tables = list(build.build_version(archive))
     rows = {}
-    with connect(build.building_folder(archive) / build.DATABASE, read_only=True) as connection:
+    with connect(Working(archive).file, read_only=True) as connection:
         for built in tables:
             cursor = connection.execute(f"from {built.model.name}")
             names = [column[0] for column in cursor.description]

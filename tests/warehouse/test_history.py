@@ -78,6 +78,8 @@ def replay(rows: list[Row], loads: list[Manifest]) -> dict[tuple[str, int], Row]
                 stood_until = max([by_server, *(load.proven_until_ms or 0 for load in proofs)])
                 if not row["is_deleted"]:
                     stood_until = max(stood_until, updated)
+                    if not ends:  # it stands: how far it is proven is the account's, in freshness
+                        last = stood_until = None
             expected[task_id, position] = {
                 "payload_sha256": row["state"]["payload_sha256"],
                 "is_deleted": row["is_deleted"],
@@ -90,6 +92,8 @@ def replay(rows: list[Row], loads: list[Manifest]) -> dict[tuple[str, int], Row]
                 "stood_until_at": stood_until,
                 "known_at": by_id[row["load_id"]].finished_at_ms,
             }
+            if not row["is_deleted"] and not row["is_late"]:
+                expected[task_id, position]["closed_by_load_id"] = min(ends, default=None)
     return expected
 
 
@@ -121,14 +125,14 @@ def replay_tasks(rows: list[Row], loads: list[Manifest]) -> dict[str, Row]:
                 for load in loads
                 if load.lane == "sweep" and load.verdict != "broken" and load.load_id < min(ends, default="~")
             ]
-            seen = max([there["first_observed_at"], *swept])
+            seen = max([there["first_observed_at"], *swept]) if ends else None
         first = min(row["fetched_ms"] for row in rows if row["task_id"] == task_id)
         expected[task_id] = {
             "payload_sha256": newest["payload_sha256"],
             "observed_at": newest["first_observed_at"],
             "known_at": newest["known_at"],
             "first_seen_at": first,
-            "last_seen_at": first if seen is None else seen,
+            "last_seen_at": first if there is None else seen,
             "deleted_at": gone[0]["first_observed_at"] if gone else None,
             "deleted_after_at": seen if gone else None,
         }
@@ -149,7 +153,7 @@ def test_history_and_tasks_are_a_replay_of_what_landed(
     home = tmp_path_factory.mktemp("home")
     loads = land(schedule, home)
     rows = landed(home)
-    with schedules.built(home, home / "version") as connection:
+    with schedules.built(home) as connection:
         assert_is(connection, "", rows, loads)
         for number, load in enumerate(loads):
             by_then = [row for row in rows if row["load_id"] <= load.load_id]
@@ -181,7 +185,7 @@ def lived_through(home: Path, moves: list[str], seen: list[int]) -> dict[str, li
         for state in range(len(task))
     ]
     land(Schedule((task,), tuple(loads)), home)
-    with schedules.built(home, home / "version") as connection:
+    with schedules.built(home) as connection:
         tables = ("task_intervals", "task_attempts", "processing_times", "daily_history_stats", "attempt_errors")
         return {table: rows_of(connection, f"from {table} order by all") for table in tables}
 
@@ -222,7 +226,7 @@ def test_what_is_told_of_intervals_and_attempts_is_true(
 ) -> None:
     home = tmp_path_factory.mktemp("home")
     land(schedule, home)
-    with schedules.built(home, home / "version") as connection:
+    with schedules.built(home) as connection:
         intervals = rows_of(connection, "from task_intervals")
         attempts = rows_of(connection, "from task_attempts")
     starts: dict[tuple[Any, ...], int] = {}  # of each phase of each attempt

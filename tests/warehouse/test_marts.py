@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from pipelines.landing.lanes import Extraction
-from pipelines.landing.zone import Zone
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
 from pipelines.warehouse.database import prepare
 from pipelines.warehouse.models import load_models
+from pipelines.warehouse.working import Working
 from tests.conftest import NOW_MS, forget_this_machine, impatient_settings
 
 Tables = Callable[[str], pd.DataFrame]
@@ -47,10 +47,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
             slo="upload: 90% under 10m; export: 99% under 90s",
         )
         Extraction(settings, "default", "test run").sync("auto")
-        build.observations(settings).flatten(Zone(settings.landing))
         failed = [each for built in build.build_version(settings) for each in built.outcomes if not each.passed]
     assert [outcome for outcome in failed if outcome.check.severity == "error"] == []
-    with duckdb.connect(build.building_folder(settings) / build.DATABASE, read_only=True) as connection:
+    with duckdb.connect(Working(settings).file, read_only=True) as connection:
         connection.execute("set TimeZone = 'UTC'")
         yield lambda table: connection.sql(f"from {table}").to_arrow_table().to_pandas(date_as_object=False)
 
@@ -252,11 +251,12 @@ def test_an_account_is_known_until_the_last_point_proven_or_the_end_of_its_last_
     with duckdb.connect() as connection:
         connection.execute(
             "create table loads (account varchar, load_id varchar, lane varchar, verdict varchar, "
-            "finished_at integer, proven_until_at integer)"
+            "started_at integer, finished_at integer, proven_until_at integer)"
         )
         for load_id, (lane, finished_day, proven_day) in enumerate(loads):
             connection.execute(
-                "insert into loads values ('a', ?, ?, 'whole', ?, ?)", [load_id, lane, finished_day, proven_day]
+                "insert into loads values ('a', ?, ?, 'whole', ?, ?, ?)",
+                [load_id, lane, finished_day, finished_day, proven_day],
             )
         found = connection.execute(
             f"select proven_until_at, known_until_at from ({load_models()['freshness'].sql})"

@@ -28,7 +28,6 @@ from pipelines.defs import published as published_assets
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, Busy, SettingsError
 from pipelines.landing.lanes import Extraction
-from pipelines.landing.zone import Zone
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
@@ -130,7 +129,6 @@ class Account:
 
     def publish(self) -> None:
         Extraction(self.settings, "default", "test run").sync()
-        build.observations(self.settings).flatten(Zone(self.settings.landing))
         list(build.build_version(self.settings))
         publish(self.settings)
 

@@ -1,0 +1,464 @@
+"""What has landed, to be looked up: loads, parts, and every observation by its task, without the payloads.
+
+One SQLite file, so that looking up a page of tasks costs the same whatever has landed. It is derived: deleted, damaged
+or of another version, it is made again from the landing zone. Anybody may bring it up to date: what has landed never
+changes, so two who do so at once write the same.
+"""
+
+import hashlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.errors import LandingError
+from pipelines.landing.manifest import Lane, Manifest, Part, decode, encode
+from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, read_note
+
+TABLES = """
+create table if not exists loads (
+    account text, load_id text, lane text, run_id text, proven_until_ms integer, is_complete integer, manifest blob,
+    manifest_sha256 text, modified_at_ns integer,
+    primary key (account, load_id)
+) without rowid;
+create table if not exists parts (
+    number integer primary key, account text, load_id text, file text, rows integer, bytes integer, sha256 text,
+    modified_at_ns integer, is_indexed integer, damage text,
+    unique (account, load_id, file)
+);
+create table if not exists observed (
+    key text, part integer, page integer, position integer, is_task integer, created_at_ms integer,
+    updated_at_ms integer, is_deleted integer, payload_sha256 text,
+    primary key (key, part, page, position)
+) without rowid;
+create table if not exists looked_up (
+    account text, task_id text, load_id text,
+    primary key (account, task_id)
+) without rowid;
+"""
+VERSION = zlib.crc32(TABLES.encode()) & 0x7FFFFFFF  # a file of another one is made anew
+
+OBSERVED = ["task_id", "payload_sha256", "page", "position", "created_at_ms", "updated_at_ms", "is_deleted"]
+
+# Rows of one key follow each other in the order in which they were fetched.
+STATES = """
+select o.key, p.load_id, o.page, o.position, o.is_task, o.created_at_ms, o.updated_at_ms, o.is_deleted, o.payload_sha256
+from observed as o
+inner join parts as p on o.part = p.number
+where p.damage is null and p.account = :account and {which}
+order by o.key, p.load_id, o.page, o.position
+"""
+OF_KEYS = STATES.format(which="o.key in (select value from json_each(:keys))")
+BETWEEN = STATES.format(which="o.key > :after and o.key <= :last")
+MISSING = "is missing"
+LAST = "\U0010ffff"  # behind every key
+
+
+class State(NamedTuple):
+    """What has landed of a task: its newest payload's hash and updatedAt, and whether it is there.
+
+    The newest payload is that with the latest updatedAt, then the latest fetched; whether the task is deleted, the
+    latest fetched alone tells, since a deleted task has no new updatedAt.
+    """
+
+    key: str
+    is_task: bool
+    created_at_ms: int | None
+    updated_at_ms: int | None
+    is_deleted: bool
+    sha256: str | None
+
+
+class Catalog:
+    """The catalog of a landing zone. Close it, or use it as a context."""
+
+    def __init__(self, zone: Zone) -> None:
+        """Raises LandingError where its file can neither be opened nor be made anew."""
+        self.zone = zone
+        self.file = _file_of(zone)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._connection = self._opened()
+        except sqlite3.OperationalError as error:  # locked, or the disk is full
+            raise LandingError(f"cannot open {self.file}: {error}") from None
+        except sqlite3.DatabaseError:  # damaged, or of another version
+            self.remove(zone)
+            self._connection = self._opened()
+
+    @staticmethod
+    def remove(zone: Zone) -> None:
+        """Deletes the catalog of a landing zone: the next one is made again."""
+        for name in ("", "-wal", "-shm"):
+            _file_of(zone).with_name(f"{_file_of(zone).name}{name}").unlink(missing_ok=True)
+
+    def __enter__(self) -> "Catalog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._connection.close()
+
+    def refresh(self, account: str | None = None, files_too: bool = True, every_byte: bool = False) -> None:
+        """Takes in the loads that are new, and forgets those that are gone.
+
+        files_too: looks after the size and time of each file, and reads again those that differ; every_byte: reads all.
+        """
+        known = {
+            (found_account, load_id): (bool(is_complete), modified_at_ns)
+            for found_account, load_id, is_complete, modified_at_ns in self._connection.execute(
+                "select account, load_id, is_complete, modified_at_ns from loads where account = coalesce(?, account)",
+                (account,),
+            )
+        }
+        folders = {(folder.parent.name, folder.name): folder for folder in self._folders(account)}
+        with self._connection:
+            for gone in known.keys() - folders.keys():
+                self._forget(*gone)
+            for load, folder in folders.items():
+                is_complete, modified_at_ns = known.get(load, (False, None))
+                if not is_complete or (files_too and _modified_at_ns(folder / MANIFEST) != modified_at_ns):
+                    self._take_in(*load, folder)
+            if files_too:
+                self._look_after_parts(account, every_byte)
+
+    def add(self, load: Manifest, part: Part) -> None:
+        """Takes in a part that was noted just now."""
+        with self._connection:
+            self._add_load(load, is_complete=False)
+            number, path = self._add_part(load, part), self.zone.folder(load.account, load.load_id) / part.file
+            self._connection.execute(
+                "update parts set modified_at_ns = ?, damage = null where number = ?", (path.stat().st_mtime_ns, number)
+            )
+            self._index(number, path)
+
+    def complete(self, load: Manifest) -> None:
+        """Takes in that a load is complete."""
+        with self._connection:
+            self._add_load(load, is_complete=True)
+
+    # ------------------------------------------------------------------------------------------------------ looking up
+
+    def states(self, account: str, keys: Iterable[str], going_on: str | None = None) -> Iterator[State]:
+        """The newest landed states of tasks, of those that have landed.
+
+        Of the load `going_on` what it landed last counts, as it did before it was interrupted.
+        """
+        return self._newest(OF_KEYS, {"account": account, "keys": json.dumps(list(keys))}, going_on)
+
+    def states_between(
+        self, account: str, after: str | None, last: str | None, going_on: str | None = None
+    ) -> Iterator[State]:
+        """The same of all tasks with after < id <= last, in the order of their ids; None is no bound."""
+        values = {"account": account, "after": after or "", "last": LAST if last is None else last}
+        return self._newest(BETWEEN, values, going_on)
+
+    def is_empty(self, account: str) -> bool:
+        """Whether nothing has landed of an account."""
+        found = self._connection.execute("select 1 from parts where account = ? and damage is null limit 1", (account,))
+        return found.fetchone() is None
+
+    def accounts(self) -> list[str]:
+        """The accounts that have complete loads."""
+        found = self._connection.execute("select distinct account from loads where is_complete order by account")
+        return [account for (account,) in found]
+
+    def last_load_id(self) -> str:
+        """The last of the complete loads; empty where there is none."""
+        found = self._connection.execute("select max(load_id) from loads where is_complete").fetchone()
+        return found[0] or ""
+
+    def manifests(self, account: str, lane: Lane | None = None, newest_first: bool = False) -> Iterator[Manifest]:
+        """Complete loads of an account in the order in which they were made."""
+        order = "desc" if newest_first else ""
+        found = self._connection.execute(
+            "select manifest from loads where account = ? and lane = coalesce(?, lane) and is_complete "
+            f"order by load_id {order}",
+            (account, lane),
+        )
+        return (decode(manifest) for (manifest,) in found)
+
+    def proven_until_ms(self, account: str) -> int | None:
+        """The server's clock up to which every change has landed; None before the first proven sweep."""
+        # The last, not the latest: a server's clock may have stood wrong.
+        found = self._connection.execute(
+            """
+            select proven_until_ms from loads
+            where
+                account = :account and proven_until_ms is not null and is_complete
+                and load_id >= (
+                    select load_id from loads
+                    where account = :account and lane = 'sweep' and proven_until_ms is not null and is_complete
+                    order by load_id limit 1
+                )
+            order by load_id desc limit 1
+            """,
+            {"account": account},
+        ).fetchone()
+        return None if found is None else int(found[0])
+
+    def of_run(self, run_id: str) -> list[Manifest]:
+        """The loads that a run made."""
+        found = self._connection.execute(
+            "select manifest from loads where run_id = ? and is_complete order by load_id", (run_id,)
+        )
+        return [decode(manifest) for (manifest,) in found]
+
+    def looked_up(self, account: str) -> dict[str, str]:
+        """The last load of an account that asked for a task by id, by task."""
+        return dict(self._connection.execute("select task_id, load_id from looked_up where account = ?", (account,)))
+
+    def open_loads(self, account: str | None = None) -> list[Manifest]:
+        """Loads that were begun and not completed, as far as they had got when their last part was written."""
+        found = self._connection.execute(
+            "select manifest from loads where account = coalesce(?, account) and not is_complete order by load_id",
+            (account,),
+        )
+        return [decode(manifest) for (manifest,) in found]
+
+    def damaged(self, account: str | None = None) -> list[tuple[Manifest, Part, str]]:
+        """Parts that are not what was landed, each with its load and what is wrong with it."""
+        found = self._connection.execute(
+            "select manifest, file, rows, bytes, sha256, damage from parts inner join loads using (account, load_id) "
+            "where damage is not null and account = coalesce(?, account) order by load_id, file",
+            (account,),
+        )
+        return [(decode(manifest), Part(*part), damage) for manifest, *part, damage in found]
+
+    def unreadable_loads(self, account: str | None = None) -> list[Path]:
+        """Folders of loads that have neither a manifest nor a note that can be read."""
+        known = set(self._connection.execute("select account, load_id from loads"))
+        return [folder for folder in self._folders(account) if (folder.parent.name, folder.name) not in known]
+
+    def files(self) -> tuple[int, int]:
+        """How many files there are, manifests included, and the bytes of the parts."""
+        found = self._connection.execute(
+            "select count(*) + (select count(*) from loads), coalesce(sum(bytes), 0) from parts where damage is null"
+        ).fetchone()
+        return int(found[0]), int(found[1])
+
+    def loads(self) -> pa.Table:
+        """Complete loads: account, load_id, and the hash of the manifest."""
+        return self._table(
+            "select account, load_id, manifest_sha256 as sha256 from loads where is_complete",
+            {"account": pa.string(), "load_id": pa.string(), "sha256": pa.string()},
+        )
+
+    def manifests_of(self, load_ids: Iterable[str] | None = None) -> pa.Table:
+        """The manifests of complete loads as JSON text, of some or of all."""
+        chosen = "" if load_ids is None else "and load_id in (select value from json_each(?))"
+        return self._table(
+            f"select cast(manifest as text) as manifest from loads where is_complete {chosen} order by load_id",
+            {"manifest": pa.string()},
+            () if load_ids is None else (json.dumps(list(load_ids)),),
+        )
+
+    def parts(self) -> pa.Table:
+        """The parts of complete loads that are there, by their number here."""
+        return self._table(
+            """
+            select p.number, p.account, p.load_id, p.file, p.sha256, p.rows
+            from parts as p inner join loads as l on p.account = l.account and p.load_id = l.load_id
+            where p.damage is null and l.is_complete
+            order by p.number
+            """,
+            {
+                "number": pa.int64(),
+                "account": pa.string(),
+                "load_id": pa.string(),
+                "file": pa.string(),
+                "sha256": pa.string(),
+                "rows": pa.int64(),
+            },
+        )
+
+    def _table(self, query: str, columns: dict[str, pa.DataType], values: tuple[str, ...] = ()) -> pa.Table:
+        rows = self._connection.execute(query, values).fetchall()
+        return pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema=pa.schema(columns))
+
+    def want(self, keys: Iterable[str], parts: Collection[int]) -> int:
+        """Chooses tasks: `keys`, and all that were observed in `parts`. Returns how many they are."""
+        self._connection.execute("create temp table if not exists wanted (key text primary key) without rowid")
+        self._connection.execute("delete from wanted")
+        self._connection.executemany("insert or ignore into wanted values (?)", ((key,) for key in keys))
+        if parts:
+            self._connection.execute(
+                "insert or ignore into wanted select key from observed where part in (select value from json_each(?))",
+                (json.dumps(list(parts)),),
+            )
+        return int(self._connection.execute("select count(*) from wanted").fetchone()[0])
+
+    def numbers_of(self, parts: Iterable[tuple[str, str, str]]) -> list[int]:
+        """The numbers of parts, by account, load_id and file."""
+        query = "select number from parts where (account, load_id, file) = (?, ?, ?)"
+        return [number for part in parts for (number,) in self._connection.execute(query, part)]
+
+    def wanted_keys(self) -> list[str]:
+        """The chosen tasks."""
+        return [key for (key,) in self._connection.execute("select key from wanted order by key")]
+
+    def wanted_parts(self) -> set[int]:
+        """The parts in which a chosen task was observed."""
+        found = self._connection.execute("select distinct part from observed where key in (select key from wanted)")
+        return {number for (number,) in found}
+
+    def parts_of(self, keys: Collection[str], all_keys: bool) -> list[tuple[str, int]]:
+        """In which parts tasks were observed, as (key, number); without all_keys, those that were chosen alone."""
+        chosen = "" if all_keys else "and key in (select key from wanted)"
+        return self._connection.execute(
+            f"select distinct key, part from observed where key in (select value from json_each(?)) {chosen}",
+            (json.dumps(list(keys)),),
+        ).fetchall()
+
+    def _newest(self, query: str, values: dict[str, str], going_on: str | None) -> Iterator[State]:
+        rows = self._connection.execute(query, values)
+        for key, found in groupby(rows, itemgetter(0)):
+            state, newest = State(key, False, None, None, False, None), (False, -2)
+            for _, load_id, _, _, is_task, created, updated, is_deleted, payload_sha256 in found:
+                state = state._replace(is_task=bool(is_task), created_at_ms=created, is_deleted=bool(is_deleted))
+                is_own = load_id == going_on
+                rank = (is_own, 0 if is_own else -1 if updated is None else updated)
+                if payload_sha256 is not None and rank >= newest:
+                    state, newest = state._replace(updated_at_ms=updated, sha256=payload_sha256), rank
+            yield state
+
+    def _folders(self, account: str | None) -> Iterator[Path]:
+        """The folders of loads."""
+        return (load for folder in self.zone.root.glob(f"{account or '*'}/") for load in folder.iterdir())
+
+    # ------------------------------------------------------------------------------------------------------- taking in
+
+    def _opened(self) -> sqlite3.Connection:
+        """Raises sqlite3.DatabaseError where the file is none, or one of another version."""
+        connection = sqlite3.connect(self.file, timeout=60, check_same_thread=False)
+        try:
+            (version,) = connection.execute("pragma user_version").fetchone()
+            if version not in (0, VERSION):
+                raise sqlite3.DatabaseError(f"version {version}")
+            connection.execute("pragma synchronous = normal")
+            if version == 0:
+                connection.executescript(f"begin immediate; {TABLES} pragma user_version = {VERSION}; commit")
+            connection.execute("select count(*) from loads").fetchone()
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _take_in(self, account: str, load_id: str, folder: Path) -> None:
+        """A load that is complete, or as far as it has got."""
+        note = read_note(folder / MANIFEST)
+        load = note or (None if (folder / MANIFEST).exists() else read_note(folder / PROGRESS))
+        if load is None:
+            self._forget(account, load_id)
+            return
+        self._add_load(load, is_complete=note is not None)
+        for part in load.parts:
+            self._look_after(self._add_part(load, part), self.zone.folder(account, load_id) / part.file, part)
+
+    def _forget(self, account: str, load_id: str) -> None:
+        """What its parts held stays known, for who asks which tasks it concerned."""
+        self._connection.execute("delete from loads where account = ? and load_id = ?", (account, load_id))
+        self._connection.execute(
+            "update parts set damage = ? where account = ? and load_id = ?", (MISSING, account, load_id)
+        )
+
+    def _add_load(self, load: Manifest, is_complete: bool) -> None:
+        path, manifest = self.zone.folder(load.account, load.load_id) / MANIFEST, encode(load)
+        self._connection.execute(
+            "insert or replace into loads values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                load.account,
+                load.load_id,
+                load.lane,
+                load.run_id,
+                load.proven_until_ms,
+                is_complete,
+                manifest,
+                hashlib.sha256(manifest).hexdigest(),
+                _modified_at_ns(path),
+            ),
+        )
+        self._connection.executemany(
+            "insert into looked_up values (?, ?, ?) on conflict do update set load_id = max(load_id, excluded.load_id)",
+            ((load.account, task_id, load.load_id) for task_id in load.looked_up),
+        )
+
+    def _add_part(self, load: Manifest, part: Part) -> int:
+        """The number of a part, which may be known."""
+        names = (load.account, load.load_id, part.file)
+        self._connection.execute(
+            "insert into parts (account, load_id, file, rows, bytes, sha256) values (?, ?, ?, ?, ?, ?) "
+            "on conflict do update set rows = excluded.rows, bytes = excluded.bytes, sha256 = excluded.sha256, "
+            "is_indexed = is_indexed and sha256 = excluded.sha256",
+            (*names, part.rows, part.bytes, part.sha256),
+        )
+        found = self._connection.execute(
+            "select number from parts where account = ? and load_id = ? and file = ?", names
+        ).fetchone()
+        return int(found[0])
+
+    def _look_after(self, number: int, path: Path, part: Part) -> None:
+        """Reads every byte of a part: notes what it holds, or what is wrong with it."""
+        try:
+            modified_at_ns, damage = path.stat().st_mtime_ns, self.zone.damage_of(path, part)
+        except FileNotFoundError:
+            modified_at_ns, damage = None, MISSING
+        self._connection.execute(
+            "update parts set modified_at_ns = ?, damage = ? where number = ?", (modified_at_ns, damage, number)
+        )
+        if damage is None:
+            self._index(number, path)
+
+    def _index(self, number: int, path: Path) -> None:
+        """Takes in what a part holds, once."""
+        if self._connection.execute("select is_indexed from parts where number = ?", (number,)).fetchone()[0]:
+            return
+        table = pq.read_table(path, columns=OBSERVED)
+        ids, hashes, *others = (table[name].to_pylist() for name in OBSERVED)
+        self._connection.executemany(
+            f"insert or replace into observed values (?, {number}, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (sha256 if task_id is None else task_id, page, position, task_id is not None, *times, sha256)
+                for task_id, sha256, page, position, *times in zip(ids, hashes, *others, strict=True)
+            ),
+        )
+        self._connection.execute("update parts set is_indexed = true where number = ?", (number,))
+
+    def _look_after_parts(self, account: str | None, every_byte: bool) -> None:
+        """Looks for parts that are not as they were, by size and time or by every byte."""
+        rows = self._connection.execute(
+            "select number, account, load_id, file, rows, bytes, sha256, modified_at_ns, damage from parts "
+            "where account = coalesce(?, account)",
+            (account,),
+        ).fetchall()
+        for number, of_account, load_id, file, count, size, sha256, modified_at_ns, damage in rows:
+            path = self.zone.folder(of_account, load_id) / file
+            with suppress(FileNotFoundError):
+                found = path.stat()
+                if not every_byte and damage is None and (found.st_size, found.st_mtime_ns) == (size, modified_at_ns):
+                    continue
+            self._look_after(number, path, Part(file, count, size, sha256))
+
+
+def _file_of(zone: Zone) -> Path:
+    return zone.root.with_name("warehouse") / "landing.sqlite"
+
+
+def _modified_at_ns(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

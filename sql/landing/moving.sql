@@ -1,0 +1,6 @@
+-- The tasks whose rows may change though nothing of them landed, since time passes: the open ones. The tables by task
+-- that read freshness are made again for them.
+-- key: task_id
+-- as: view
+
+select task_id from tasks where phase in ('pending', 'waiting', 'running')
