@@ -26,6 +26,7 @@ from pipelines.errors import WarehouseError
 from pipelines.landing import damage
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import Zone, write_durably
+from pipelines.memory import keep_little
 from pipelines.settings import Settings, slo_targets
 from pipelines.warehouse.change import MadeAnew, Maker, Outcome, everything, is_by_task, levels, run_check, since
 from pipelines.warehouse.database import quoted
@@ -46,6 +47,9 @@ COMPLETE = "version.json"  # beside the working file: what it holds, once it is 
 VERSION = "%Y%m%dT%H%M%S%fZ"  # the name of a version: when it was built, UTC
 
 WORKERS = 2
+
+# Observations that are worked on at once: more go faster, and take more memory.
+ROWS_PER_MB, LEAST_ROWS, MOST_ROWS = 60, 5_000, 20_000
 
 # Errors of DuckDB that tell of a file that cannot be used, rather than of the SQL.
 BROKEN = (duckdb.IOException, duckdb.InternalException, duckdb.FatalException, duckdb.SerializationException)
@@ -86,6 +90,7 @@ def build_version(settings: Settings, say: Say = lambda line: None) -> Iterator[
 
     COMPLETE is there once every table stands and no check that blocks has failed.
     """
+    keep_little()
     working, complete = Working(settings), settings.warehouse / COMPLETE
     complete.unlink(missing_ok=True)
     with Catalog(Zone(settings.landing)) as catalog:
@@ -136,13 +141,14 @@ def _follow_landing(
     settings: Settings, working: Working, catalog: Catalog, given: dict[str, pa.Table], say: Say
 ) -> dict[str, list[Outcome]]:
     """Brings what is made from observations and loads up to date; returns the checks that found something, by table."""
+    rows = max(LEAST_ROWS, min(MOST_ROWS, settings.memory_mb * ROWS_PER_MB))
     made_with = json.dumps([given[name].to_pylist() for name in ("settings", "slo_settings")])
     if working.file.exists():
         try:
             if why := working.stale(made_with):
                 raise MadeAnew(why)
             with working.opened(working.file) as connection:
-                maker = Maker(connection, catalog, since(connection, catalog), given)
+                maker = Maker(connection, catalog, since(connection, catalog), given, rows)
                 maker.make()
                 return maker.failed
         except MadeAnew as error:
@@ -152,7 +158,7 @@ def _follow_landing(
     working.remove()
     with working.opened(working.fresh) as connection:
         begin(connection, made_with)
-        maker = Maker(connection, catalog, everything(catalog), given)
+        maker = Maker(connection, catalog, everything(catalog), given, rows)
         maker.make()
     working.take_place()
     return maker.failed
@@ -212,15 +218,26 @@ def _follow_tables(
 
     with ThreadPoolExecutor(WORKERS) as pool:
         running: dict[Future[Built | None], tuple[str, bool]] = {}
-        done: set[Future[Built | None]] = set()
+        results: list[Built | None] = []
+        alone: list[tuple[str, bool]] = []  # what has to wait until it has the memory for itself
         try:
             while plan.is_active():
                 for node in sorted(plan.get_ready(), key=lambda node: order.index(node[0])):
                     running[pool.submit(work, *node)] = node
-                yield from filter(None, (each.result() for each in done))  # who takes them does so while others run
-                done = wait(running, return_when=FIRST_COMPLETED).done
-                plan.done(*(running.pop(each) for each in done))
-            yield from filter(None, (each.result() for each in done))
+                yield from filter(None, results)  # who takes them does so while others run
+                results = []
+                for each in wait(running, return_when=FIRST_COMPLETED).done:
+                    node = running.pop(each)
+                    if isinstance(each.exception(), duckdb.OutOfMemoryException):
+                        alone.append(node)
+                        continue
+                    results.append(each.result())
+                    plan.done(node)
+                while alone and not running:
+                    node = alone.pop()
+                    results.append(work(*node))
+                    plan.done(node)
+            yield from filter(None, results)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -247,6 +264,8 @@ def _make(session: duckdb.DuckDBPyConnection, model: Model) -> None:
     """Makes a table whole. Raises WarehouseError where the SQL fails."""
     try:
         session.execute(f"create or replace table {TABLES}.main.{model.name} as {model.sql}")
+    except duckdb.OutOfMemoryException:
+        raise
     except duckdb.Error as error:
         raise WarehouseError(f"sql/{model.layer}/{model.name}.sql failed: {str(error).splitlines()[0]}") from None
 

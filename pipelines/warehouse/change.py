@@ -113,13 +113,20 @@ class Maker:
     """Makes the rows of a change: in one transaction of its connection, or into a file that is fresh."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, catalog: Catalog, change: Change, given: dict[str, pa.Table]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        catalog: Catalog,
+        change: Change,
+        given: dict[str, pa.Table],
+        rows_at_once: int,
     ) -> None:
-        """`given`: what the tables are made from besides what has landed, by the name that the SQL calls it by."""
+        """`given`: what the tables are made from besides what has landed, by the name that the SQL calls it by;
+        `rows_at_once`: observations that are worked on at once."""
         self._connection = connection
         self._catalog = catalog
         self._change = change
         self._given = given
+        self._rows_at_once = rows_at_once
         self.failed: dict[str, list[Outcome]] = {}  # checks by task that found something, by table
 
     def make(self) -> None:
@@ -163,6 +170,7 @@ class Maker:
         run("create or replace temp table chosen (task_id varchar)")
         run("create or replace temp table met (task_id varchar)")
         if self._change.is_all:
+            run("set checkpoint_threshold = '1TB'")  # it is told when
             return
         self._register("given_rows", pa.table({"task_id": pa.array(self._catalog.wanted_keys(), pa.string())}))
         run("insert into chosen from given_rows")
@@ -192,7 +200,7 @@ class Maker:
     def _make_from_observations(self, models: list[Model]) -> None:
         """Makes the rows of the tasks at hand, batch by batch; every task is in one batch whole."""
         is_first, held = self._change.is_all, 0
-        for batch in batches(self._catalog, self._change.parts, self._change.is_all):
+        for batch in batches(self._catalog, self._change.parts, self._change.is_all, self._rows_at_once):
             self._make_batch(models, batch, is_first)
             is_first, held = False, held + batch.tasks
             if self._change.is_all and held > MOST_HELD:

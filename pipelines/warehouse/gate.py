@@ -69,14 +69,15 @@ def _typed(shape: Shape, name: str) -> Any:
     return msgspec.defstruct(name, fields, omit_defaults=True, gc=False)
 
 
-def duckdb_type(shape: Shape, without: Shape | None = None) -> Any:
-    """The structure argument of DuckDB's from_json, less the fields of the shape `without`."""
+def duckdb_type(shape: Shape, unparsed: Shape | None = None) -> Any:
+    """The structure argument of DuckDB's from_json; fields of the shape `unparsed` stay JSON."""
+    if shape is unparsed:
+        return Kind.JSON.value
     if isinstance(shape, Kind):
         return shape.value
     if isinstance(shape, list):
-        return [duckdb_type(shape[0], without)]
-    fields = {key: duckdb_type(inner, without) for key, inner in shape.items() if inner is not without}
-    return {key: inner for key, inner in fields.items() if inner != {}}
+        return [duckdb_type(shape[0], unparsed)]
+    return {key: duckdb_type(inner, unparsed) for key, inner in shape.items()}
 
 
 _decoder = msgspec.json.Decoder(_typed(TASK, "Task"))

@@ -20,33 +20,25 @@ from pipelines.warehouse import gate
 from pipelines.warehouse.database import quoted
 
 # A task has one asset specification, in one of four places: parsed once, it takes a quarter of the columns.
-TASK_TYPE = json.dumps(gate.duckdb_type(TASK, without=ASSET))
+TASK_TYPE = json.dumps(gate.duckdb_type(TASK, unparsed=ASSET))
 ASSET_TYPE = json.dumps(gate.duckdb_type(ASSET))
+ASSETS = ("upload.assetSpec", "clip.assetSpec", '"import".assetSpec', "transcode.asset.assetSpec")
 
 TYPED = f"""
 with parsed as (
-    select
-        * exclude (payload, created_at_ms),
-        from_json(payload, {quoted(TASK_TYPE)}) as task,
-        json_extract(
-            payload,
-            [
-                '$.output.upload.assetSpec', '$.output.clip.assetSpec', '$.output.import.assetSpec',
-                '$.output.transcode.asset.assetSpec'
-            ]
-        ) as assets
-    from batch
+    select * exclude (payload, created_at_ms), from_json(payload, {quoted(TASK_TYPE)}) as task from batch
 )
 select
-    * exclude (assets),
-    from_json(list_filter(assets, lambda found: json_type(found) = 'OBJECT')[1], {quoted(ASSET_TYPE)}) as asset
+    *,
+    from_json(
+        coalesce({", ".join(f"nullif(task.output.{place}, 'null')" for place in ASSETS)}), {quoted(ASSET_TYPE)}
+    ) as asset
 from parsed
 """
 
 # What observations are parsed with.
 CONTRACT = hashlib.sha256(TYPED.encode() + Path(gate.__file__).read_bytes()).hexdigest()
 
-ROWS_PER_BATCH = 20_000
 ROWS_PER_CHUNK = 2_500  # that DuckDB's threads share out
 
 PROBLEM = pa.schema(
@@ -103,18 +95,18 @@ class Batch(NamedTuple):
     unknown: pa.Table
 
 
-def batches(catalog: Catalog, parts: list[LandedPart], all_tasks: bool) -> Iterator[Batch]:
+def batches(catalog: Catalog, parts: list[LandedPart], all_tasks: bool, rows: int) -> Iterator[Batch]:
     """The observations of the tasks that the catalog has chosen, or of all; every task in one batch, whole.
 
     A task comes with the first part that it was observed in, its rows in other parts are fetched for it. `parts`: those
-    that are there, by number. The next batch is read and gated while one is worked on.
+    that are there, by number; `rows`: about how many are to be in a batch. The next is read while one is worked on.
     """
     by_number = {part.number: part for part in parts}
     wanted = by_number.keys() if all_tasks else catalog.wanted_parts() & by_number.keys()
     needed = [part for part in parts if part.number in wanted or part.is_new]
     with ThreadPoolExecutor(1) as pool:
         ahead: Future[Batch] | None = None
-        for group in _groups(needed):
+        for group in _groups(needed, rows):
             following = pool.submit(_read, catalog, group, by_number, all_tasks)
             if ahead is not None:
                 yield ahead.result()
@@ -123,11 +115,11 @@ def batches(catalog: Catalog, parts: list[LandedPart], all_tasks: bool) -> Itera
             yield ahead.result()
 
 
-def _groups(parts: list[LandedPart]) -> Iterator[list[LandedPart]]:
-    """Parts that follow each other, with about the rows of a batch together."""
+def _groups(parts: list[LandedPart], rows: int) -> Iterator[list[LandedPart]]:
+    """Parts that follow each other, with about so many rows together."""
     group: list[LandedPart] = []
     for part in parts:
-        if group and sum(each.rows for each in group) + part.rows > ROWS_PER_BATCH:
+        if group and sum(each.rows for each in group) + part.rows > rows:
             yield group
             group = []
         group.append(part)

@@ -6,9 +6,10 @@ is one file. A file that has not changed is the same file in the next version.
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Iterator
 from datetime import date
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -23,15 +24,18 @@ from pipelines.warehouse.models import Model
 # A row group is compressed by one thread: of DuckDB's default of 122,880 rows, few accounts have enough to share out.
 ROWS_PER_GROUP = 30_720
 
+ROWS_PER_READ = 8_192
+
 # Beside the tables' folders: what they hold, for who copies or reads them without DuckDB.
 MANIFEST = "_manifest.json"
 
 # The file of a task in SQL: the Monday of the week in which it was created, UTC; one for all whose clock was astray.
-WEEK = """
+UNDATED = "1970-01-01"
+WEEK = f"""
 case
     when created_at between timestamptz '2015-01-01 00:00:00+00' and timestamptz '2099-12-31 00:00:00+00'
         then cast(date_trunc('week', created_at) as date)
-    else date '1970-01-01'
+    else date '{UNDATED}'
 end
 """
 
@@ -78,42 +82,63 @@ def export(session: duckdb.DuckDBPyConnection, model: Model, root: Path, weeks: 
 def _write_weeks(
     session: duckdb.DuckDBPyConnection, model: Model, folder: Path, weeks: Collection[date] | None
 ) -> set[str]:
-    """Writes a file for each week, under a name of its own; returns the names that they are to have."""
-    order = "order by created_at, task_id" if weeks is not None and "created_at" in model.columns else ""
+    """Writes a file for each week, under a name of its own; returns the names that they are to have.
+
+    What cannot be put in order at once, for lack of memory, is done in halves.
+    """
+    try:
+        return _write_in_order(session, model, folder, weeks)
+    except duckdb.OutOfMemoryException:
+        found = session.execute(f"select distinct {WEEK} from tasks").fetchall() if weeks is None else ()
+        each = sorted(weeks or (week for (week,) in found))
+        if len(each) < 2:
+            raise
+        halves = each[: len(each) // 2], each[len(each) // 2 :]
+        return {name for half in halves for name in _write_weeks(session, model, folder, half)}
+
+
+def _write_in_order(
+    session: duckdb.DuckDBPyConnection, model: Model, folder: Path, weeks: Collection[date] | None
+) -> set[str]:
     listed = ", ".join(f"date '{week}'" for week in weeks or ()) or "null"
     chosen = "" if weeks is None else f"where week in ({listed})"
     reader = session.sql(
-        f"from (select *, {WEEK} as week from {model.name}) {chosen} {order}"
+        f"from (select *, {WEEK} as week from {model.name}) {chosen} order by week, created_at, task_id"
         if "created_at" in model.columns
         else f"select t.*, w.week from {model.name} as t inner join "
-        f"(from (select task_id, {WEEK} as week from tasks) {chosen}) as w on t.task_id = w.task_id"
-    ).to_arrow_reader(ROWS_PER_GROUP)
+        f"(from (select task_id, {WEEK} as week from tasks) {chosen}) as w on t.task_id = w.task_id order by w.week"
+    ).to_arrow_reader(ROWS_PER_READ)
     schema = described(pa.schema([field for field in reader.schema if field.name != "week"]), model)
-    held: dict[date, list[pa.RecordBatch]] = {}
-    writers: dict[date, pq.ParquetWriter] = {}
+    written: set[str] = set()
+    for week, batches in groupby(_by_week(reader), itemgetter(0)):
+        written.add(f"{week}.parquet")
+        write_parquet(schema, _together(schema, (batch for _, batch in batches)), folder / f".{week}.parquet")
+    if not written and weeks is None:  # readers find the columns of a table without rows too
+        written.add(f"{UNDATED}.parquet")
+        write_parquet(schema, [], folder / f".{UNDATED}.parquet")
+    return written
 
-    def rows_held(week: date) -> int:
-        return sum(part.num_rows for part in held[week])
 
-    with ExitStack() as stack:
+def _by_week(reader: pa.RecordBatchReader) -> Iterator[tuple[date, pa.RecordBatch]]:
+    """Rows that are in order of their week, cut where the week changes."""
+    for batch in reader:
+        weeks, rows = pc.run_end_encode(batch.column("week")), batch.drop_columns(["week"])
+        begin = 0
+        for week, end in zip(weeks.values.to_pylist(), weeks.run_ends.to_pylist(), strict=True):
+            yield week, rows.slice(begin, end - begin)
+            begin = end
 
-        def write(week: date) -> None:
-            if week not in writers:
-                writers[week] = stack.enter_context(_writer(schema, folder / f".{week}.parquet"))
-            writers[week].write_table(pa.Table.from_batches(held.pop(week), schema), row_group_size=ROWS_PER_GROUP)
 
-        for batch in reader:
-            week_of, rows = batch.column("week"), batch.drop_columns(["week"]).cast(schema)
-            for week in pc.unique(week_of).to_pylist():
-                held.setdefault(week, []).append(rows.filter(pc.equal(week_of, week)))
-            while sum(map(rows_held, held)) > 2 * ROWS_PER_GROUP:
-                write(max(held, key=rows_held))
-        for week in list(held):
-            write(week)
-        if not writers and weeks is None:  # readers find the columns of a table without rows too
-            held[date(1970, 1, 1)] = []
-            write(date(1970, 1, 1))
-    return {f"{week}.parquet" for week in writers}
+def _together(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches as large as a row group is to be."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch.cast(schema))
+        if sum(each.num_rows for each in held) >= ROWS_PER_GROUP:
+            yield pa.concat_batches(held)
+            held = []
+    if held:
+        yield pa.concat_batches(held)
 
 
 def _writer(schema: pa.Schema, file: Path | IO[bytes]) -> pq.ParquetWriter:
