@@ -226,13 +226,16 @@ def _follow_tables(
                     running[pool.submit(work, *node)] = node
                 yield from filter(None, results)  # who takes them does so while others run
                 results = []
-                for each in wait(running, return_when=FIRST_COMPLETED).done:
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                while done:
+                    each = done.pop()
                     node = running.pop(each)
                     if isinstance(each.exception(), duckdb.OutOfMemoryException):
                         alone.append(node)
-                        continue
-                    results.append(each.result())
-                    plan.done(node)
+                    else:
+                        results.append(each.result())
+                        plan.done(node)
+                    del each  # and with it what a query that failed still holds
                 while alone and not running:
                     node = alone.pop()
                     results.append(work(*node))

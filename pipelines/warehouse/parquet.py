@@ -7,6 +7,7 @@ is one file. A file that has not changed is the same file in the next version.
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from datetime import date
 from itertools import groupby
 from operator import itemgetter
@@ -86,15 +87,14 @@ def _write_weeks(
 
     What cannot be put in order at once, for lack of memory, is done in halves.
     """
-    try:
+    with suppress(duckdb.OutOfMemoryException):  # which is let go of here, and what its query held with it
         return _write_in_order(session, model, folder, weeks)
-    except duckdb.OutOfMemoryException:
-        found = session.execute(f"select distinct {WEEK} from tasks").fetchall() if weeks is None else ()
-        each = sorted(weeks or (week for (week,) in found))
-        if len(each) < 2:
-            raise
-        halves = each[: len(each) // 2], each[len(each) // 2 :]
-        return {name for half in halves for name in _write_weeks(session, model, folder, half)}
+    found = session.execute(f"select distinct {WEEK} from tasks").fetchall() if weeks is None else ()
+    each = sorted(weeks or (week for (week,) in found))
+    if len(each) < 2:
+        return _write_in_order(session, model, folder, weeks)
+    halves = each[: len(each) // 2], each[len(each) // 2 :]
+    return {name for half in halves for name in _write_weeks(session, model, folder, half)}
 
 
 def _write_in_order(

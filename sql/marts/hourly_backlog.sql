@@ -16,7 +16,8 @@
 --   mind: an end that no observation caught before the user's retry shows as open time: read it beside coverage
 --   better: lower
 -- metric: p50_age_seconds, p95_age_seconds
---   formula: exact quantile of creation to the full hour
+--   formula: quantile (nearest rank) of creation to the full hour, where tasks created in the same hour, or on the same
+--     day (UTC) for those older than two days, count with their mean age
 --   unit: seconds
 --   population: tasks open at the full hour
 --   leaves out: uploads that never came, once they are abandoned
@@ -33,97 +34,113 @@
 --   not across: hour_at
 --   better: higher
 
-with seen_open as (
-    select distinct task_id from task_intervals where phase in ('pending', 'waiting', 'running')
-),
-
--- When a task ended, and when it was open again.
-ends as (
+with spans as (
     select
-        task_id,
-        position,
-        started_at_latest as ended_at,
-        case when next_phase in ('pending', 'waiting', 'running') then ended_at_latest end as reopened_at
-    from task_intervals
-    where phase in ('completed', 'failed', 'cancelled')
-),
-
-reopened as (
-    select task_id, max(reopened_at) as reopened_at from ends where reopened_at is not null group by task_id
-),
-
-gone as (
-    select task_id, max(ended_at_latest) as gone_at from task_intervals where next_phase = 'deleted' group by task_id
-),
-
-spans as (
-    -- up to the first end
-    select t.task_id, t.account, t.type, t.created_at, t.created_at as opened_at, e.ended_at as closed_at
-    from (select task_id, min(ended_at) as ended_at from ends group by task_id) as e
-    inner join tasks as t on e.task_id = t.task_id
-    union all
-    -- from a reopening to the next end
-    select t.task_id, t.account, t.type, t.created_at, e.reopened_at, e.next_ended_at
-    from (
-        select task_id, reopened_at, lead(ended_at) over (partition by task_id order by position) as next_ended_at
-        from ends
-        where task_id in (select task_id from reopened)
-    ) as e
-    inner join tasks as t on e.task_id = t.task_id
-    where e.reopened_at is not null and e.next_ended_at is not null
-    union all
-    -- still open
-    select
-        t.task_id, t.account, t.type, t.created_at,
-        coalesce(r.reopened_at, t.created_at),
+        s.*,
         case
-            when t.phase = 'pending' and t.scheduled_at is null
-                then least(a.known_until_at, t.created_at + interval 1 second * x.abandoned_seconds)
-            when t.deleted_at is not null then coalesce(g.gone_at, a.known_until_at)
+            when s.closed_at is not null then s.closed_at
+            when s.is_upload_awaited
+                then least(a.known_until_at, s.created_at + interval 1 second * x.abandoned_seconds)
             else a.known_until_at
-        end
-    from tasks as t
-    inner join freshness as a on t.account = a.account
-    left join reopened as r on t.task_id = r.task_id
-    left join gone as g on t.task_id = g.task_id
+        end as open_until_at
+    from open_spans as s
+    inner join freshness as a on s.account = a.account
     cross join thresholds as x
-    where t.phase in ('pending', 'waiting', 'running')
 ),
 
 hours as (
     select
-        s.*,
+        s.account,
+        s.type,
+        s.created_at,
+        s.was_seen_open,
+        date_trunc('hour', s.created_at) as created_hour_at,
         date_trunc('hour', greatest(s.opened_at, a.known_until_at - interval 366 day)) + interval 1 hour as first_hour_at,
-        date_trunc('hour', least(s.closed_at, a.known_until_at)) as last_hour_at
+        date_trunc('hour', least(s.open_until_at, a.known_until_at)) as last_hour_at
     from spans as s
     inner join freshness as a on s.account = a.account
 ),
 
+-- Tasks of about the same age are counted together: by the hour of their creation, those older than two days by the day.
+cohorts as (
+    select *, 'hour' as grain, created_hour_at as cohort_at, first_hour_at as from_at, least(last_hour_at, created_hour_at + interval 48 hour) as to_at
+    from hours
+    where first_hour_at <= least(last_hour_at, created_hour_at + interval 48 hour)
+    union all
+    select *, 'day', date_trunc('day', created_at), greatest(first_hour_at, created_hour_at + interval 49 hour), last_hour_at
+    from hours
+    where greatest(first_hour_at, created_hour_at + interval 49 hour) <= last_hour_at
+),
+
+events as (
+    select
+        account, type, grain, cohort_at, from_at as hour_at, 1 as step,
+        unix_millis(created_at) - unix_millis(cohort_at) as millis, case when was_seen_open then 1 else 0 end as seen
+    from cohorts
+    union all
+    select
+        account, type, grain, cohort_at, to_at + interval 1 hour, -1,
+        unix_millis(cohort_at) - unix_millis(created_at), case when was_seen_open then -1 else 0 end
+    from cohorts
+),
+
+changes as (
+    select account, type, grain, cohort_at, hour_at, sum(step) as step, sum(millis) as millis, sum(seen) as seen
+    from events
+    group by account, type, grain, cohort_at, hour_at
+),
+
+-- The number that is open stays from one change to the next.
+levels as (
+    select
+        account,
+        type,
+        cohort_at,
+        hour_at,
+        lead(hour_at) over in_order as next_at,
+        sum(step) over in_order as open_tasks,
+        sum(millis) over in_order as millis,
+        sum(seen) over in_order as seen_open_tasks
+    from changes
+    window in_order as (partition by account, type, grain, cohort_at order by hour_at)
+),
+
 open_at_hours as (
     select
-        task_id,
         account,
-        coalesce(type, 'unknown') as type,
-        created_at,
-        explode(sequence(first_hour_at, last_hour_at, interval 1 hour)) as hour_at
-    from hours
-    where first_hour_at <= last_hour_at
+        type,
+        open_tasks,
+        seen_open_tasks,
+        cohort_at,
+        cast(millis as double) / open_tasks as mean_millis,
+        explode(sequence(hour_at, next_at - interval 1 hour, interval 1 hour)) as hour_at
+    from levels
+    where open_tasks > 0
+),
+
+aged as (
+    select *, (unix_millis(hour_at) - unix_millis(cohort_at) - mean_millis) / 1000.0 as age_seconds from open_at_hours
+),
+
+ranked as (
+    select
+        *,
+        sum(open_tasks) over (partition by account, hour_at, type) as all_open_tasks,
+        sum(open_tasks) over (
+            partition by account, hour_at, type order by age_seconds rows between unbounded preceding and current row
+        ) as as_young_tasks
+    from aged
 )
 
 select
-    o.account,                                                                -- account
-    o.hour_at,                                                                -- the full hour, UTC
-    o.type,                                                                   -- task type
-    count(*) as open_tasks,
-    percentile_cont(0.5) within group (
-        order by (unix_millis(o.hour_at) - unix_millis(o.created_at)) / 1000.0
-    ) as p50_age_seconds,
-    percentile_cont(0.95) within group (
-        order by (unix_millis(o.hour_at) - unix_millis(o.created_at)) / 1000.0
-    ) as p95_age_seconds,
-    count(s.task_id) as seen_open_tasks,                                      -- of the open ones: that the archive saw before they ended
-    count(s.task_id) * 1.0 / count(*) as coverage
-from open_at_hours as o
-left join seen_open as s on o.task_id = s.task_id
-group by o.account, o.hour_at, o.type
-order by o.account, o.hour_at, o.type
+    account,                                                                  -- account
+    hour_at,                                                                  -- the full hour, UTC
+    type,                                                                     -- task type
+    cast(sum(open_tasks) as bigint) as open_tasks,
+    min(age_seconds) filter (where as_young_tasks >= 0.5 * all_open_tasks) as p50_age_seconds,
+    min(age_seconds) filter (where as_young_tasks >= 0.95 * all_open_tasks) as p95_age_seconds,
+    cast(sum(seen_open_tasks) as bigint) as seen_open_tasks,                  -- of the open ones: that the archive saw before they ended
+    cast(sum(seen_open_tasks) as double) / sum(open_tasks) as coverage
+from ranked
+group by account, hour_at, type
+order by account, hour_at, type

@@ -35,7 +35,7 @@ CORE = [
     "damaged_files", "drift", "error_texts", "files", "hashes", "loads", "metrics", "profiles", "quarantine",
     "signature_owners", "slo_targets", "tasks", "thresholds", "tracks",
 ]  # fmt: skip
-HISTORY = ["superseded_tasks", "task_attempts", "task_history", "task_intervals"]
+HISTORY = ["open_spans", "superseded_tasks", "task_attempts", "task_history", "task_intervals"]
 MARTS = [
     "anomalies", "attempt_errors", "capacity", "daily_failure_signatures", "daily_history_stats",
     "daily_task_stats", "dim_date", "dim_type", "fact_tasks", "failure_signatures", "freshness", "hourly_backlog",
