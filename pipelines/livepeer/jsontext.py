@@ -7,17 +7,16 @@ depth of nesting and length of strings are bounded by memory alone.
 
 import json
 import re
-from enum import IntEnum
 
 import msgspec
 
 # Possessive quantifiers, so that a string of megabytes costs neither backtracking nor stack. A string that the text
 # ends in counts as a token too: cut payloads hold secrets like whole ones.
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
+STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
 _BARE = rb'[^\s"{}\[\]:,]++'
 
 
-class Kind(IntEnum):
+class Kind:
     """What a token is: the number of the last group that took part in its match."""
 
     STRING = 1
@@ -29,7 +28,7 @@ class Kind(IntEnum):
 
 
 #: Tokens of JSON text by `Match.lastindex` (see Kind). A key is a string with its colon; group 1 holds the string.
-TOKEN = re.compile(rb"(?s)(%b)(\s*+:)?|([{\[])|([}\]])|(%b)" % (_STRING, _BARE))
+TOKEN = re.compile(rb"(?s)(%b)(\s*+:)?|([{\[])|([}\]])|(%b)" % (STRING, _BARE))
 _TOKEN_OR_COMMA = re.compile(rb"%b|(,)" % TOKEN.pattern)
 
 _ESCAPE = re.compile(r"(?s)\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\u([0-9a-f]{4})|\\(.)", re.IGNORECASE)

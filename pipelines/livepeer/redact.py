@@ -11,22 +11,24 @@ Most tasks hold no secret. So the bytes are searched for MARKERS first: no rule 
 """
 
 import base64
-import hmac
 import json
 import re
 import string
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import TypeVar
+from functools import partial
+from hashlib import sha256
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from pipelines.livepeer.jsontext import TOKEN, Kind, decode_string, encode_string
+from pipelines.livepeer.jsontext import STRING, TOKEN, Kind, decode_string, encode_string
 
 #: Words that make a name a secret's wherever they occur in it; a space stands for any separator, or none.
 SECRET_WORDS = (
@@ -218,23 +220,29 @@ _JSON_START = re.compile(r"\s*[{\[\"]")
 _MOST_ROUNDS = 8
 _CONSTANTS = frozenset({b"null", b"true", b"false"})
 
-#: The value that follows a name, in `{"name": "password", "value": "..."}`.
-_NAMED_VALUE = re.compile(rb'\s*,\s*"value"\s*:')
-#: What stands for an escaped quote where quotes are searched for.
-_QUOTE = b"\1\1"
-
-#: A text that is one URL, in which no character means anything but itself.
-_PLAIN_URL = re.compile(
-    r"((?:https?|s3|s3\+https?|gs|gcs|rtmps?|ipfs)://|w3s://(?=[\w+/=\-]+@/[\w/]*\Z))"
-    r"(?:((?<=w3s://)[\w+/=\-]+|[\w.~*+:\-]+)@)?"
-    r"([\w.\-]*(?:/(?:[\w.~/\-]|%20)*)?)(?:\?([\w.~*%+/=&\-]+))?(?<!\.)",
-    re.ASCII,
+#: What is put before each marker of a page.
+_MARK = b"\0"
+#: Text up to the first string that does not end in it.
+_WHOLE_STRINGS = re.compile(rb'(?s)[^"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"]*+)*+')
+#: A string that is one URL, in which no character means anything but itself.
+_PLAIN_URL = (
+    rb'"((?:https?|s3|s3\+https?|gs|gcs|ipfs)://|w3s://(?=[A-Za-z0-9_+/=\-]+@/[A-Za-z0-9_/]*"))'
+    rb"(?:((?<=w3s://)[A-Za-z0-9_+/=\-]++|[A-Za-z0-9_.~*+:\-]++)@)?"
+    rb"([A-Za-z0-9_.\-]*+(?:/[A-Za-z0-9_.~/\-]*+(?:%20[A-Za-z0-9_.~/\-]*+)*+)?)"
+    rb'(?:\?([A-Za-z0-9_.~*%+/=&\-]++))?(?<!\.)"'
 )
-#: What may be left in it for a shape to find, once user information and query values are gone. The last two shapes need
-#: an assignment, and one in a query is to a value that is gone.
-_TELLTALES = tuple(marker for shape in SHAPES[:-2] for marker in shape.markers if marker not in _WIDE_MARKERS)
+#: A string (of a plain URL the groups 2 to 5 are the parts), and what makes it the name of what follows: the colon of a
+#: key, or as in `{"name": "password", "value": "..."}`.
+_STRING = re.compile(rb"(?s)(" + _PLAIN_URL + b"|" + STRING + rb')(\s*+(?:,\s*+"value"\s*+)?:)?')
+#: What may be left in a plain URL for a shape to find, once user information and query values are gone. The last two
+#: shapes need an assignment, and one in a query is to a value that is gone.
+_TELLTALES = [marker for shape in SHAPES[:-2] for marker in shape.markers]
+_TELLTALE = re.compile("|".join(_WIDE_MARKERS.get(marker, re.escape(marker)) for marker in _TELLTALES).encode())
+#: What is left of those without hexadecimal digits. Without them most URLs are like one that was judged before.
+_HEX = b"0123456789ABCDEFabcdef"
+_TRACES = [marker.encode().translate(None, _HEX) for marker in _TELLTALES]
+_LOWER = bytes(range(256)).lower()
 
-_Text = TypeVar("_Text", str, bytes)
 _Result = TypeVar("_Result")
 
 
@@ -242,14 +250,13 @@ class Redactor:
     """Replaces the secrets in tasks and in text; `literals` are secrets known to us, replaced wherever they stand."""
 
     def __init__(self, fingerprint_key: bytes, literals: Iterable[str] = ()) -> None:
-        self._key = fingerprint_key
+        # The two hashes of HMAC-SHA256, which have taken in the key already.
+        block = (sha256(fingerprint_key).digest() if len(fingerprint_key) > 64 else fingerprint_key).ljust(64, b"\0")
+        self._inner, self._outer = (sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
         self._known = sorted({literal for literal in literals if literal}, key=len, reverse=True)
-        spellings = [spelling.encode() for literal in self._known for spelling in _spellings(literal)]
-        markers = [
-            re.escape(marker.lower()) for marker in (*MARKERS, *map(_without_escaped_quotes, spellings), *spellings)
-        ]
-        self._any_marker = b"|".join(dict.fromkeys((*markers, _WIDE.pattern.encode())))
-        self._marker = re.compile(self._any_marker)
+        spellings = (spelling.encode() for literal in self._known for spelling in _spellings(literal))
+        markers = sorted({re.escape(marker.lower()) for marker in (*MARKERS, *spellings)})
+        self._marker = re.compile(b"|".join((*markers, _WIDE.pattern.encode())))
         # A fingerprint of before is matched as well, and kept: a literal may look like a part of one.
         self._literals = (
             re.compile("|".join((_FINGERPRINT, *(f"({''.join(map(_char, literal))})" for literal in self._known))))
@@ -257,52 +264,34 @@ class Redactor:
             else None
         )
         # What is left of a literal in text whose percent encoding was undone: "%41bc" holds "41bc" as well.
-        self._tails = ["" if "%" in literal else literal[2:] for literal in self._known]
-        self.fingerprint = _remembering(self._fingerprint)
-        self._redact_key = _remembering(self._redact_fresh_key)
-        self._redact_string = _remembering(self._redact_fresh_string)
-        self._redact_plain_parameter = _remembering(partial(self._redact_parameter, grammar=_PLAIN))
+        self._tails = [b"" if "%" in literal else literal[2:].encode() for literal in self._known]
+        self._redact_any_string = _remembering(self._redact_fresh_string)
+        self._hide_string = _remembering(self._hide_fresh_string)
+        self._hide_plain = _remembering(self._hide_fresh_plain)
+        self._show_name = _remembering(_show_fresh_name)
+        self._names_secret = _remembering(lambda token: names_secret(decode_string(token)))
+        self._has_trace = _remembering(lambda rest: any(trace in rest for trace in _TRACES))
 
     def redact(self, payload: bytes) -> bytes:
         """The JSON text of one task without its secrets; the same object where there are none."""
-        if not self._marker.search(payload.lower()):
-            return payload
-        strings = (token for token in TOKEN.finditer(payload) if token[1])
-        return self._walk(payload, [token.start() for token in strings if self._marker.search(token[1].lower())])
+        return self._walk(payload, (marker.start() for marker in self._marker.finditer(payload.lower())))
 
     def redact_all(self, payloads: Sequence[bytes]) -> list[bytes]:
-        """A page of tasks: as `redact`, with two searches for the markers of them all, ten times as fast."""
-        redacted = list(payloads)
-        lowered = [payload.lower() for payload in payloads]
-        with_markers = pc.match_substring_regex(pa.array(lowered, type=pa.large_binary()), pattern=self._any_marker)
-        suspects = pc.indices_nonzero(with_markers).to_pylist()
-        marked = self._marked_strings([lowered[index] for index in suspects])
-        for index, starts in zip(suspects, marked, strict=True):
-            payload = payloads[index]
-            redacted[index] = self.redact(payload) if starts is None else self._walk(payload, starts)
+        """A page of tasks: as `redact`, but with one search for the markers of them all, six times as fast."""
+        page = pa.array(payloads, type=pa.large_binary())
+        marked = pc.replace_substring_regex(page, b"(?i)" + self._marker.pattern, _MARK + rb"\0")
+        (starts, text), (_, marked_text) = _starts_and_text(page), _starts_and_text(marked)
+        marks = np.flatnonzero(marked_text == ord(_MARK))
+        if len(marks) != len(marked_text) - len(text):
+            return [self.redact(payload) for payload in payloads]  # marks of their own
+        places = marks - np.arange(len(marks))
+        bounds = np.searchsorted(places, starts)
+        counts = np.diff(bounds)
+        places_in_task = (places - np.repeat(starts[:-1], counts)).tolist()
+        redacted, ends = list(payloads), bounds.tolist()
+        for task in np.flatnonzero(counts).tolist():
+            redacted[task] = self._walk(payloads[task], places_in_task[ends[task] : ends[task + 1]])
         return redacted
-
-    def _marked_strings(self, lowered: list[bytes]) -> Iterator[list[int] | None]:
-        """Where in each payload the strings begin that hold a marker; None where quotes do not tell what is a string.
-
-        Between quotes that are not escaped lie, in turns, what is outside the strings and the strings.
-        """
-        texts = [_without_escaped_quotes(text) for text in lowered]
-        split = pc.split_pattern(pa.array(texts, type=pa.large_binary()), pattern=b'"')
-        strings = pc.list_slice(split, 1, step=2)
-        offsets = memoryview(split.values.buffers()[1] or b"").cast("q")  # of all the parts
-        parts, ends = split.offsets.to_pylist(), strings.offsets.to_pylist()
-        distinct = strings.values.dictionary_encode()  # most are names of keys
-        found = pc.match_substring_regex(distinct.dictionary, pattern=self._any_marker)
-        marked = deque(pc.indices_nonzero(found.take(distinct.indices)).to_pylist())
-        for text, part, next_part, begin, end in zip(texts, parts, parts[1:], ends, ends[1:], strict=False):
-            starts = []
-            while marked and marked[0] < end:
-                quotes = 2 * (marked.popleft() - begin)  # before the string's own
-                starts.append(offsets[part + quotes + 1] - offsets[part] + quotes)
-            unclosed = (next_part - part) % 2 == 0
-            misread = _QUOTE in text and any(_QUOTE in outside for outside in text.split(b'"')[::2])
-            yield None if unclosed or misread else starts
 
     def scrub(self, text: str) -> str:
         """Any text without its secrets: an error message, a log line, a body that is JSON or nearly.
@@ -334,39 +323,44 @@ class Redactor:
                 text = shape.pattern.sub(partial(self._redact_shape, shape), text)
         return text
 
-    def _fingerprint(self, secret: str) -> str:
+    def fingerprint(self, secret: str) -> str:
         """What stands for a secret."""
-        digest = hmac.digest(self._key, secret.encode("utf-8", "surrogatepass"), "sha256")
-        return f"redacted-{digest.hex()[:12]}"
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(secret.encode("utf-8", "surrogatepass"))
+        outer.update(inner.digest())
+        return f"redacted-{outer.hexdigest()[:12]}"
 
     # ------------------------------------------------------------------------------------------------------- JSON text
 
-    def _walk(self, payload: bytes, starts: Iterable[int]) -> bytes:
-        """Rewrite the strings that begin at `starts` (those that hold a marker), and what stands below secret names."""
+    def _walk(self, payload: bytes, places: Iterable[int]) -> bytes:
+        """Rewrites the strings that hold a marker (those at `places`), and what secrets' names among them name."""
         pieces: list[bytes] = []
-        done = passed = 0  # what was copied, and what was looked at
-        for start in starts:
-            token = TOKEN.match(payload, start) if start >= passed else None
-            if token is None:
+        done = passed = 0  # what was copied, and what was looked at: up to a place outside of the strings
+        for place in places:
+            if place < passed:
                 continue
-            string, passed = token[1], token.end()
-            hides = False
-            if token.lastindex == Kind.KEY:
-                replaced, hides = self._redact_key(string)
-            else:
-                replaced = self._redact_string(string)
-                value = _NAMED_VALUE.match(payload, passed)
-                if value and names_secret(decode_string(string)):
-                    hides, passed = True, value.end()
+            start = payload.rfind(b'"', passed, place)
+            escape = payload.find(b"\\", passed, start)
+            has_escaped_quotes = 0 <= escape <= payload.find(b'\\"', escape, start + 1)
+            if start < 0 or has_escaped_quotes or payload.count(b'"', passed, start) % 2:
+                whole = _WHOLE_STRINGS.match(payload, passed, place)
+                start = whole.end() if whole else place
+            string = _STRING.match(payload, start)
+            if string is None:  # a marker outside of the strings
+                passed = place
+                continue
+            passed = string.end(1)
+            replaced = self._redact_string(string)
             if replaced is not None:
                 pieces += (payload[done:start], replaced)
-                done = start + len(string)
-            for token, replaced in self._hide_value(payload, passed) if hides else ():
-                begin, end = token.span(1) if token[1] else token.span()
-                if replaced is not None:
-                    pieces += (payload[done:begin], replaced)
-                    done = end
-                passed = token.end()
+                done = passed
+            if string[6] and self._names_secret(string[1]):
+                passed = string.end()
+                for leaf, replaced in self._hide_value(payload, passed):
+                    if replaced is not None:
+                        pieces += (payload[done : leaf.start()], replaced)
+                        done = leaf.end(1) if leaf[1] else leaf.end()
+                    passed = leaf.end()
         return b"".join((*pieces, payload[done:])) if pieces else payload
 
     def _hide_value(self, payload: bytes, start: int) -> Iterator[tuple[re.Match[bytes], bytes | None]]:
@@ -375,27 +369,32 @@ class Redactor:
         for token in TOKEN.finditer(payload, start):
             kind = token.lastindex
             replaced: bytes | None = None
-            if kind == Kind.OPEN:
+            if kind == Kind.KEY:
+                replaced = self._redact_any_string(token[1])
+            elif kind == Kind.STRING:
+                replaced = self._hide_string(token[1])
+            elif kind == Kind.OPEN:
                 depth += 1
             elif kind == Kind.CLOSE:
                 depth -= 1
-            elif kind == Kind.KEY:
-                replaced, _ = self._redact_key(token[1])
-            elif kind == Kind.STRING:
-                text = decode_string(token[1])
-                replaced = None if _MASKED.fullmatch(text) else f'"{self.fingerprint(text)}"'.encode()
             else:
                 replaced = self._redact_bare(token[0])
             yield token, replaced
             if depth <= 0 and kind != Kind.KEY:
                 return
 
-    def _redact_fresh_key(self, token: bytes) -> tuple[bytes | None, bool]:
-        """The key to stand in its place, None where it may stay, and whether it hides its value."""
-        return self._redact_fresh_string(token), names_secret(decode_string(token))
+    def _hide_fresh_string(self, token: bytes) -> bytes | None:
+        text = decode_string(token)
+        return None if _MASKED.fullmatch(text) else f'"{self.fingerprint(text)}"'.encode()
+
+    def _redact_string(self, string: re.Match[bytes]) -> bytes | None:
+        """The token to stand in its place, or None where it may stay."""
+        redacted = self._redact_plain(string)
+        if redacted is None:
+            return self._redact_any_string(string[1])
+        return redacted if redacted != string[1] else None
 
     def _redact_fresh_string(self, token: bytes) -> bytes | None:
-        """The string token to stand in its place, or None where it may stay."""
         text = decode_string(token)
         redacted = self.scrub(text)
         return encode_string(redacted, like=token) if redacted != text else None
@@ -460,24 +459,38 @@ class Redactor:
 
     def _redact_plain_url(self, text: str) -> str | None:
         """What the rules make of a text that is one ordinary URL; None where it is not, or has more to it."""
-        url = _PLAIN_URL.fullmatch(text)
-        if url is None or "%25" in text:
+        string = _STRING.fullmatch(b'"%b"' % text.encode("ascii", "backslashreplace"))
+        redacted = self._redact_plain(string) if string else None
+        return None if redacted is None else redacted[1:-1].decode()
+
+    def _redact_plain(self, string: re.Match[bytes]) -> bytes | None:
+        """The same for the token of a string."""
+        token, scheme, user, place, query, _ = string.groups()
+        if scheme is None or b"%25" in token:
             return None
-        meaning = unquote(text) if "%" in text else text
+        meaning = unquote(token.decode()).encode() if b"%" in token else token
         for tail in self._tails:
             if tail in meaning:
                 return None
-        scheme, user, place, query = url.groups()
+        if self._has_trace(place.translate(_LOWER, _HEX)) and _TELLTALE.search(place.lower()):
+            return None
+        redacted = b'"' + scheme
         if user is not None:
-            scheme += self._hide(user) + "@"
-        if query is not None:
-            place += "?" + "&".join(map(self._redact_plain_parameter, query.split("&")))
-        redacted = scheme + place
-        lowered = redacted.lower()
-        for marker in _TELLTALES:
-            if marker in lowered:
+            redacted += self._hide_plain(user) + b"@"
+        redacted += place
+        separator = b"?"
+        for parameter in query.split(b"&") if query is not None else ():
+            name, _, value = parameter.partition(b"=")
+            shown = self._show_name(name)
+            if shown is None or not value.strip(b"="):
                 return None
-        return None if _WIDE.search(lowered) else redacted
+            redacted += separator + shown + self._hide_plain(value)
+            separator = b"&"
+        return redacted + b'"'
+
+    def _hide_fresh_plain(self, secret: bytes) -> bytes:
+        text = secret.decode()
+        return self._hide(text, _unquoted(text)).encode()
 
     def _redact_urls(self, text: str) -> str:
         """Each run of text from the first `://` in it to the next space, or to the quote or bracket that closes it."""
@@ -617,17 +630,36 @@ class _Lasts:
         return last if last is not None and last >= start else None
 
 
-def _remembering(function: Callable[[_Text], _Result]) -> Callable[[_Text], _Result]:
+class _Memory(dict[bytes, _Result]):
+    """The latest results of a function for short arguments."""
+
+    def __init__(self, function: Callable[[bytes], _Result]) -> None:
+        self._function = function
+
+    def __missing__(self, argument: bytes) -> _Result:
+        result = self._function(argument)
+        if len(argument) <= 256:
+            if len(self) >= 4096:
+                self.clear()
+            self[argument] = result
+        return result
+
+
+def _remembering(function: Callable[[bytes], _Result]) -> Callable[[bytes], _Result]:
     """The function with its latest results for short arguments kept."""
-    remembered = lru_cache(4096)(function)
-    return lambda argument: remembered(argument) if len(argument) <= 256 else function(argument)
+    return _Memory(function).__getitem__
 
 
-def _without_escaped_quotes(text: bytes) -> bytes:
-    """JSON text, as long as before, with its escaped quotes made to look otherwise."""
-    if b"\\" not in text:
-        return text
-    return text.replace(b"\\\\", b"\0\0").replace(b'\\"', _QUOTE).replace(b"\0\0", b"\\\\")
+def _show_fresh_name(name: bytes) -> bytes | None:
+    """The name of a parameter in a plain URL, with its `=`; None where there is more to it."""
+    return b"%b=" % name if _PARAMETER.fullmatch(name.decode()) and not _TELLTALE.search(name.lower()) else None
+
+
+def _starts_and_text(texts: pa.LargeBinaryArray) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Where in the text of them all each begins, and the last ends."""
+    _, starts, text = texts.buffers()
+    starts = np.frombuffer(starts, np.int64, len(texts) + 1)
+    return starts, np.frombuffer(text or b"", np.uint8, starts[-1])
 
 
 def _opener(text: str, scheme_end: int) -> str:
@@ -637,6 +669,10 @@ def _opener(text: str, scheme_end: int) -> str:
 
 
 def _spellings(literal: str) -> set[str]:
-    """How JSON may write a literal; what percent encoding or \\u escapes make of it has markers of its own."""
-    plain = {json.dumps(literal)[1:-1], json.dumps(literal, ensure_ascii=False)[1:-1]}
+    """How JSON may write a literal, or the longest part of it without a quote.
+
+    What percent encoding or \\u escapes make of it has markers of its own.
+    """
+    written = (json.dumps(literal, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+    plain = {max(text.split('\\"'), key=len) or "\\" for text in written}
     return plain | {spelling.replace("/", "\\/") for spelling in plain}
