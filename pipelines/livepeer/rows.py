@@ -1,12 +1,12 @@
 """What the extraction itself needs to know of a task's payload: its id and its times."""
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """An element of the list: its bytes as the server sent them, and what was read of them.
 
     task_id is None where the element is no task with a text id; the times, epoch ms, where they are no whole numbers.
@@ -19,11 +19,11 @@ class Row(NamedTuple):
     is_deleted: bool
 
 
-class _Status(msgspec.Struct):
+class _Status(msgspec.Struct, gc=False):
     updatedAt: int | None = None
 
 
-class _Head(msgspec.Struct):
+class _Head(msgspec.Struct, gc=False):
     id: str
     createdAt: int | None = None
     status: _Status | None = None
