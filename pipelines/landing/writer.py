@@ -120,16 +120,16 @@ class LoadWriter:
 def as_landed(redactor: Redactor, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     """The payloads of rows as they land: redacted, each with its hash."""
     for payload in redactor.redact_all([row.payload for row in rows]):
-        text = _as_text(payload)
-        yield text, hashlib.sha256(text.encode()).hexdigest()
+        text, encoded = _as_text(payload)
+        yield text, hashlib.sha256(encoded).hexdigest()
 
 
-def _as_text(payload: bytes) -> str:
-    """Bytes that are no UTF-8 become \\udcXX escapes, which every engine can read."""
+def _as_text(payload: bytes) -> tuple[str, bytes]:
+    """A payload as text, and that as UTF-8: bytes that are none become \\udcXX escapes, which every engine can read."""
     try:
-        return payload.decode()
+        return payload.decode(), payload
     except UnicodeDecodeError:
-        return payload.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace").decode()
+        return _as_text(payload.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace"))
 
 
 def _remove_unnoted(folder: Path, manifest: Manifest) -> None:
