@@ -6,7 +6,9 @@ requests grow with the difference and not with the archive. Each difference that
 archive's ids and times: it is searched for once, and what is counted afterwards tells of others.
 
 What the server changed since the last proven point is no difference, since the next run fetches it: those tasks are
-listed first, and they count on both sides.
+listed first, and they count on both sides. Rows that the server cannot serve it counts all the same: those that loads
+have named are asked for by id. Their ids are known, but neither their times nor their types: as many rows too many are
+let pass there.
 
 What equal counts hide: a task too few beside one too many of the same type that lie in the same window of each kind; an
 update that was missed and lies in the same window as the one before; what changed without a new time.
@@ -15,6 +17,7 @@ update that was missed and lies in the same window as the one before; what chang
 import itertools
 import json
 import shlex
+from bisect import insort
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -44,12 +47,13 @@ COMPARED = pa.schema(
 COLUMNS = {"createdAt": "created_ms", "updatedAt": "updated_ms", "id": "task_id"}
 
 Kind = Literal["missing", "outdated", "deleted", "forbidden", "unreadable", "unlisted"]
+HEALED: tuple[Kind, ...] = ("missing", "outdated", "deleted")  # by fetching
 SAYS: dict[Kind, str] = {
     "missing": "the server lists it, the archive does not hold it",
     "outdated": "the archive holds an older state",
     "deleted": "the server has deleted it, the archive does not know yet",
     "forbidden": "the key may not read it any more (403)",
-    "unreadable": "the server cannot serve it (500), the archive does not hold it",
+    "unreadable": "the server cannot serve it (500), the archive does not hold it: its operator alone can mend that",
     "unlisted": "the archive holds it as the server has it, but the list shows it no more: another project?",
 }
 
@@ -111,12 +115,12 @@ class Comparison:
         for day, kinds in self.by_day().items():
             yield f"differs    {day}: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
         for found in self.differences[:MOST_REFRESHED]:
-            yield f"  {found.task_id} {found.type}, created {found.created_at}: {SAYS[found.kind]}"
+            known = f" {found.type}, created {found.created_at}" if found.type or found.created_at else ""
+            yield f"  {found.task_id}{known}: {SAYS[found.kind]}"
         if len(self.differences) > MOST_REFRESHED:
             yield f"  and {len(self.differences) - MOST_REFRESHED:,} more: --json lists all"
-        if not self.is_equal:
-            ids = [found.task_id for found in self.differences if found.kind in ("missing", "outdated", "deleted")]
-            few = 0 < len(ids) <= MOST_REFRESHED
+        if ids := [found.task_id for found in self.differences if found.kind in HEALED]:
+            few = len(ids) <= MOST_REFRESHED
             yield f"do         task-archive {'refresh -- ' + shlex.join(ids) if few else 'sync --lane sweep'}"
         yield f"{'equal' if self.is_equal else 'different':10} {self.requests:,} requests"
 
@@ -165,6 +169,12 @@ class _Window:
         ]
         return " and ".join([f"{column} is not null", *(sql for sql, _ in given)]), [bound for _, bound in given]
 
+    def holds(self, task_id: str) -> bool:
+        """Whether a task lies within, of which only the id is known."""
+        if self.field != "id" or self.type is not None:
+            return False
+        return (self.low is None or task_id > self.low) and (self.high is None or task_id <= self.high)
+
 
 def verify(settings: Settings, account: str) -> Comparison:
     """Raises CannotVerify where the server does not filter and count, ApiError where it does not answer."""
@@ -184,7 +194,7 @@ class _Comparing:
     since_ms: int = 0
     listed: dict[str, Row] = field(default_factory=dict)  # met in a window where the archive has them not
     unlisted: set[str] = field(default_factory=set)  # not met in a window where the archive has them
-    unreadable: set[str] = field(default_factory=set)
+    unserved: list[str] = field(default_factory=list)  # rows that the server lists and cannot serve, ascending
     beyond: dict[tuple[str | None, str | None], int | None] = field(default_factory=dict)  # of a type and id, counted
 
     def run(self) -> Comparison:
@@ -196,16 +206,15 @@ class _Comparing:
             )
         now_ms = first.server_at_ms or round(datetime.now(UTC).timestamp() * 1000)
         self.since_ms = self._next_window_from_ms(now_ms)
+        self._ask_for_unserved()
         self._take_what_changed(self.since_ms)
         changed = self._ask("select count(*) from changed")
         new = self._ask("select count(*) from changed where task_id not in (select task_id from archived)")
 
         for slices in self._slices("createdAt"), self._slices("updatedAt", self.since_ms), self._slices("id"):
-            for window in slices:
-                self._find(window)
+            self._compare(slices)
         types = self._types()
-        for type in types:
-            self._find(_Window("id", type=type))
+        self._compare(_Window("id", type=type) for type in types)
         self._take_what_changed(now_ms)  # while we looked
         return Comparison(
             account=self.account,
@@ -238,11 +247,49 @@ class _Comparing:
         proven_ms = self._ask("select epoch_ms(max(proven_until_at)) from loads where account = ?", [self.account])
         return now_ms if proven_ms is None else proven_ms - self.settings.overlap_seconds * 1000
 
+    def _ask_for_unserved(self) -> None:
+        """Asks for the rows that the server could not serve in the last sweep or since."""
+        found = self.connection.execute(
+            """
+            select distinct missing.task_id
+            from (select load_id, unnest(missing_tasks) as missing from loads where account = $account)
+            where
+                contains(missing.reason, '500')
+                and load_id >= coalesce((
+                    select max(load_id) from loads
+                    where account = $account and lane = 'sweep' and verdict != 'broken'
+                ), '')
+            order by all
+            """,
+            {"account": self.account},
+        ).fetchall()
+        for (task_id,) in found:
+            if walks.ask_once(self.client, task_id).status == 500:
+                self._note_unserved(task_id)
+
+    def _note_unserved(self, task_id: str) -> None:
+        """Leaves a row that cannot be served out of the comparison."""
+        if task_id not in self.unserved:
+            insort(self.unserved, task_id)
+            self._forget([task_id])
+
+    @property
+    def _hints(self) -> walks.Hints:
+        return walks.Hints(self.unserved, self._archived_between)
+
+    def _archived_between(self, after: str, last: str) -> list[str]:
+        found = self.connection.execute(
+            "select task_id from archived where task_id > ? and task_id <= ?", [after, last]
+        )
+        return [row[0] for row in found.fetchall()]
+
     def _take_what_changed(self, since_ms: int) -> None:
         """Leaves what the server changed since then out of the comparison."""
         changed: dict[str, Row] = {}
-        for step in walks.by_update(self.client, self.settings.page_size, since_ms):
-            if isinstance(step, walks.Rows):
+        for step in walks.by_update(self.client, self.settings.page_size, since_ms, self._hints):
+            if isinstance(step, walks.Unreadable):
+                self._note_unserved(step.task_id)
+            else:
                 changed |= {row.task_id: row for row in step.rows if row.task_id is not None}
         self._forget(changed)
         self._insert("changed", changed.values())
@@ -271,10 +318,17 @@ class _Comparing:
         for low, following in itertools.pairwise([lowest, *dict.fromkeys(bound for (bound,) in bounds), high]):
             yield _Window(name, low, following)
 
-    def _find(self, window: _Window, server: int | None = None) -> None:
-        """Finds what differs within a window, of which the server counts so many; None has it counted."""
-        if server is None:
-            server = self._count(window)
+    def _compare(self, windows: Iterable[_Window]) -> None:
+        """Compares the counts of windows, and finds what differs within them."""
+        counts = [(window, self._count(window), self._ours(window)) for window in windows]
+        surplus = [None if server is None else server - ours for _, server, ours in counts if server != ours]
+        if all(rows is not None and rows > 0 for rows in surplus) and sum(filter(None, surplus)) <= len(self.unserved):
+            return
+        for window, server, _ in counts:
+            self._find(window, server)
+
+    def _find(self, window: _Window, server: int | None) -> None:
+        """Finds what differs within a window, of which the server counts so many."""
         if server == self._ours(window):
             return
         middle = self._middle(window) if server is not None and server > self.settings.page_size else None
@@ -304,7 +358,7 @@ class _Comparing:
         within, parameters = window.condition
         counted = (f"(select count(*) from {table} where {within})" for table in ("mended", "changed"))
         found: int = self._ask(f"select {' + '.join(counted)}", parameters * 2)
-        return found
+        return found + sum(map(window.holds, self.unserved))
 
     def _middle(self, window: _Window) -> Any:
         """A bound within the window; None where it has none."""
@@ -319,7 +373,7 @@ class _Comparing:
         met: dict[str, Row] = {}
         unreadable = set()
         low, high = (window.low, window.high) if window.field == "id" else (None, None)
-        for step in walks.by_id(self.client, self.settings.page_size, window.filters, low):
+        for step in walks.by_id(self.client, self.settings.page_size, window.filters, low, self._hints):
             if isinstance(step, walks.Unreadable):
                 unreadable.add(step.task_id)
                 last = step.task_id
@@ -335,8 +389,9 @@ class _Comparing:
         gone = ours - met.keys() - unreadable
         self.listed |= listed
         self.unlisted |= gone
-        self.unreadable |= unreadable - ours
         self._forget([*listed, *gone])
+        for task_id in unreadable:
+            self._note_unserved(task_id)
         self._insert("mended", listed.values())
 
     def _differences(self) -> Iterator[Difference]:
@@ -350,13 +405,13 @@ class _Comparing:
             kind = self._why_unlisted(task_id, held)
             if held is not None and kind is not None:
                 yield Difference(task_id, kind, held[0], _shown(held[1]))
-        for task_id in self.unreadable:
+        for task_id in self.unserved:
             if self._held(task_id) is None:
                 yield Difference(task_id, "unreadable", None, None)
 
     def _why_unlisted(self, task_id: str, held: tuple[Any, ...] | None) -> Kind | None:
         """Why a window does not show an archived task; None where that is explained."""
-        answer = self.client.get_task(task_id)
+        answer = walks.ask_once(self.client, task_id)
         row = read_row(answer.payload) if answer.payload is not None else None
         if answer.status == 404 or (row is not None and row.is_deleted):
             return "deleted"

@@ -253,6 +253,27 @@ def test_a_row_that_the_server_cannot_serve(synced: Callable[..., Any]) -> None:
     assert {(difference.task_id, difference.kind) for difference in found.differences} == {(poisoned, "unreadable")}
 
 
+@pytest.mark.parametrize("is_archived", [True, False])
+def test_rows_that_a_load_could_not_have_cost_a_request_each(
+    simulate: Simulate, archive: Archives, is_archived: bool
+) -> None:
+    kept = archive(simulate(**ACCOUNT, tasks=2000), page_size=1000, retry_wait_seconds=1)
+    ids = old_ids(kept)
+    if is_archived:
+        kept.sync()
+    poisoned = [kept.simulator.poison(task_id) for task_id in ids[100:1700:400]]
+    assert kept.sync("sweep").verdict == "limited"
+    make_published(kept.settings, kept.zone)
+    found = compare(kept)
+    assert found.requests <= 60
+    assert of_kind(found, "unreadable") == (set() if is_archived else set(poisoned))
+    assert len(found.differences) == (0 if is_archived else 4)
+    assert not any("None" in line or line.startswith("do ") for line in found.lines())
+    missing = next(task_id for task_id in ids[1000:] if task_id not in poisoned)
+    hide(kept, missing)  # it does not hide behind them
+    assert of_kind(compare(kept), "missing") == {f"{missing[:-4]}beef"}
+
+
 @pytest.mark.parametrize("api", ["legacy", "opaque"])
 def test_a_server_that_cannot_be_compared_with_is_said(
     synced: Callable[..., Any], simulate: Simulate, api: str

@@ -12,12 +12,12 @@ from typing import Literal
 from pipelines.errors import SettingsError
 from pipelines.landing import damage
 from pipelines.landing.known import differing, key_of
-from pipelines.landing.load import Load, needed, server_clock_ms
+from pipelines.landing.load import Load, needed, server_clock_ms, unserved
 from pipelines.landing.manifest import Lane, Manifest, Window
 from pipelines.landing.source import Source
 from pipelines.landing.writer import as_landed
 from pipelines.livepeer import walks
-from pipelines.livepeer.failures import ApiError
+from pipelines.livepeer.failures import ApiError, RowFault
 
 
 class Extraction(Source):
@@ -94,15 +94,18 @@ class Extraction(Source):
             raise SettingsError(f"{self.client.host} cannot be asked for changes alone: run `task-archive sync`")
         since_ms = needed(window.updated_from_ms)
         has_news = False
-        for step in walks.by_update(self.client, self.settings.page_size, since_ms):
-            if isinstance(step, walks.Unreadable):
-                has_news = True
-                break
-            landed = zip(step.rows, as_landed(self.redactor, step.rows), strict=True)
-            states = {key_of(row, sha256): (sha256, row.is_deleted) for row, (_, sha256) in landed}
-            if differing(self.catalog, self.account, states):
-                has_news = True
-                break
+        hints = walks.Hints(unserved(self.catalog.manifests(self.account, newest_first=True)), between=None)
+        try:
+            for step in walks.by_update(self.client, self.settings.page_size, since_ms, hints):
+                if isinstance(step, walks.Unreadable):
+                    continue
+                landed = zip(step.rows, as_landed(self.redactor, step.rows), strict=True)
+                states = {key_of(row, sha256): (sha256, row.is_deleted) for row, (_, sha256) in landed}
+                if differing(self.catalog, self.account, states):
+                    has_news = True
+                    break
+        except RowFault:  # of a row that could be served until now
+            has_news = True
         server_at_ms = server_clock_ms(self.client.traffic.earliest_server_at_ms)
         return _Look(window, abilities, server_at_ms, has_news or server_at_ms < since_ms)
 

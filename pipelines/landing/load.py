@@ -4,6 +4,7 @@ Fetch by a walk that loses nothing, land what is new, prove what is there.
 """
 
 import time
+from bisect import insort
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 
@@ -37,6 +38,8 @@ class Load:
         self.seen: set[str] = set()  # tasks met by walks other than the one by id, whose rows are distinct as they come
         self.vanished: set[str] = set(manifest.vanished)
         self.digests = Digests(manifest.digest_ids, manifest.digest_states)
+        self.unserved = unserved(source.catalog.manifests(source.account, newest_first=True))
+        self.hints = walks.Hints(self.unserved, self._known_between)
         self.project: str | None = None  # of the tasks that the list shows
         self.before = (manifest.requests, manifest.attempts_repeated, manifest.bytes_received)  # by earlier processes
 
@@ -151,10 +154,7 @@ class Load:
         if note.stage not in ("start", "by id"):
             return
         after = note.cursor
-        for step in walks.one_ahead(walks.by_id(self.client, self.settings.page_size, filters, after)):
-            if isinstance(step, walks.Unreadable):
-                self._note_unreadable(step.task_id, step.reason)
-                continue
+        for step in self._pages(walks.by_id(self.client, self.settings.page_size, filters, after, self.hints)):
             keys = self.writer.add_page(step.rows, step.fetched_at_ms).keys
             self._count(step.rows)
             self._note_vanished(after, step.cursor, keys)
@@ -171,21 +171,34 @@ class Load:
             return
         since_ms = needed(note.server_started_at_ms) - self.settings.overlap_seconds * 1000
         if note.lane == "sweep":
-            self._take(walks.by_update(self.client, size, since_ms))
+            self._take(walks.by_update(self.client, size, since_ms, self.hints))
         elif note.lane == "backfill" and since_ms < (to_ms := needed(note.window.created_to_ms)):
             since_ms = max(since_ms, needed(note.window.created_from_ms))
-            self._take(walks.by_id(self.client, size, walks.created_between(since_ms, to_ms)))
+            self._take(walks.by_id(self.client, size, walks.created_between(since_ms, to_ms), hints=self.hints))
 
     def _fetch_by_update(self) -> None:
-        self._take(walks.by_update(self.client, self.settings.page_size, needed(self.manifest.window.updated_from_ms)))
+        since_ms = needed(self.manifest.window.updated_from_ms)
+        self._take(walks.by_update(self.client, self.settings.page_size, since_ms, self.hints))
 
-    def _take(self, steps: Iterator[walks.Rows | walks.Unreadable]) -> None:
-        """Takes in what a walk other than the one by id meets, which may be tasks that were met before."""
+    def _pages(self, steps: Iterator[walks.Rows | walks.Unreadable]) -> Iterator[walks.Rows]:
+        """The pages that a walk meets; notes the rows that the list cannot serve, for the next walks as well."""
         note = self.manifest
         for step in walks.one_ahead(steps):
             if isinstance(step, walks.Unreadable):
                 self._note_unreadable(step.task_id, step.reason)
+                insort(self.unserved, step.task_id)
                 continue
+            if step.is_by_id:
+                note.had_by_id = sorted({*note.had_by_id, *(row.task_id for row in step.rows if row.task_id)})
+            yield step
+
+    def _known_between(self, after: str, last: str) -> Iterable[str]:
+        return self.writer.known.expected_between(after, last, Window())
+
+    def _take(self, steps: Iterator[walks.Rows | walks.Unreadable]) -> None:
+        """Takes in what a walk other than the one by id meets, which may be tasks that were met before."""
+        note = self.manifest
+        for step in self._pages(steps):
             tasks = [row for row in step.rows if row.task_id is not None]
             ids = {row.task_id for row in tasks if row.task_id is not None}
             self.writer.known.look_up(ids)
@@ -405,6 +418,17 @@ def _resume_or_begin(source: Source, lane: Lane, window: Window) -> Manifest:
         started_at_ms=now_ms,
         lost_files=[lost.name for lost in damage.lost(source.catalog, account)],
     )
+
+
+def unserved(loads: Iterable[Manifest]) -> list[str]:
+    """Tasks that the list could not serve in the last sweep or since then; `loads`: the newest first."""
+    found: set[str] = set()
+    for load in loads:
+        found.update(missing.task_id for missing in load.unreadable if "500" in missing.reason)
+        found.update(load.had_by_id)
+        if load.lane == "sweep" and load.verdict != "broken":
+            break
+    return sorted(found)
 
 
 def server_clock_ms(date_ms: int | None) -> int:

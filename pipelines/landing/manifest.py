@@ -41,6 +41,7 @@ class Manifest(msgspec.Struct):
     digest_ids, digest_states: of the tasks met, see `digest`;
     overlap_rows: tasks met whose last change lies before the point proven so far; overlap_equal: of which had landed;
     settled_*: tasks created before settled_until_ms, in the server's count before the walk, and met;
+    had_by_id: tasks that the list could not serve, and GET by id did;
     looked_up: open tasks asked for by id, their last change lying before the window;
     proven_until_ms: the server's clock when the walk began, up to which the archive holds every change after this load;
     lost_files: landed files, as load/file, that the archive went without when the load began.
@@ -78,6 +79,7 @@ class Manifest(msgspec.Struct):
     vanished: list[str] = []
     deleted: list[str] = []
     unreadable: list[Missing] = []
+    had_by_id: list[str] = []
     server_count_before: int | None = None
     server_count_after: int | None = None
     settled_until_ms: int | None = None

@@ -2,6 +2,7 @@
 manifest tells the truth about both."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from pipelines.landing.manifest import Manifest
 from pipelines.livepeer import failures
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
+from pipelines.simulator import api as routes
+from pipelines.simulator.wire import json_response
 
 PAGE = 50
 DAY_MS = 86_400_000
@@ -567,6 +570,77 @@ def test_a_task_poisoned_after_it_landed_is_neither_vanished_nor_counted_twice(
     assert (load.vanished, load.deleted, load.rows_landed) == ([], [], 0)
     assert load.verdict == "limited"
     assert kept.landed() == before
+
+
+@pytest.mark.parametrize(("lane", "found", "known"), [("sweep", 25, 10), ("changes", 30, 12), ("observe", 32, 15)])
+def test_a_row_that_cannot_be_served_any_more_costs_few_requests_and_no_wait(
+    simulate: Simulate, archive: Archives, lane: str, found: int, known: int
+) -> None:
+    """`observe` looks before it loads."""
+    sim = simulate(tasks=3000, speed=0)
+    kept = archive(sim, page_size=1000, retry_wait_seconds=1)
+    kept.sync()
+    sim.advance(3600)
+
+    def requests() -> tuple[Manifest, int]:
+        sim.insert(name="news")
+        sim.requests.clear()
+        load = kept.extraction().observe() if lane == "observe" else kept.sync(lane)
+        assert load is not None
+        return load, len(sim.requests)
+
+    usual = requests()[1]
+    poisoned = sorted(sim.ids())[1700]
+    if lane != "sweep":
+        sim.update(poisoned, phase="failed")
+    sim.poison(poisoned)
+    began = time.monotonic()
+    for most in (found, known):
+        load, asked = requests()
+        assert [missing.task_id for missing in load.unreadable] == [poisoned]
+        assert asked - usual <= most
+    assert time.monotonic() - began < 2
+    assert lane != "observe" or kept.extraction().observe() is None  # what is known is no news
+
+
+def test_rows_that_could_never_be_served_are_remembered(simulate: Simulate, archive: Archives) -> None:
+    sim = simulate(tasks=3000, speed=0)
+    kept = archive(sim, page_size=1000, retry_wait_seconds=1)
+    poisoned = sorted(sim.poison(task_id) for task_id in sorted(sim.ids())[300::900])
+    began = time.monotonic()
+    first = kept.sync()
+    assert time.monotonic() - began < 2 * len(poisoned)
+    assert [missing.task_id for missing in first.unreadable] == poisoned
+    for lane in ("changes", "sweep", "sweep"):
+        load = kept.sync(lane)
+    assert [missing.task_id for missing in load.unreadable] == poisoned
+    assert load.requests <= 12 + 10 * len(poisoned)
+    for task_id in poisoned:
+        sim.replace(task_id, sim.tasks()[task_id] | {"params": {"upload": {}}})
+    healed = kept.sync("sweep")
+    assert (healed.verdict, healed.appeared, healed.unreadable) == ("whole", len(poisoned), [])
+    assert kept.landed() == kept.expected()
+
+
+def test_what_the_list_cannot_serve_lands_by_id(
+    simulate: Simulate, archive: Archives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = simulate(speed=0)
+    kept = archive(sim)
+    poisoned = sim.poison(sorted(sim.ids())[100])
+    monkeypatch.setattr(
+        routes,
+        "_get_task",
+        lambda backend, request, task_id: json_response(200, routes._own_row(backend, request, task_id).body),
+    )
+    load = kept.sync()
+    assert (load.verdict, load.tasks_seen, load.had_by_id) == ("whole", 300, [poisoned])
+    assert load.settled_count == load.settled_seen
+    assert adds_up(kept, load)
+    assert kept.landed() == kept.expected()
+    again = kept.sync("sweep")
+    assert (again.verdict, again.rows_landed, again.had_by_id) == ("whole", 0, [poisoned])
+    assert again.requests < load.requests - 100  # found again at once
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,7 +9,9 @@ from pipelines.livepeer.client import Client, Politeness
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.walks import Rows, Unreadable
 from pipelines.simulator import Simulator
+from pipelines.simulator import api as routes
 from pipelines.simulator import listing as server_listing
+from pipelines.simulator.wire import Response, json_response
 
 Simulate = Callable[..., Simulator]
 Connect = Callable[[Simulator], Client]
@@ -140,6 +142,60 @@ def test_by_id_goes_round_rows_that_cannot_be_served(
     assert len(sim.requests) < len(places) * 500 + 3 * 60
 
 
+def knowing(*ids: str) -> Callable[[str, str], list[str]]:
+    return lambda after, last: [task_id for task_id in ids if after < task_id <= last]
+
+
+@pytest.mark.parametrize("places", [[0], [700], [1499], [700, 701], [10, 999, 1000, 1400]], ids=str)
+def test_a_known_row_that_cannot_be_served_costs_few_requests(
+    simulate: Simulate, connect: Connect, places: list[int]
+) -> None:
+    sim = simulate(tasks=1500, speed=0)
+    ids = sorted(sim.ids())
+    gone = sim.insert({"id": f"{ids[700][:-4]}0000"})  # deleted, the archive knows it still
+    sim.remove(gone)
+    for place in places:
+        sim.poison(ids[place])
+    expected = [f"!{task_id}" if place in places else task_id for place, task_id in enumerate(ids)]
+    hints = walks.Hints(between=knowing(*ids, gone))
+    assert ids_of(walks.by_id(connect(sim), 1000, hints=hints)) == expected
+    assert len(sim.requests) <= 3 + 25 * len(places)
+    sim.requests.clear()
+    hints = walks.Hints([ids[place] for place in places])
+    assert ids_of(walks.by_id(connect(sim), 1000, hints=hints)) == expected
+    assert len(sim.requests) <= 3 + 11 * len(places)
+
+
+def test_what_was_found_before_may_have_changed(simulate: Simulate, connect: Connect) -> None:
+    """Such a row is mended, another deleted, and a new one lies just before."""
+    sim = simulate(tasks=60, speed=0)
+    mended, new, removed, still, last = sorted(sim.ids())[10:60:9][:5]
+    hints = walks.Hints([mended, removed, still])
+    sim.remove(removed)
+    for task_id in (new, still, last):
+        sim.poison(task_id)
+    expected = [f"!{task_id}" if task_id in (new, still, last) else task_id for task_id in sorted(sim.ids())]
+    for limit in (1, 7, 20, 60, 1000):
+        assert ids_of(walks.by_id(connect(sim), limit, hints=hints)) == expected
+
+
+def test_a_row_that_the_list_cannot_serve_is_had_by_id(
+    simulate: Simulate, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = simulate(tasks=60, speed=0)
+    poisoned = sim.poison(sorted(sim.ids())[30])
+    monkeypatch.setattr(routes, "_get_task", get_whatever)
+    steps = list(walks.by_id(connect(sim), 20))
+    assert ids_of(iter(steps)) == sorted(sim.ids())
+    (by_id,) = (step for step in steps if isinstance(step, Rows) and step.is_by_id)
+    assert (by_id.cursor, [row.payload for row in by_id.rows]) == (poisoned, [sim._row(poisoned).body])
+
+
+def get_whatever(backend: routes.Backend, request: routes.Request, task_id: str) -> Response:
+    """GET by id of a server that serves there what its list cannot."""
+    return json_response(200, routes._own_row(backend, request, task_id).body)
+
+
 def test_a_deletion_does_not_mislead_the_search(simulate: Simulate, connect: Connect) -> None:
     sim = simulate(tasks=60, speed=0)
     ids = sorted(sim.ids())
@@ -166,7 +222,16 @@ def test_by_id_gives_up_where_the_server_fails_on_everything(simulate: Simulate,
 def test_a_fault_that_passes_names_no_row(simulate: Simulate, connect: Connect) -> None:
     """Fails long enough to start the search for a row, and then no more."""
     sim = simulate(tasks=60, speed=0)
-    sim.fault("500", at=1, times=8)  # three attempts with 16 rows, three with 4, two with one
+    sim.fault("500", at=1, times=8)  # the page, and then what holds no row
+    assert ids_of(walks.by_id(connect(sim), 16)) == sorted(sim.ids())
+    assert len(sim.requests) == 10 + 4
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_single_faults_name_no_row(simulate: Simulate, connect: Connect, at: int) -> None:
+    sim = simulate(tasks=60, speed=0)
+    for number in range(at, 80, 2):
+        sim.fault("500", at=number)
     assert ids_of(walks.by_id(connect(sim), 16)) == sorted(sim.ids())
 
 
