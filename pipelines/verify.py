@@ -244,7 +244,8 @@ class _Comparing:
             "where deleted_ms is null"
         )
         self.connection.execute("create temp table changed as from mended limit 0")
-        proven_ms = self._ask("select epoch_ms(max(proven_until_at)) from loads where account = ?", [self.account])
+        last = "max_by(proven_until_at, load_id) filter (proven_until_at is not null)"
+        proven_ms = self._ask(f"select epoch_ms({last}) from loads where account = ?", [self.account])
         return now_ms if proven_ms is None else proven_ms - self.settings.overlap_seconds * 1000
 
     def _ask_for_unserved(self) -> None:

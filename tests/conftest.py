@@ -71,6 +71,18 @@ def simulate() -> Iterator[Callable[..., Simulator]]:
 
 
 @pytest.fixture
+def set_our_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """set_our_clock(simulator, ahead_seconds=0): from now on our clock goes by the simulator's, so far ahead of it."""
+
+    def set_our_clock(simulator: Simulator, ahead_seconds: float = 0) -> None:
+        clock = simulator._clock  # the Dates that it sends may be others
+        monkeypatch.setattr("time.time", lambda: clock.now() / 1000 + ahead_seconds)
+        monkeypatch.setattr("time.time_ns", lambda: clock.now() * 1_000_000 + round(ahead_seconds * 1e9))
+
+    return set_our_clock
+
+
+@pytest.fixture
 def archive_settings(tmp_path: Path, clean_environment: None) -> Callable[..., Settings]:
     """archive_settings(simulator, home=folder under tmp_path, fields of Settings): impatient settings for it."""
     return lambda simulator, home="archive", **fields: impatient_settings(simulator, tmp_path / home, **fields)

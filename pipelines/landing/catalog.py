@@ -191,12 +191,12 @@ class Catalog:
         )
         return (decode(manifest) for (manifest,) in found)
 
-    def proven_until_ms(self, account: str) -> int | None:
-        """The server's clock up to which every change has landed; None before the first proven sweep."""
-        # The last, not the latest: a server's clock may have stood wrong.
+    def last_proving(self, account: str) -> Manifest | None:
+        """The load that proved last up to when every change has landed; None before the first proven sweep."""
+        # The last, not that of the latest time: a server's clock may have stood wrong.
         found = self._connection.execute(
             """
-            select proven_until_ms from loads
+            select manifest from loads
             where
                 account = :account and proven_until_ms is not null and is_complete
                 and load_id >= (
@@ -208,7 +208,12 @@ class Catalog:
             """,
             {"account": account},
         ).fetchone()
-        return None if found is None else int(found[0])
+        return None if found is None else decode(found[0])
+
+    def proven_until_ms(self, account: str) -> int | None:
+        """The server's clock up to which every change has landed; None before the first proven sweep."""
+        last = self.last_proving(account)
+        return None if last is None else last.proven_until_ms
 
     def of_run(self, run_id: str) -> list[Manifest]:
         """The loads that a run made."""

@@ -75,12 +75,12 @@ class Extraction(Source):
 
     def _changed_since(self) -> Window:
         """The window of changes. Raises SettingsError where there is no proven point to go on from."""
-        proven_ms = self.catalog.proven_until_ms(self.account)
-        if proven_ms is None:
+        last = self.catalog.last_proving(self.account)
+        if last is None:
             raise SettingsError(
                 f"no proven sweep of account {self.account} yet to go on from: run `task-archive sync` without --lane"
             )
-        return Window(updated_from_ms=proven_ms - self.settings.overlap_seconds * 1000)
+        return Window(updated_from_ms=changed_since_ms(last, self.settings.overlap_seconds * 1000))
 
     def _look(self) -> "_Look":
         """Compares what was updated since the last proven point with what has landed, page by page up to a difference.
@@ -136,3 +136,17 @@ class _Look:
     abilities: walks.Abilities
     server_at_ms: int
     has_news: bool
+
+
+def changed_since_ms(last: Manifest, overlap_ms: int) -> int:
+    """From where on changes are asked for after the load that proved the archive last.
+
+    Where our clock does not bear out the server's, the times of the updates tell: none that came after that load began
+    lies further before the latest one met than the load took.
+    """
+    proven_ms = needed(last.proven_until_ms)
+    is_borne_out = abs(last.clock_skew_seconds or 0) * 1000 <= overlap_ms
+    if not is_borne_out and last.newest_update_ms is not None:
+        took_ms = needed(last.finished_at_ms) - last.started_at_ms
+        proven_ms = min(proven_ms, last.newest_update_ms - took_ms)
+    return max(0, proven_ms - overlap_ms)

@@ -108,14 +108,31 @@ class Load:
             self._because(f"{len(elsewhere)} archived tasks are {ELSEWHERE} now, first {elsewhere[0]}")
         if missing := [missing for missing in note.unreadable if missing.task_id not in elsewhere]:
             self._because(f"{len(missing)} tasks could not be had, first {missing[0].task_id}: {missing[0].reason}")
-        if note.verdict is None:
-            note.verdict = "limited" if note.reasons else "whole"
         walked_by_key = note.abilities is not None and note.abilities.id_keyset
         if note.verdict != "broken" and note.lane in ("sweep", "changes", "observe") and walked_by_key:
-            started_ms = needed(note.server_started_at_ms)  # by the first Date, which may have been a wrong one
-            note.proven_until_ms = min(started_ms, self.client.traffic.earliest_server_at_ms or started_ms)
+            note.proven_until_ms = self._proven_until_ms()
+            note.newest_update_ms = max(note.newest_update_ms or 0, note.window.updated_from_ms or 0)
+        if note.verdict is None:
+            note.verdict = "limited" if note.reasons else "whole"
         note.stage, note.cursor = "done", None
         return self.writer.complete()
+
+    def _proven_until_ms(self) -> int:
+        """When the walk began: by the earliest Date, of which any may be wrong, or by our clock if that is well behind.
+
+        A server's clock that stands ahead and is set right later gives times to changes that lie before the Date.
+        """
+        note = self.manifest
+        started_ms = needed(note.server_started_at_ms)
+        proven_ms = min(started_ms, self.client.traffic.earliest_server_at_ms or started_ms)
+        ahead_seconds = -(note.clock_skew_seconds or 0)
+        if ahead_seconds <= self.settings.overlap_seconds + 1:  # a Date is a whole second
+            return proven_ms
+        self._because(
+            f"the server's clock is {ahead_seconds:,.0f} s ahead of ours, which is more than the overlap: "
+            "the archive is proven up to our own time"
+        )
+        return min(proven_ms, note.started_at_ms)
 
     @property
     def abilities(self) -> walks.Abilities:
@@ -225,6 +242,9 @@ class Load:
         note, known = self.manifest, self.writer.known
         met = {row.task_id: row.updated_at_ms for row in rows if row.task_id is not None}
         self.digests.add(met, {task_id: known.updated_at_ms(task_id) for task_id in met.keys() & met_before})
+        if note.server_started_at_ms is not None:
+            past = (updated for updated in met.values() if updated and updated <= note.server_started_at_ms)
+            note.newest_update_ms = max([note.newest_update_ms or 0, *past])
         if note.settled_until_ms is not None:
             note.settled_seen += sum(
                 (row.created_at_ms or 0) < note.settled_until_ms and row.task_id not in met_before for row in rows

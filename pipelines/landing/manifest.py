@@ -44,6 +44,8 @@ class Manifest(msgspec.Struct):
     had_by_id: tasks that the list could not serve, and GET by id did;
     looked_up: open tasks asked for by id, their last change lying before the window;
     proven_until_ms: the server's clock when the walk began, up to which the archive holds every change after this load;
+    ours, where that is further back than the overlap;
+    newest_update_ms: the latest updatedAt met that does not lie ahead of that clock;
     lost_files: landed files, as load/file, that the archive went without when the load began.
     """
 
@@ -59,6 +61,7 @@ class Manifest(msgspec.Struct):
     finished_at_ms: int | None = None
     server_started_at_ms: int | None = None
     proven_until_ms: int | None = None
+    newest_update_ms: int | None = None
     clock_skew_seconds: float | None = None
     abilities: Abilities | None = None
     requests: int = 0

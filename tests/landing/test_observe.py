@@ -62,7 +62,10 @@ def test_an_account_without_recent_changes_is_as_cheap(sim: Simulator, kept: Any
     assert len(sim.requests) == 1
 
 
-def test_a_change_lands_and_moves_the_proven_point(sim: Simulator, kept: Any) -> None:
+def test_a_change_lands_and_moves_the_proven_point(
+    sim: Simulator, kept: Any, set_our_clock: Callable[..., None]
+) -> None:
+    set_our_clock(sim)
     sim.advance(3600)
     sim.update(changed := min(sim.ids()), phase="failed", errorMessage="seen")
     new = sim.insert()

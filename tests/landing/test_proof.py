@@ -150,8 +150,11 @@ def test_a_manifest_of_before_can_be_read(simulate: Simulate, archive: Archives)
 # -------------------------------------------------------------------------------------------------------------- overlap
 
 
-def test_what_is_read_again_is_found_equal_but_for_what_came_late(simulate: Simulate, archive: Archives) -> None:
+def test_what_is_read_again_is_found_equal_but_for_what_came_late(
+    simulate: Simulate, archive: Archives, set_our_clock: Callable[..., None]
+) -> None:
     sim = simulate(speed=0)
+    set_our_clock(sim)
     kept = archive(sim, overlap_seconds=7200)
     kept.sync()
     calm = kept.sync()
@@ -319,15 +322,79 @@ def test_one_wrong_date_of_the_server_moves_no_point(
     assert archive(sim).sync().proven_until_ms == now // 1000 * 1000
 
 
-def test_a_point_proven_by_a_clock_that_stood_wrong_is_not_gone_on_from(
-    simulate: Simulate, archive: Archives, monkeypatch: pytest.MonkeyPatch
+HOURS_2 = 7200
+
+
+@pytest.mark.parametrize("ahead_seconds", [0, 30 * 86_400, -30 * 86_400], ids=["ours is right", "ahead", "behind"])
+@pytest.mark.parametrize("is_idle", [True, False])
+def test_a_servers_clock_that_stood_ahead_hides_no_change(
+    simulate: Simulate,
+    archive: Archives,
+    monkeypatch: pytest.MonkeyPatch,
+    set_our_clock: Callable[..., None],
+    ahead_seconds: int,
+    is_idle: bool,
 ) -> None:
+    """Its Dates were two hours ahead when the account was swept, and are right from then on."""
+    sim = simulate(speed=0)
+    set_our_clock(sim, ahead_seconds)
+    kept = archive(sim)
+    if is_idle:
+        sim.advance(86_400 * 3)
+        for task_id in list(sim._world._lives):
+            sim._world.halt(task_id)
+    with monkeypatch.context() as patch:
+        wrong = sim.now() + HOURS_2 * 1000
+        patch.setattr(sim, "now", lambda: wrong)
+        first = kept.sync()
+    is_said = ahead_seconds <= 0
+    assert first.verdict == ("limited" if is_said else "whole")
+    assert [f"{HOURS_2 - ahead_seconds:,} s ahead of ours" in reason for reason in first.reasons] == [True] * is_said
+    assert (first.proven_until_ms or 0) <= (wrong if ahead_seconds > 0 else time.time_ns() // 1_000_000)
+    for task_id in sorted(sim.ids())[:100]:
+        sim.advance(60)
+        sim.update(task_id, phase="failed", errorMessage="in between")
+    sim.advance(86_400)
+    second = kept.sync()
+    assert (second.lane, second.verdict) == ("changes", "whole" if ahead_seconds >= 0 else "limited")
+    assert kept.landed() == kept.expected()
+    assert second.tasks_seen < 200 or ahead_seconds < 0  # not the whole list
+
+
+def test_a_servers_clock_that_is_set_back_hides_no_change(
+    simulate: Simulate, archive: Archives, set_our_clock: Callable[..., None]
+) -> None:
+    """The times of its updates stood ahead as well."""
+    sim = simulate(speed=0)
+    set_our_clock(sim)
+    kept = archive(sim)
+    sim.advance(HOURS_2)
+    sim.update(max(sim.ids()), phase="running", progress=0.1)
+    set_our_clock(sim, -HOURS_2)
+    first = kept.sync()
+    assert (first.verdict, first.proven_until_ms) == ("limited", sim.now() - HOURS_2 * 1000)
+    sim.advance(-HOURS_2)
+    set_our_clock(sim)
+    sim.advance(60)
+    sim.update(changed := min(sim.ids()), phase="failed", errorMessage="in between")
+    sim.advance(86_400)
+    second = kept.sync()
+    assert (second.lane, second.verdict) == ("changes", "whole")
+    assert changed in {row["task_id"] for row in kept.rows(second.load_id)}
+
+
+def test_a_point_proven_by_a_clock_that_stood_wrong_is_not_gone_on_from(
+    simulate: Simulate, archive: Archives, monkeypatch: pytest.MonkeyPatch, set_our_clock: Callable[..., None]
+) -> None:
+    """Ours stood wrong likewise."""
     sim = simulate(speed=0)
     kept = archive(sim)
     with monkeypatch.context() as patch:
         tomorrow = sim.now() + DAY_MS
         patch.setattr(sim, "now", lambda: tomorrow)
+        set_our_clock(sim, DAY_MS / 1000)
         assert kept.sync().proven_until_ms == tomorrow // 1000 * 1000
+    set_our_clock(sim)
     sim.advance(4000)
     sim.update(changed := min(sim.ids()), phase="running", progress=0.5)
     load = kept.sync()
