@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from pipelines import __version__
 from pipelines.landing import damage
 from pipelines.landing.digest import Digests
+from pipelines.landing.known import Known
 from pipelines.landing.manifest import Lane, Manifest, Missing, Window
 from pipelines.landing.source import Progress, Source
 from pipelines.landing.writer import LoadWriter, Taken
@@ -31,6 +32,7 @@ class Load:
         self.settings = source.settings
         self.client = source.client
         self.listener = source.listener
+        self.zone = source.zone
         self.began = time.monotonic()
         manifest = _resume_or_begin(source, lane, window)
         self.writer = LoadWriter(source.catalog, manifest, source.redactor)
@@ -194,8 +196,11 @@ class Load:
             self._take(walks.by_id(self.client, size, walks.created_between(since_ms, to_ms), hints=self.hints))
 
     def _fetch_by_update(self) -> None:
+        self._take(self._by_update())
+
+    def _by_update(self) -> Iterator[walks.Rows | walks.Unreadable]:
         since_ms = needed(self.manifest.window.updated_from_ms)
-        self._take(walks.by_update(self.client, self.settings.page_size, since_ms, self.hints))
+        return walks.by_update(self.client, self.settings.page_size, since_ms, self.hints)
 
     def _pages(self, steps: Iterator[walks.Rows | walks.Unreadable]) -> Iterator[walks.Rows]:
         """The pages that a walk meets; notes the rows that the list cannot serve, for the next walks as well."""
@@ -287,9 +292,10 @@ class Load:
     def _prove(self) -> None:
         """Compares the tasks met with the server's count afterwards, and looks up those that it lists no more.
 
-        A task deleted after it was read makes the count smaller than what was met, which is explained; a count larger
-        than what was met is first taken for tasks that appeared since: what is read after it must reach it. So a missed
-        task could hide behind a deleted one: that is what the count of settled tasks before the walk is for.
+        A task deleted after it was read makes the count smaller than what was met: it is found by its id, or the count
+        tells nothing. A count larger than what was met is first taken for tasks that appeared since: what is read after
+        it must reach it. So a missed task could hide behind a deleted one: that is what the count of settled tasks
+        before the walk is for.
         """
         note = self.manifest
         self._look_up_vanished()
@@ -303,12 +309,50 @@ class Load:
                 return
             if self._short_of(note.server_count_after, note.tasks_seen) > 0:
                 (self._fetch_by_update if self._goes_by_update else self._catch_up)()
+            else:
+                self._explain_surplus()
             if self._short_of(note.server_count_after, note.tasks_seen) <= 0:
                 self._prove_settled()
                 return
         note.verdict = "broken"
         short = self._short_of(needed(note.server_count_after), note.tasks_seen)
         self._because(f"the server counts {note.server_count_after} tasks, {short} more than were met")
+
+    def _explain_surplus(self) -> None:
+        """Reads the list again where more tasks were met than the server counts: some may be there no more."""
+        note = self.manifest
+        surplus = -self._short_of(needed(note.server_count_after), note.tasks_seen)
+        if 0 < surplus <= MOST_LOOKUPS:
+            gone = self._met() - self._listed_again()
+            self.vanished |= gone
+            self.look_up(sorted(gone))
+            surplus -= len(gone)
+        if surplus > 0:
+            self._because(f"{surplus} more tasks were met than the server counts, so that its count confirms nothing")
+
+    def _met(self) -> set[str]:
+        """The tasks that the load met."""
+        self.writer.flush()
+        known = Known(self.zone, self.manifest.account, also=self.manifest)
+        met = set(known.expected_between(None, None, self.manifest.window)) - self.vanished
+        return met & self.seen if self._goes_by_update else met
+
+    def _listed_again(self) -> set[str]:
+        """The tasks that a second walk meets, which lands what is new by now."""
+        listed: set[str] = set()
+
+        def noted(steps: Iterator[walks.Rows | walks.Unreadable]) -> Iterator[walks.Rows | walks.Unreadable]:
+            for step in steps:
+                rows = step.rows if isinstance(step, walks.Rows) else [step]
+                listed.update(row.task_id for row in rows if row.task_id is not None)
+                yield step
+
+        if self._goes_by_update:
+            self._take(noted(self._by_update()))
+        else:
+            self._take(noted(walks.by_id(self.client, self.settings.page_size, self._filters(), hints=self.hints)))
+            self._catch_up()
+        return listed
 
     def _prove_settled(self) -> None:
         """Accounts for each task that the server counted before the walk began."""

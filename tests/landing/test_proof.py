@@ -200,6 +200,60 @@ def at_page(sim: Simulator, number: int, act: Callable[[], None]) -> None:
     sim.before_request(look)
 
 
+def miscount(monkeypatch: pytest.MonkeyPatch, hidden: set[str], too_few: int) -> None:
+    """A server that leaves rows out of every page, and whose count is too low by even more."""
+    shown = routes.studio_page
+
+    def page(*arguments: Any) -> Page:
+        found = shown(*arguments)
+        total = None if found.total is None else max(1, found.total - too_few)
+        return Page([row for row in found.rows if row.id not in hidden], found.next_cursor, total)
+
+    monkeypatch.setattr(routes, "studio_page", page)
+
+
+@pytest.mark.parametrize("deleted", [0, 5])
+@pytest.mark.parametrize(("lane", "hidden"), [("sweep", 50), ("sweep", 0), ("changes", 0)])
+def test_a_count_that_is_too_low_proves_nothing(
+    simulate: Simulate, archive: Archives, monkeypatch: pytest.MonkeyPatch, lane: str, hidden: int, deleted: int
+) -> None:
+    sim = simulate(speed=0)
+    kept = archive(sim, overlap_seconds=60)
+    if lane == "changes":
+        kept.sync()
+        sim.advance(3600)
+        for task_id in sorted(sim.ids())[:150]:
+            sim.update(task_id, phase="failed", errorMessage="more")
+    ids = sorted(sim.ids())
+    counts = 0
+
+    def delete(simulator: Simulator, number: int, path: str) -> None:
+        nonlocal counts
+        counts += "count=true" in path
+        if counts == 3:  # the one behind the walk
+            counts += 1
+            for task_id in ids[:deleted]:
+                simulator.delete(task_id)
+
+    sim.before_request(delete)
+    miscount(monkeypatch, set(ids[100 : 100 + 2 * hidden : 2]), hidden + 10)
+    load = kept.sync(lane)
+    assert load.server_count_after == load.tasks_seen - 10 - deleted
+    assert load.deleted == ids[:deleted]
+    assert load.reasons == ["10 more tasks were met than the server counts, so that its count confirms nothing"]
+    assert load.verdict == "limited"
+
+
+def test_a_count_of_nothing_does_not_have_the_list_read_twice(
+    simulate: Simulate, archive: Archives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = simulate(tasks=1200, speed=0)
+    miscount(monkeypatch, set(), 1199)
+    load = archive(sim, page_size=1000).sync()
+    assert load.reasons == ["1199 more tasks were met than the server counts, so that its count confirms nothing"]
+    assert load.requests < 12
+
+
 def test_a_missed_task_does_not_hide_behind_one_deleted_meanwhile(
     simulate: Simulate, archive: Archives, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +288,7 @@ def test_tasks_deleted_after_they_were_read_leave_a_whole_proof(simulate: Simula
     ids = sorted(sim.ids())
     at_page(sim, 5, lambda: [sim.delete(task_id) for task_id in ids[:20]] and None)
     load = archive(sim, overlap_seconds=1).sync()
-    assert (load.server_count_after, load.tasks_seen) == (280, 300)
+    assert (load.server_count_after, load.tasks_seen, load.deleted) == (280, 300, ids[:20])
     assert (load.settled_count, load.settled_seen, load.verdict, load.reasons) == (300, 300, "whole", [])
 
 
