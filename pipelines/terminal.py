@@ -52,7 +52,7 @@ def watching() -> Iterator[None]:
             bar.update(
                 shown[progress.account],
                 description=str(progress),
-                completed=progress.rows_read,
+                completed=progress.tasks_met,
                 total=progress.expected_tasks,
             )
 

@@ -43,7 +43,9 @@ class Load:
         self.unserved = unserved(source.catalog.manifests(source.account, newest_first=True))
         self.hints = walks.Hints(self.unserved, self._known_between)
         self.project: str | None = None  # of the tasks that the list shows
-        self.before = (manifest.requests, manifest.attempts_repeated, manifest.bytes_received)  # by earlier processes
+        # By earlier processes.
+        self.before = (manifest.requests, manifest.attempts_repeated, manifest.bytes_received)
+        self.rows_before = manifest.rows_read
 
     def fetch(self) -> None:
         note = self.manifest
@@ -76,6 +78,7 @@ class Load:
                 if note.lane == "refresh":
                     self._count([row], self.seen)
                     self.seen.add(task_id)
+                    note.tasks_seen = len(self.seen)
                 self.writer.add_page([row], answer.fetched_at_ms)
                 self._note_readable({task_id})
                 if row.is_deleted:
@@ -93,8 +96,6 @@ class Load:
                 why = "belongs to another user (403)" if answer.status == 403 else "the server cannot serve it (500)"
                 self._note_unreadable(task_id, why)
             self._report()
-        if note.lane == "refresh":
-            note.tasks_seen = len(self.seen)
 
     def keep(self) -> None:
         """Writes down what has come so far."""
@@ -435,14 +436,14 @@ class Load:
         note.digest_ids, note.digest_states = self.digests.ids, self.digests.states
 
     def _report(self) -> None:
-        note = self.manifest
+        note, counted = self.manifest, self.manifest.server_count_before
         self.listener.progress(
             Progress(
                 account=note.account,
                 lane=note.lane,
-                rows_read=note.rows_read,
-                rows_landed=note.rows_landed,
-                expected_tasks=note.server_count_before,
+                tasks_met=note.tasks_seen,
+                expected_tasks=None if counted is None else max(counted, note.tasks_seen),
+                rows_read=note.rows_read - self.rows_before,
                 elapsed_seconds=time.monotonic() - self.began,
             )
         )

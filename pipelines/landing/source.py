@@ -13,22 +13,26 @@ from pipelines.settings import Settings
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a lane has come, after each page; expected_tasks is None where the server does not count."""
+    """How far a lane has come, after each page.
+
+    tasks_met: each once; expected_tasks: no fewer, None where the server does not count; rows_read: in elapsed_seconds,
+    those read again included.
+    """
 
     account: str
     lane: Lane
-    rows_read: int
-    rows_landed: int
+    tasks_met: int
     expected_tasks: int | None
+    rows_read: int
     elapsed_seconds: float
 
     def __str__(self) -> str:
         """Such as `default sweep: 12,000 of 200,000 tasks, 8,100/s, 23 s left`."""
         rate = self.rows_read / max(self.elapsed_seconds, 0.001)
         of = f" of {self.expected_tasks:,}" if self.expected_tasks else ""
-        line = f"{self.account} {self.lane}: {self.rows_read:,}{of} tasks, {rate:,.0f}/s"
+        line = f"{self.account} {self.lane}: {self.tasks_met:,}{of} tasks, {rate:,.0f}/s"
         if self.expected_tasks and rate:
-            line += f", {max(0.0, (self.expected_tasks - self.rows_read) / rate):.0f} s left"
+            line += f", {(self.expected_tasks - self.tasks_met) / rate:.0f} s left"
         return line
 
 

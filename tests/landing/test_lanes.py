@@ -2,6 +2,7 @@
 manifest tells the truth about both."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from pipelines.errors import SettingsError
 from pipelines.landing.lanes import changed_since_ms
 from pipelines.landing.load import UNSETTLED
 from pipelines.landing.manifest import Manifest
+from pipelines.landing.source import Listener, Progress
 from pipelines.livepeer import failures
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
@@ -792,6 +794,41 @@ def test_a_dead_server_lands_nothing_and_no_secret_is_told(simulate: Simulate, a
     assert "4711" not in str(raised.value)
     assert kept.manifests() == []
     assert not any(b"4711" in body for body in kept.files().values())
+
+
+# ------------------------------------------------------------------------------------------------------------ progress
+
+
+@pytest.mark.parametrize("api", ["studio", "legacy"])
+def test_progress_goes_up_to_its_total_and_not_past_it(simulate: Simulate, archive: Archives, api: str) -> None:
+    sim = simulate(api=api)
+    sim.mutate_between_pages(inserts=3, updates=9, deletes=1)
+    kept = archive(sim)
+    for _ in range(2):
+        told: list[Progress] = []
+        load = kept.extraction(Listener(progress=told.append)).sync()
+        assert load.rows_read > load.tasks_seen > 0
+        met = [progress.tasks_met for progress in told]
+        assert met == sorted(met)
+        assert met[-1] == load.tasks_seen
+        for progress in told:
+            assert progress.expected_tasks is None or progress.tasks_met <= progress.expected_tasks
+            assert not re.search(r"-\d+ s left", str(progress))
+    told = []
+    kept.extraction(Listener(progress=told.append)).refresh(sorted(sim.ids())[:3])
+    assert [str(progress).split(",")[0] for progress in told] == [f"default refresh: {n} tasks" for n in (1, 2, 3)]
+
+
+def test_the_rate_of_a_load_that_goes_on_is_that_of_this_process(simulate: Simulate, archive: Archives) -> None:
+    sim = simulate(speed=0)
+    kept = archive(sim)
+    sim.fault("503", at=9, times=None)
+    with pytest.raises(failures.ApiError):
+        kept.sync()
+    sim.clear_faults()
+    told: list[Progress] = []
+    kept.extraction(Listener(progress=told.append)).sync()
+    assert (told[0].tasks_met, told[0].rows_read) == (250, 50)
 
 
 # ------------------------------------------------------------------------------------------------------------ accounts
