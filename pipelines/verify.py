@@ -52,7 +52,7 @@ SAYS: dict[Kind, str] = {
     "missing": "the server lists it, the archive does not hold it",
     "outdated": "the archive holds an older state",
     "deleted": "the server has deleted it, the archive does not know yet",
-    "forbidden": "the key may not read it any more (403)",
+    "forbidden": "the list shows it no more, and the key may not get it by id (403)",
     "unreadable": "the server cannot serve it (500), the archive does not hold it: its operator alone can mend that",
     "unlisted": "the archive holds it as the server has it, but the list shows it no more: another project?",
 }

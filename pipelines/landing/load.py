@@ -7,6 +7,7 @@ import time
 from bisect import insort
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 
 from pipelines import __version__
 from pipelines.landing import damage
@@ -22,6 +23,7 @@ from pipelines.livepeer.rows import Row, project_of, read_row
 MOST_LOOKUPS = 1000
 CATCH_UP_ROUNDS = 3
 ELSEWHERE = "in another project"
+LISTS_ONLY = "the key may list tasks and not get one by id (403)"
 UNSETTLED = "a missed task could hide behind one that was deleted meanwhile"
 
 
@@ -39,6 +41,7 @@ class Load:
         self.manifest = manifest
         self.seen: set[str] = set()  # tasks met by walks other than the one by id, whose rows are distinct as they come
         self.vanished: set[str] = set(manifest.vanished)
+        self.refused: list[str] = []  # tasks to look up, with a key that may not
         self.digests = Digests(manifest.digest_ids, manifest.digest_states)
         self.unserved = unserved(source.catalog.manifests(source.account, newest_first=True))
         self.hints = walks.Hints(self.unserved, self._known_between)
@@ -72,6 +75,9 @@ class Load:
         """Asks for single tasks; lands what is new of them and which are deleted."""
         note = self.manifest
         for task_id in task_ids:
+            if self.refused:
+                self.refused.append(task_id)
+                continue
             answer = self.client.get_task(task_id)
             if answer.payload is not None:
                 row = read_row(answer.payload)
@@ -92,10 +98,18 @@ class Load:
                     self._note_deleted(task_id)
                 else:
                     self._note_unreadable(task_id, "the API knows no task of this id (404)")
+            elif answer.status == 500:
+                self._note_unreadable(task_id, "the server cannot serve it (500)")
+            elif self._may_get:
+                self._note_unreadable(task_id, "belongs to another user (403)")
             else:
-                why = "belongs to another user (403)" if answer.status == 403 else "the server cannot serve it (500)"
-                self._note_unreadable(task_id, why)
+                self.refused.append(task_id)
+                self.listener.say(LISTS_ONLY)
             self._report()
+
+    @cached_property
+    def _may_get(self) -> bool:
+        return walks.may_get(self.client)
 
     def keep(self) -> None:
         """Writes down what has come so far."""
@@ -111,6 +125,9 @@ class Load:
             self._because(f"{len(elsewhere)} archived tasks are {ELSEWHERE} now, first {elsewhere[0]}")
         if missing := [missing for missing in note.unreadable if missing.task_id not in elsewhere]:
             self._because(f"{len(missing)} tasks could not be had, first {missing[0].task_id}: {missing[0].reason}")
+        if self.refused:
+            tasks = f"{len(self.refused)} tasks, first {self.refused[0]}"
+            self._because(f"{LISTS_ONLY}: whether {tasks}, were deleted or changed cannot be known")
         walked_by_key = note.abilities is not None and note.abilities.id_keyset
         if note.verdict != "broken" and note.lane in ("sweep", "changes", "observe") and walked_by_key:
             note.proven_until_ms = self._proven_until_ms()

@@ -9,12 +9,15 @@ import duckdb
 import pytest
 
 from pipelines.landing.catalog import Catalog
-from pipelines.landing.load import ELSEWHERE, UNSETTLED
+from pipelines.landing.load import ELSEWHERE, LISTS_ONLY, UNSETTLED
 from pipelines.landing.manifest import Manifest, decode, encode
+from pipelines.landing.source import Listener
 from pipelines.livepeer import failures
 from pipelines.simulator import Simulator
 from pipelines.simulator import api as routes
+from pipelines.simulator.errors import refused
 from pipelines.simulator.listing import Page
+from pipelines.simulator.wire import Response
 
 DAY_MS = 86_400_000
 
@@ -334,6 +337,38 @@ def test_a_task_in_another_project_or_of_another_user_is_said_to_be(simulate: Si
     sim.replace(moved, sim.tasks("second-project")[moved] | {"projectId": sim._accounts["default"].project_id})
     back = kept.sync("sweep")
     assert back.vanished == [foreign]
+
+
+def test_a_key_that_may_list_and_not_get_is_said_once(
+    simulate: Simulate, archive: Archives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = simulate(speed=0)
+    kept = archive(sim)
+    kept.sync()
+    monkeypatch.setattr(routes, "_get_task", refuse)
+    whole = kept.sync("sweep")
+    assert (whole.verdict, whole.reasons) == ("whole", [])
+    gone = sorted(sim.ids())[40:93]
+    for task_id in gone:
+        sim.remove(task_id)
+    for _ in range(2):
+        said: list[str] = []
+        load = kept.extraction(Listener(say=said.append)).sync("sweep")
+        assert load.reasons == [
+            f"{LISTS_ONLY}: whether 53 tasks, first {gone[0]}, were deleted or changed cannot be known"
+        ]
+        assert (load.verdict, load.vanished, load.deleted, load.unreadable) == ("limited", gone, [], [])
+        assert said == [LISTS_ONLY]
+        assert load.requests <= whole.requests + 3
+    refreshed = kept.extraction().refresh(sorted(sim.ids())[:7])
+    assert [LISTS_ONLY in reason for reason in refreshed.reasons] == [True]
+    assert refreshed.requests == 3
+    monkeypatch.undo()
+    assert kept.sync("sweep").deleted == gone
+
+
+def refuse(backend: routes.Backend, request: routes.Request, task_id: str) -> Response:
+    raise refused(403, "access forbidden by the rules of this key")
 
 
 # --------------------------------------------------------------------------------------------------------------- clocks
