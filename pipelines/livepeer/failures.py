@@ -36,9 +36,7 @@ class RowFault(ServerFault):
 
 
 class Unreachable(TransientError):
-    """No connection: a wrong host, a server that is down, no network."""
-
-    most_attempts = 3
+    """No connection: a server that is down or starts again, no network, a wrong host."""
 
 
 class Interrupted(TransientError):

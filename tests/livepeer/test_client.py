@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,6 +17,7 @@ from pipelines.livepeer.client import LONGEST_WAIT_SECONDS, Client, Politeness
 from pipelines.livepeer.redact import Redactor
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
+from tests.conftest import NOW_MS
 
 IMPATIENT = {"timeout_seconds": 5.0, "retry_wait_seconds": 0.01}
 
@@ -248,7 +250,25 @@ def test_nobody_listens(sim: Simulator, connect: Callable[..., Client]) -> None:
     with pytest.raises(failures.Unreachable, match=r"cannot reach 127\.0\.0\.1") as raised:
         client.list_tasks(limit=1)
     assert is_one_clear_line(raised.value)
-    assert client.traffic.requests == 3
+    assert client.traffic.requests == 6
+
+
+def test_a_server_that_starts_again_is_waited_for(
+    simulate: Callable[..., Simulator], connect: Callable[..., Client]
+) -> None:
+    before = simulate(tasks=60, speed=0)
+    url = before.url
+    before.close()
+    client = connect(url, attempts=9, retry_wait_seconds=0.1)
+    again = Simulator(tasks=60, days=10, seed=1, now=NOW_MS, speed=0)
+    start = threading.Timer(1.5, again.serve, [urlsplit(url).port])  # after the fourth attempt at the latest
+    start.start()
+    try:
+        assert len(client.list_tasks(limit=60).rows) == 60
+        assert client.traffic.attempts_repeated > 3
+    finally:
+        start.join()
+        again.close()
 
 
 def test_a_long_error_of_many_lines_becomes_one_short_line(scripted: Scripted, connect: Callable[..., Client]) -> None:
