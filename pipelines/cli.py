@@ -27,15 +27,17 @@ FAILED, USAGE, GAP = 1, 2, 3
 # Garbage is looked for every few pages. More often takes time, more seldom memory: httpx leaves answers in circles.
 GC_THRESHOLDS = 10_000, 10, 10
 DRIFT_SHOWN = 5
+LONGEST_DURATION_SECONDS = 366 * 86_400
 DAY = click.DateTime(formats=["%Y-%m-%d"])
 
 
 def duration(text: str) -> float:
     """Seconds of 90s, 5m, 8h or 2d."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if found is None or not float(found[1]):
-        raise click.BadParameter(f"{text!r} is no duration such as 90s, 5m, 8h or 2d")
-    return float(found[1]) * SECONDS_OF_UNIT[found[2]]
+    seconds = float(found[1]) * SECONDS_OF_UNIT[found[2]] if found else 0
+    if not 0 < seconds <= LONGEST_DURATION_SECONDS:
+        raise click.BadParameter(f"{text!r} is no duration such as 90s, 5m, 8h or 2d, at most 366d")
+    return seconds
 
 
 class Command(click.Group):

@@ -1,5 +1,8 @@
 """The failures that the archive knows, each with a message that fits one line and says what to do."""
 
+import traceback
+from pathlib import Path
+
 
 class ArchiveError(Exception):
     """Any failure a user can be told in one line."""
@@ -29,4 +32,17 @@ def in_one_line(error: BaseException) -> str:
     """What went wrong: our own words, or the system's with the file that it is about."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def as_fault_of_the_program(error: BaseException) -> str:
+    """What nobody thought of: where it happened, not its words, which may hold what nobody may read."""
+    if isinstance(error, MemoryError):
+        return in_one_line(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"{type(error).__name__} in line {place.lineno} of {Path(place.filename).name}, a fault of this program: "
+        "please report it"
+    )

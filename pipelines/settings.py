@@ -47,6 +47,12 @@ def _cron(text: str) -> str:
     return text
 
 
+def _rate(per_second: float) -> float:
+    if 0 < per_second < 0.001:
+        raise ValueError("must be 0, or at least 0.001")
+    return per_second
+
+
 def _webhook(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     parts = urlsplit(text)
@@ -141,14 +147,15 @@ class Settings(BaseSettings):
         ge=0,
         description="how far before the last proven point a change window starts, for rows that become visible late",
     )
-    request_timeout_seconds: float = Field(120, gt=0, description="longest wait for one answer")
+    request_timeout_seconds: float = Field(120, gt=0, le=86_400, description="longest wait for one answer")
     attempts: int = Field(6, ge=1, description="attempts at a request that fails transiently")
     retry_wait_seconds: float = Field(
         1,
         ge=0,
+        le=300,
         description="wait before the second attempt; doubles with jitter, a Retry-After counts more",
     )
-    requests_per_second: float = Field(
+    requests_per_second: Annotated[float, AfterValidator(_rate)] = Field(
         0,
         ge=0,
         description="most requests sent in a second; 0 sends the next when the last is answered",
@@ -202,6 +209,7 @@ class Settings(BaseSettings):
     lock_wait_seconds: float = Field(
         600,
         ge=0,
+        le=604_800,
         description="how long a run waits for another one on the same home before it gives up",
     )
     memory_mb: int = Field(

@@ -181,6 +181,21 @@ def test_settings_that_are_missing_or_wrong(run: Run) -> None:
     assert run("sync", "--lane", "sideways").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TASK_ARCHIVE_REQUEST_TIMEOUT_SECONDS", "1e300"),
+        ("TASK_ARCHIVE_REQUEST_TIMEOUT_SECONDS", "inf"),
+        ("TASK_ARCHIVE_RETRY_WAIT_SECONDS", "1e300"),
+        ("TASK_ARCHIVE_REQUESTS_PER_SECOND", "1e-300"),
+        ("TASK_ARCHIVE_LOCK_WAIT_SECONDS", "1e300"),
+    ],
+)
+def test_a_time_that_no_clock_holds_is_refused(run: Run, variable: str, value: str) -> None:
+    result = run("sync", **{"LIVEPEER_API_KEY": "key", variable: value})
+    assert (result.exit_code, variable in one_line(result)) == (2, True)
+
+
 def test_nothing_is_read_from_variables_of_other_programs(run: Run, tmp_path: Path) -> None:
     others = {"HOME": str(tmp_path / "me"), "SCHEDULE": "never", "TIME_ZONE": "Mars", "ATTEMPTS": "0", "API_KEYS": "x"}
     with pytest.MonkeyPatch.context() as patch:

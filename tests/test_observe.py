@@ -181,7 +181,13 @@ def test_a_gap_is_told_by_the_exit_status(synced: Simulated) -> None:
 
 
 def test_what_is_wrong_is_said_at_once(synced: Simulated) -> None:
-    for arguments in (("--every", "often"), ("--for", "8h"), ("--account", "acme"), ("--every", "0s")):
+    for arguments in (
+        ("--every", "often"),
+        ("--for", "8h"),
+        ("--account", "acme"),
+        ("--every", "0s"),
+        ("--every", "9" * 20 + "d"),
+    ):
         assert observe(*arguments).exit_code == 2, arguments
 
 

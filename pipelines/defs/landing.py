@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 import dagster as dg
+import duckdb
 
 from pipelines.defs.resources import Archive
-from pipelines.errors import ArchiveError, in_one_line
+from pipelines.errors import ArchiveError, as_fault_of_the_program, in_one_line
 from pipelines.harmless import markdown_cell
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
@@ -19,8 +20,10 @@ CREATED_DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
 NIGHTLY_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
 PROOF = "proof_is_whole"
 
-# The client repeats single requests; this repeats the lane, which goes on from where it was.
-RETRIES = dg.RetryPolicy(max_retries=2, delay=60, backoff=dg.Backoff.EXPONENTIAL)
+# The client repeats single requests; this repeats the lane, which goes on from where it was, after a failure that may
+# pass by itself. A policy of Dagster's would repeat it after every other one too, an interruption included.
+MOST_RETRIES = 2
+RETRY_WAIT_SECONDS = 60
 
 # Tag of runs that somebody waits for at a terminal: they show a failure at once instead.
 FAILS_AT_ONCE = "task_archive/fails_at_once"
@@ -68,7 +71,6 @@ def _proof(asset: str) -> list[dg.AssetCheckSpec]:
     key=["landing", "account_tasks"],
     group_name="landing",
     kinds={"python", "parquet"},
-    retry_policy=RETRIES,
     freshness_policy=NIGHTLY_FRESHNESS,
     check_specs=_proof("account_tasks"),
 )
@@ -95,7 +97,7 @@ def observed_tasks(
     def observe(extraction: Extraction) -> Manifest | None:
         return extraction.observe(lambda before_ms: open_tasks(settings, extraction.account, before_ms))
 
-    loads = _for_each_account(context, archive, config.account, observe)
+    loads = _for_each_account(context, archive, config.account, observe, is_repeated=False)
     if loads or is_behind(settings):
         yield _materialized(loads, "observed_tasks")
     else:
@@ -108,7 +110,6 @@ def observed_tasks(
     kinds={"python", "parquet"},
     partitions_def=CREATED_DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    retry_policy=RETRIES,
     check_specs=_proof("created_days"),
 )
 def created_days(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
@@ -123,7 +124,6 @@ def created_days(context: dg.AssetExecutionContext, archive: Archive) -> dg.Mate
     key=["landing", "refreshed_tasks"],
     group_name="landing",
     kinds={"python", "parquet"},
-    retry_policy=RETRIES,
     check_specs=_proof("refreshed_tasks"),
 )
 def refreshed_tasks(context: dg.AssetExecutionContext, config: RefreshConfig, archive: Archive) -> dg.MaterializeResult:
@@ -137,28 +137,30 @@ def _for_each_account(
     archive: Archive,
     wanted: str | None,
     run: Callable[[Extraction], Manifest | None],
+    is_repeated: bool = True,
 ) -> list[Manifest]:
     """Runs a lane for each account; one account's failure keeps no other from landing, and fails the asset then."""
     loads: list[Manifest] = []
-    failures: dict[str, ArchiveError | OSError] = {}
+    failures: dict[str, str] = {}
+    may_pass = False
     settings = archive.settings
     listener = archive.listener(context.log.info)
     for account in settings.accounts(wanted):
         try:
             load = run(Extraction(settings, account, context.run.run_id, listener))
             loads += [load] if load else []
-        except (ArchiveError, OSError) as error:  # the disk may be full
-            failures[account] = error
+        except (ArchiveError, OSError, duckdb.Error) as error:  # the disk may be full
+            failures[account] = in_one_line(error)
+            may_pass = may_pass or isinstance(error, TransientError)
+        except Exception as error:
+            context.log.exception(f"account {account} failed")
+            failures[account] = as_fault_of_the_program(error)
     if failures:
         several = len(settings.accounts(wanted)) > 1
-        raise dg.Failure(
-            description="; ".join(
-                f"{account}: {in_one_line(error)}" if several else in_one_line(error)
-                for account, error in failures.items()
-            ),
-            allow_retries=FAILS_AT_ONCE not in context.run.tags
-            and any(isinstance(error, TransientError) for error in failures.values()),
-        )
+        failure = dg.Failure("; ".join(f"{account}: {said}" if several else said for account, said in failures.items()))
+        if may_pass and is_repeated and FAILS_AT_ONCE not in context.run.tags and context.retry_number < MOST_RETRIES:
+            raise dg.RetryRequested(MOST_RETRIES, RETRY_WAIT_SECONDS * 2**context.retry_number) from failure
+        raise failure
     return loads
 
 

@@ -1,5 +1,6 @@
 """One HTTP client for one account: a page or a task at a time, with retries and typed failures."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,10 +16,13 @@ import msgspec
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
 from pipelines import __version__
+from pipelines.errors import SettingsError
 from pipelines.livepeer import failures
 from pipelines.livepeer.jsontext import NotAnArray, split_array
 
 LONGEST_WAIT_SECONDS = 300.0
+
+_NUMBER = re.compile("[0-9]{1,15}")
 
 
 @dataclass(frozen=True)
@@ -85,17 +89,23 @@ class Client:
         self._scrub = scrub
         self._politeness = politeness
         self._next_request_at = 0.0
-        self._http = httpx.Client(
-            headers={
-                "Authorization": f"Bearer {api_key}",
-                "Accept": "application/json",
-                "User-Agent": f"livepeer-task-archive/{__version__}",
-            },
-            timeout=httpx.Timeout(politeness.timeout_seconds, connect=min(20.0, politeness.timeout_seconds)),
-            # Below the 5 s after which the server closes an idle connection: reusing a closed one costs an attempt.
-            limits=httpx.Limits(max_connections=2, keepalive_expiry=4.0),
-            follow_redirects=False,
-        )
+        try:
+            self._http = httpx.Client(
+                headers={
+                    "Authorization": f"Bearer {api_key}",
+                    "Accept": "application/json",
+                    "User-Agent": f"livepeer-task-archive/{__version__}",
+                },
+                timeout=httpx.Timeout(politeness.timeout_seconds, connect=min(20.0, politeness.timeout_seconds)),
+                # Below the 5 s after which the server closes an idle connection: reusing a closed one costs an attempt.
+                limits=httpx.Limits(max_connections=2, keepalive_expiry=4.0),
+                follow_redirects=False,
+                event_hooks={"response": [self._refuse_redirect]},  # before httpx reads where it leads
+            )
+        except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
+            raise SettingsError(
+                f"{self._one_line(str(error))}: look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE"
+            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -133,7 +143,7 @@ class Client:
         count_text = response.headers.get("X-Total-Count", "")
         return Page(
             rows=rows,
-            total_count=int(count_text) if count_text.isdecimal() else None,
+            total_count=int(count_text) if _NUMBER.fullmatch(count_text) else None,
             next_cursor=_next_cursor(response.headers.get("Link", "")),
             server_at_ms=_server_at_ms(response),
             fetched_at_ms=time.time_ns() // 1_000_000,
@@ -184,6 +194,10 @@ class Client:
             ) from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise failures.Interrupted(f"the answer of {self.host} broke off: {self._one_line(str(error))}") from None
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise failures.BadRequest(
+                f"{self.host} cannot be asked: {self._one_line(str(error))}: is LIVEPEER_API_URL right?"
+            ) from None
         self.traffic.bytes_received += len(response.content)
         self._raise_for_failure(response)
         server_at_ms = _server_at_ms(response)
@@ -192,6 +206,19 @@ class Client:
             traffic.clock_skews.append(time.time() - server_at_ms / 1000)
             traffic.earliest_server_at_ms = min(traffic.earliest_server_at_ms or server_at_ms, server_at_ms)
         return response
+
+    def _refuse_redirect(self, response: httpx.Response) -> None:
+        if not 300 <= response.status_code < 400:
+            return
+        try:
+            target = urlsplit(response.headers.get("Location", ""))
+            to = f"{target.scheme}://{target.hostname}" if target.hostname else "another address"
+        except ValueError:
+            to = "an address that is none"
+        raise failures.Redirected(
+            f"{self.host} redirects to {self._one_line(to)}: not followed, the key goes to the configured host only. "
+            "If that is the right one, set LIVEPEER_API_URL to it"
+        )
 
     def _raise_for_failure(self, response: httpx.Response) -> None:
         status = response.status_code
@@ -222,12 +249,6 @@ class Client:
             # The API says so in JSON; a page of a proxy must not pass for a task that is gone.
             kind = failures.NotFound if is_json else failures.BadRequest
             raise kind(f"{self.host} knows no {response.url.path} (404): is LIVEPEER_API_URL right?")
-        if 300 <= status < 400:
-            target = urlsplit(response.headers.get("Location", ""))
-            raise failures.Redirected(
-                f"{self.host} redirects to {target.scheme}://{target.hostname}: not followed, the key goes to the "
-                "configured host only. If that is the right one, set LIVEPEER_API_URL to it"
-            )
         raise failures.BadRequest(f"{self.host} refuses the request ({status}): {said}")
 
     def _what_it_says(self, response: httpx.Response) -> str:
@@ -240,13 +261,13 @@ class Client:
                 if response.content
                 else ""
             )
-        text = response.text
+        text = response.content.decode(errors="replace")  # whatever the charset that it names
         try:
             body = msgspec.json.decode(response.content)
             if isinstance(body, dict):
                 errors = body.get("errors") or [body.get("message") or text]
                 text = "; ".join(str(error) for error in errors) if isinstance(errors, list) else str(errors)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
         return self._one_line(text)
 
@@ -278,7 +299,8 @@ def _next_cursor(link: str) -> str | None:
     for part in link.split(","):
         target, _, parameters = part.partition(";")
         if 'rel="next"' in parameters:
-            values = parse_qs(urlsplit(target.strip().strip("<>")).query).get("cursor")
+            query = target.strip().strip("<>").partition("?")[2].partition("#")[0]
+            values = parse_qs(query).get("cursor")
             return values[0] if values else None
     return None
 
@@ -303,6 +325,6 @@ def _retry_after(response: httpx.Response) -> float | None:
 def _http_date(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -256,7 +256,7 @@ def one_ahead(steps: Iterator[T]) -> Iterator[T]:
 
 def _stepped_back(cursor: str | None, page_rows: int) -> str | None:
     """An offset cursor moved back by some rows, so that rows which shift forward meanwhile are still met."""
-    offset = re.fullmatch(r"skip(\d+)", cursor or "")
+    offset = re.fullmatch("skip([0-9]{1,15})", cursor or "")
     return f"skip{int(offset[1]) - min(PAGING_OVERLAP_ROWS, page_rows // 2)}" if offset else cursor
 
 

@@ -256,6 +256,47 @@ def test_a_check_that_fails_keeps_the_version_before(
     assert not (settings.warehouse / build.COMPLETE).exists()
 
 
+def attempts_of_a_scheduled_run(settings: Settings) -> tuple[int, str]:
+    """How often the nightly job that the daemon runs tries to land, and what it says in the end."""
+    prepare_instance(settings)
+    with dg.DagsterInstance.get() as instance:
+        result = defs.resolve_job_def("nightly").execute_in_process(instance=instance, raise_on_error=False)
+    assert not result.success
+    starts = [event for event in result.all_events if event.event_type_value in ("STEP_START", "STEP_RESTARTED")]
+    data = next(event.step_failure_data for event in result.all_events if event.is_step_failure)
+    assert data.user_failure_data is not None
+    return len(starts), data.user_failure_data.description or ""
+
+
+def test_only_what_may_pass_is_tried_again(
+    simulated: tuple[Simulator, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator, settings = simulated
+    monkeypatch.setattr("pipelines.defs.landing.RETRY_WAIT_SECONDS", 0)
+    monkeypatch.setenv("TASK_ARCHIVE_ATTEMPTS", "1")
+    simulator.fault("503", times=None)
+    attempts, says = attempts_of_a_scheduled_run(settings)
+    assert (attempts, "failed with 503" in says) == (3, True)
+    simulator.clear_faults()
+
+    def broken(*_: object) -> None:
+        raise KeyError("what only the trace may show")
+
+    monkeypatch.setattr("pipelines.livepeer.walks.probe", broken)
+    attempts, says = attempts_of_a_scheduled_run(settings)
+    assert attempts == 1
+    line = r"KeyError in line \d+ of test_definitions.py, a fault of this program: please report it"
+    assert re.fullmatch(line, says)
+    with pytest.raises(RunFailed, match=line):
+        run_job(settings, "nightly")
+
+    def crowded(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pipelines.livepeer.walks.probe", crowded)
+    assert attempts_of_a_scheduled_run(settings) == (1, "there is not enough memory")
+
+
 SYNC = [sys.executable, "-m", "pipelines.cli", "sync"]
 
 

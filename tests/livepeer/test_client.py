@@ -66,7 +66,7 @@ class _ScriptedHandler(BaseHTTPRequestHandler):
         self.server.targets.append(self.path)
         answers = self.server.answers
         status, headers, body = answers.pop(0) if len(answers) > 1 else answers[0]
-        self.send_response(status)
+        self.send_response_only(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
@@ -288,6 +288,76 @@ def test_any_error_body_is_told(scripted: Scripted, connect: Callable[..., Clien
     assert is_one_clear_line(raised.value)
 
 
+ODD_CHARSETS = ["hex", "undefined", "idna", "unicode_escape", "no-such-codec", '"', "utf-16"]
+
+
+@pytest.mark.parametrize("charset", ODD_CHARSETS)
+def test_an_error_in_any_charset_is_told(scripted: Scripted, connect: Callable[..., Client], charset: str) -> None:
+    scripted.says(418, b'{"errors":["a teapot"]}', f"application/json; charset={charset}")
+    with pytest.raises(failures.BadRequest, match="a teapot") as raised:
+        connect(scripted.url).list_tasks(limit=1)
+    assert is_one_clear_line(raised.value)
+
+
+def test_an_error_nested_too_deeply_is_told(scripted: Scripted, connect: Callable[..., Client]) -> None:
+    scripted.says(418, b'{"errors":' + b"[" * 100_000)
+    with pytest.raises(failures.BadRequest, match="418") as raised:
+        connect(scripted.url).list_tasks(limit=1)
+    assert is_one_clear_line(raised.value)
+
+
+ODD_DATES = [
+    "soon",
+    "Fri, 01 Jan 99999999999999999999 10:00:00 GMT",
+    "Fri, 01 Jan 2026 10:00:00 +99999999999999",
+    "Fri, 99999999999999999999 Jan 2026 10:00:00 GMT",
+]
+
+
+@pytest.mark.parametrize("date", ODD_DATES)
+def test_a_date_that_cannot_be_read_is_none(scripted: Scripted, connect: Callable[..., Client], date: str) -> None:
+    scripted.says(200, b"[]", Date=date, X_Total_Count="9" * 5000)
+    client = connect(scripted.url)
+    page = client.list_tasks(limit=1)
+    assert (page.server_at_ms, page.total_count, client.traffic.clock_skew_seconds) == (None, None, None)
+    scripted.answers = []
+    scripted.says(429, b"[]", Retry_After=date)
+    scripted.says(200, b"[]")
+    assert client.list_tasks(limit=1).rows == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://a..b/api", f"http://{'a' * 70}.b/api", "http://xn--/api", "http://\u2603.net/api", "http://h:port/api"],
+)
+def test_an_url_that_cannot_be_asked_is_one_line(connect: Callable[..., Client], url: str) -> None:
+    client = connect(url)
+    with pytest.raises(failures.BadRequest, match=r"cannot be asked: .*: is LIVEPEER_API_URL right") as raised:
+        client.list_tasks(limit=1)
+    assert "\n" not in str(raised.value)
+    assert client.traffic.requests == 1
+
+
+def test_an_id_too_long_for_an_url_is_one_line(sim: Simulator, connect: Callable[..., Client]) -> None:
+    with pytest.raises(failures.BadRequest, match="URL too long") as raised:
+        connect(sim.url).get_task("x" * 70_000)
+    assert is_one_clear_line(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("HTTP_PROXY", "http://[::1"), ("ALL_PROXY", "ftp://127.0.0.1:9"), ("SSL_CERT_FILE", "/no/such/file")],
+)
+def test_a_proxy_or_certificate_that_is_none_is_one_line(
+    connect: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.undo()  # what spares the other tests the reading of certificates
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=variable) as raised:
+        connect("http://127.0.0.1:9/api")
+    assert "\n" not in str(raised.value)
+
+
 # ------------------------------------------------------------------------------------------- where the key may not go
 
 
@@ -306,6 +376,16 @@ def test_a_redirect_is_not_followed(
     assert other.requests == []
 
 
+@pytest.mark.parametrize("location", ["http://[::1", "/login", "http://\u2603..net:port", ""])
+def test_a_redirect_to_nowhere_is_one_line(scripted: Scripted, connect: Callable[..., Client], location: str) -> None:
+    scripted.says(302, b"", Location=location.encode().decode("latin-1"))
+    with pytest.raises(failures.Redirected, match="not followed") as raised:
+        connect(scripted.url).list_tasks(limit=1)
+    assert is_one_clear_line(raised.value)
+    assert "None" not in str(raised.value)
+    assert len(scripted.targets) == 1
+
+
 def test_of_a_link_only_the_cursor_is_taken(
     scripted: Scripted, simulate: Callable[..., Simulator], connect: Callable[..., Client]
 ) -> None:
@@ -320,7 +400,16 @@ def test_of_a_link_only_the_cursor_is_taken(
     assert other.requests == []
 
 
-@pytest.mark.parametrize("link", ["", "garbage", '<http://x/?a=b>; rel="next"', '<http://x/?cursor=c>; rel="prev"'])
+@pytest.mark.parametrize(
+    "link",
+    [
+        "",
+        "garbage",
+        '<http://[::1/?a=b>; rel="next"',
+        '<http://x/?a=b>; rel="next"',
+        '<http://x/?cursor=c>; rel="prev"',
+    ],
+)
 def test_a_link_without_a_next_cursor(scripted: Scripted, connect: Callable[..., Client], link: str) -> None:
     scripted.says(200, b"[]", Link=link)
     assert connect(scripted.url).list_tasks(limit=1).next_cursor is None
