@@ -147,7 +147,16 @@ class Settings(BaseSettings):
         ge=0,
         description="how far before the last proven point a change window starts, for rows that become visible late",
     )
-    request_timeout_seconds: float = Field(120, gt=0, le=86_400, description="longest wait for one answer")
+    request_timeout_seconds: float = Field(
+        120, gt=0, le=86_400, description="longest silence of the server before an answer, or within it"
+    )
+    answer_seconds: float = Field(600, gt=0, le=86_400, description="longest time that one answer may take in all")
+    answer_mb: int = Field(100, ge=1, description="largest answer that is taken, megabytes unpacked")
+    pages_beyond_count: int = Field(
+        1000,
+        ge=1,
+        description="pages that a list may have beyond what the server's count suggests, which stops one without end",
+    )
     attempts: int = Field(6, ge=1, description="attempts at a request that fails transiently")
     retry_wait_seconds: float = Field(
         1,

@@ -254,6 +254,13 @@ def test_an_empty_account_is_whole_and_published(run: Run, simulate: Callable[..
     assert again.exit_code == 0
 
 
+def test_an_answer_beyond_its_limit_names_the_setting(run: Run, simulator: Simulator) -> None:
+    simulator.update(min(simulator.ids()), phase="failed", errorMessage="x" * 1_000_000)
+    result = run("sync", TASK_ARCHIVE_ANSWER_MB="1")
+    assert (result.exit_code, "more than 1 MB (TASK_ARCHIVE_ANSWER_MB)" in one_line(result)) == (1, True)
+    assert run("sync", TASK_ARCHIVE_ANSWER_MB="10").exit_code == 0
+
+
 def test_a_gap_in_the_proof_is_published_printed_and_told_by_the_exit_status(run: Run, simulator: Simulator) -> None:
     poisoned = simulator.poison()
     result = run("sync")

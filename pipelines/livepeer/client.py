@@ -18,9 +18,12 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exp
 from pipelines import __version__
 from pipelines.errors import SettingsError
 from pipelines.livepeer import failures
+from pipelines.livepeer.answer import Answer, Limits, Reader
 from pipelines.livepeer.jsontext import NotAnArray, split_array
+from pipelines.settings import load_settings
 
 LONGEST_WAIT_SECONDS = 300.0
+MOST_ROWS = 10_000  # of a page: the server sends 1000 at most
 
 _NUMBER = re.compile("[0-9]{1,15}")
 
@@ -82,9 +85,17 @@ class Politeness:
 class Client:
     """Talks to one origin with one key; never follows a link or a redirect to another."""
 
-    def __init__(self, api_url: str, api_key: str, scrub: Callable[[str], str], politeness: Politeness) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        api_key: str,
+        scrub: Callable[[str], str],
+        politeness: Politeness,
+        limits: Limits | None = None,
+    ) -> None:
         self.api_url = api_url
         self.host = urlsplit(api_url).netloc
+        self.limits = limits or Limits.of(load_settings())
         self.traffic = Traffic()
         self._scrub = scrub
         self._politeness = politeness
@@ -94,11 +105,12 @@ class Client:
                 headers={
                     "Authorization": f"Bearer {api_key}",
                     "Accept": "application/json",
+                    "Accept-Encoding": "gzip",
                     "User-Agent": f"livepeer-task-archive/{__version__}",
                 },
                 timeout=httpx.Timeout(politeness.timeout_seconds, connect=min(20.0, politeness.timeout_seconds)),
                 # Below the 5 s after which the server closes an idle connection: reusing a closed one costs an attempt.
-                limits=httpx.Limits(max_connections=2, keepalive_expiry=4.0),
+                limits=httpx.Limits(max_connections=1, keepalive_expiry=4.0),
                 follow_redirects=False,
                 event_hooks={"response": [self._refuse_redirect]},  # before httpx reads where it leads
             )
@@ -106,6 +118,7 @@ class Client:
             raise SettingsError(
                 f"{self._one_line(str(error))}: look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE"
             ) from None
+        self._reader = Reader(self._http, self.host, self.limits)
 
     def __enter__(self) -> Self:
         return self
@@ -135,17 +148,17 @@ class Client:
             params["count"] = "true"
         if cursor is not None:
             params["cursor"] = cursor
-        response = self._get("/task", params, expect_row_fault)
+        answer = self._get("/task", params, expect_row_fault)
         try:
-            rows = split_array(response.content)
+            rows = split_array(answer.body, MOST_ROWS)
         except NotAnArray as error:
             raise failures.BadRequest(f"{self.host} answered the task list with {error}, not a list of tasks") from None
-        count_text = response.headers.get("X-Total-Count", "")
+        count_text = answer.headers.get("X-Total-Count", "")
         return Page(
             rows=rows,
             total_count=int(count_text) if _NUMBER.fullmatch(count_text) else None,
-            next_cursor=_next_cursor(response.headers.get("Link", "")),
-            server_at_ms=_server_at_ms(response),
+            next_cursor=_next_cursor(answer.headers.get("Link", "")),
+            server_at_ms=_server_at_ms(answer),
             fetched_at_ms=time.time_ns() // 1_000_000,
         )
 
@@ -153,8 +166,8 @@ class Client:
         """One task by its id, with the outcomes that say something about the task itself as values, not failures."""
         try:
             # A dot is quoted too: in "." and ".." it would lead to another path.
-            response = self._get(f"/task/{quote(task_id, safe='').replace('.', '%2E')}", {})
-            status, payload = response.status_code, response.content
+            answer = self._get(f"/task/{quote(task_id, safe='').replace('.', '%2E')}", {})
+            status, payload = answer.status, answer.body
         except failures.NotFound:
             status, payload = 404, None
         except failures.Forbidden:
@@ -163,7 +176,7 @@ class Client:
             status, payload = 500, None
         return TaskAnswer(status, payload, time.time_ns() // 1_000_000)
 
-    def _get(self, path: str, params: dict[str, str], expect_row_fault: bool = False) -> httpx.Response:
+    def _get(self, path: str, params: dict[str, str], expect_row_fault: bool = False) -> Answer:
         def stop(state: RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome else None
             if expect_row_fault and isinstance(error, failures.RowFault):
@@ -180,11 +193,11 @@ class Client:
         )
         return retrying(self._attempt, path, params)
 
-    def _attempt(self, path: str, params: dict[str, str]) -> httpx.Response:
+    def _attempt(self, path: str, params: dict[str, str]) -> Answer:
         self._pace()
         self.traffic.requests += 1
         try:
-            response = self._http.get(self.api_url + path, params=params)
+            answer = self._reader.get(self.api_url + path, params)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise failures.Unreachable(f"cannot reach {self.host}: {self._one_line(str(error))}") from None
         except httpx.TimeoutException:
@@ -192,20 +205,20 @@ class Client:
                 f"{self.host} did not answer within {self._politeness.timeout_seconds:g} s "
                 "(TASK_ARCHIVE_REQUEST_TIMEOUT_SECONDS)"
             ) from None
-        except (httpx.TransportError, httpx.DecodingError) as error:
+        except httpx.TransportError as error:
             raise failures.Interrupted(f"the answer of {self.host} broke off: {self._one_line(str(error))}") from None
         except (httpx.InvalidURL, UnicodeError) as error:
             raise failures.BadRequest(
                 f"{self.host} cannot be asked: {self._one_line(str(error))}: is LIVEPEER_API_URL right?"
             ) from None
-        self.traffic.bytes_received += len(response.content)
-        self._raise_for_failure(response)
-        server_at_ms = _server_at_ms(response)
+        self.traffic.bytes_received += len(answer.body)
+        self._raise_for_failure(answer)
+        server_at_ms = _server_at_ms(answer)
         if server_at_ms is not None:
             traffic = self.traffic
             traffic.clock_skews.append(time.time() - server_at_ms / 1000)
             traffic.earliest_server_at_ms = min(traffic.earliest_server_at_ms or server_at_ms, server_at_ms)
-        return response
+        return answer
 
     def _refuse_redirect(self, response: httpx.Response) -> None:
         if not 300 <= response.status_code < 400:
@@ -220,11 +233,11 @@ class Client:
             "If that is the right one, set LIVEPEER_API_URL to it"
         )
 
-    def _raise_for_failure(self, response: httpx.Response) -> None:
-        status = response.status_code
-        said = self._what_it_says(response)
-        is_json = "json" in response.headers.get("Content-Type", "")
-        if status == 200 and is_json and response.content:
+    def _raise_for_failure(self, answer: Answer) -> None:
+        status = answer.status
+        said = self._what_it_says(answer)
+        is_json = "json" in answer.headers.get("Content-Type", "")
+        if status == 200 and is_json and answer.body:
             return
         if status == 200:
             raise failures.NotJson(
@@ -232,11 +245,11 @@ class Client:
                 "is LIVEPEER_API_URL right, or is a proxy in the way?"
             )
         if status == 429:
-            raise failures.RateLimited(f"{self.host} limits the rate of requests (429)", _retry_after(response))
+            raise failures.RateLimited(f"{self.host} limits the rate of requests (429)", _retry_after(answer))
         if status == 500:
-            raise failures.RowFault(f"{self.host} failed with 500: {said}", _retry_after(response))
+            raise failures.RowFault(f"{self.host} failed with 500: {said}", _retry_after(answer))
         if status > 500:
-            raise failures.ServerFault(f"{self.host} failed with {status}: {said}", _retry_after(response))
+            raise failures.ServerFault(f"{self.host} failed with {status}: {said}", _retry_after(answer))
         if status == 401:
             raise failures.WrongKey(
                 f"{self.host} does not accept the API key (401): check LIVEPEER_API_KEY. It says: {said}"
@@ -248,22 +261,19 @@ class Client:
         if status == 404:
             # The API says so in JSON; a page of a proxy must not pass for a task that is gone.
             kind = failures.NotFound if is_json else failures.BadRequest
-            raise kind(f"{self.host} knows no {response.url.path} (404): is LIVEPEER_API_URL right?")
+            raise kind(f"{self.host} knows no {answer.path} (404): is LIVEPEER_API_URL right?")
         raise failures.BadRequest(f"{self.host} refuses the request ({status}): {said}")
 
-    def _what_it_says(self, response: httpx.Response) -> str:
+    def _what_it_says(self, answer: Answer) -> str:
         """The error text of `{"errors": [..]}` or `{"message": ".."}`, scrubbed, since error bodies echo keys."""
-        if "html" in response.headers.get("Content-Type", ""):
+        if "html" in answer.headers.get("Content-Type", ""):
             return "an HTML page"
-        if response.status_code == 200:
-            return (
-                f"{response.headers.get('Content-Type') or 'something without a content type'}"
-                if response.content
-                else ""
-            )
-        text = response.content.decode(errors="replace")  # whatever the charset that it names
+        if answer.status == 200:
+            named = answer.headers.get("Content-Type") or "something without a content type"
+            return self._one_line(named) if answer.body else ""
+        text = answer.body.decode(errors="replace")  # whatever the charset that it names
         try:
-            body = msgspec.json.decode(response.content)
+            body = msgspec.json.decode(answer.body)
             if isinstance(body, dict):
                 errors = body.get("errors") or [body.get("message") or text]
                 text = "; ".join(str(error) for error in errors) if isinstance(errors, list) else str(errors)
@@ -305,20 +315,20 @@ def _next_cursor(link: str) -> str | None:
     return None
 
 
-def _server_at_ms(response: httpx.Response) -> int | None:
-    moment = _http_date(response.headers.get("Date", ""))
+def _server_at_ms(answer: Answer) -> int | None:
+    moment = _http_date(answer.headers.get("Date", ""))
     return None if moment is None else int(moment.timestamp() * 1000)
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(answer: Answer) -> float | None:
     """Retry-After in both its forms, seconds and an HTTP date (RFC 9110, 10.2.3), as seconds from now."""
-    text = response.headers.get("Retry-After", "").strip()
+    text = answer.headers.get("Retry-After", "").strip()
     if text.isdecimal():
         return float(text)
     until = _http_date(text)
     if until is None:
         return None
-    now = _http_date(response.headers.get("Date", "")) or datetime.now(UTC)
+    now = _http_date(answer.headers.get("Date", "")) or datetime.now(UTC)
     return max(0.0, (until - now).total_seconds())
 
 

@@ -43,6 +43,12 @@ class Interrupted(TransientError):
     """The connection broke or timed out before the answer was complete."""
 
 
+class Overdue(TransientError):
+    """The answer came, but so slowly that it was given up."""
+
+    most_attempts = 2
+
+
 class NotJson(TransientError):
     """An answer that is not the API's: an HTML page of a proxy, or a wrong URL."""
 
@@ -73,5 +79,9 @@ class Redirected(PermanentError):
     """3xx: not followed, since the key goes to the configured origin only."""
 
 
+class Excessive(PermanentError):
+    """An answer larger than is taken."""
+
+
 class BrokenWalk(PermanentError):
-    """The list answered against its own rules: pages out of order, rows outside the window asked for."""
+    """The list answered against its own rules: pages out of order or without end, rows outside the window asked for."""

@@ -35,6 +35,7 @@ _ESCAPE = re.compile(r"(?s)\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\u([0-
 _SHORT_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CLOSER = {b"{": b"}", b"[": b"]"}
+_BYTES_A_COMMA = 8  # tasks have a comma in some 30 bytes
 _WHITESPACE = b" \t\r\n"
 
 
@@ -42,24 +43,34 @@ class NotAnArray(ValueError):
     """A body that is no whole JSON array. The reason never quotes the body: it may hold secrets."""
 
 
-def split_array(body: bytes) -> list[bytes]:
-    """The elements of a JSON array, each as its own bytes in the body.
+def split_array(body: bytes, most: int) -> list[bytes]:
+    """The elements of a JSON array, each as its own bytes in the body. Raises NotAnArray for one of more than `most`.
 
     What msgspec will not read (NaN, lone surrogates, nesting beyond a thousand) a tolerant scan splits: a task we
-    cannot parse is still a task to keep.
+    cannot parse is still a task to keep. So does it what may hold so many tiny elements that their list would take many
+    times the body's memory: it stops at one too many.
     """
+    if body.count(b",") > max(most, len(body) // _BYTES_A_COMMA):
+        return _scan_array(body, most)
     try:
-        return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
+        raws = msgspec.json.decode(body, type=list[msgspec.Raw])
     except (msgspec.DecodeError, RecursionError):
-        return _scan_array(body)
+        return _scan_array(body, most)
+    if len(raws) > most:
+        raise _too_many(most)
+    return [bytes(raw) for raw in raws]
 
 
-def _scan_array(body: bytes) -> list[bytes]:
+def _too_many(most: int) -> NotAnArray:
+    return NotAnArray(f"more than {most:,} elements")
+
+
+def _scan_array(body: bytes, most: int) -> list[bytes]:
     """Split by brackets, strings and commas alone; what is inside an element is not judged beyond its balance."""
     if not body.lstrip(_WHITESPACE).startswith(b"["):
         raise NotAnArray("the body is empty" if not body.strip(_WHITESPACE) else "the body does not begin an array")
     elements: list[bytes] = []
-    open_brackets: list[bytes] = []
+    open_brackets = bytearray()  # as they will be closed
     values = commas = begin = end = 0  # of the outermost array: values since its last comma, and where the value lies
     for token in _TOKEN_OR_COMMA.finditer(body):
         kind = token.lastindex
@@ -67,10 +78,11 @@ def _scan_array(body: bytes) -> list[bytes]:
             values += 1
             begin, end = token.span()
         if kind == Kind.OPEN:
-            open_brackets.append(_CLOSER[token[0]])
+            open_brackets += _CLOSER[token[0]]
         elif kind == Kind.CLOSE:
-            if not open_brackets or open_brackets.pop() != token[0]:
+            if open_brackets[-1:] != token[0]:
                 raise NotAnArray("brackets do not match")
+            del open_brackets[-1]
             if len(open_brackets) == 1:
                 end = token.end()
             elif not open_brackets:
@@ -82,6 +94,8 @@ def _scan_array(body: bytes) -> list[bytes]:
         elif kind == Kind.COMMA and len(open_brackets) == 1:
             elements.append(_only_value(body, values, begin, end))
             values, commas = 0, commas + 1
+            if commas >= most:
+                raise _too_many(most)
     raise NotAnArray("the body ends inside the array")
 
 

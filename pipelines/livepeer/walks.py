@@ -87,6 +87,33 @@ def created_between(from_ms: int | None, to_ms: int) -> Filters:
     return [{"id": "createdAt", "value": {"lt": to_ms} if from_ms is None else {"gte": from_ms, "lt": to_ms}}]
 
 
+class _Pages:
+    """Counts the pages of a walk. Raises BrokenWalk where it goes on far beyond what the server counts.
+
+    A walk may take twice the pages that its rows fill, as pages overlap. The server is asked for its count only where
+    a walk is longer than every limit, and again where the list grew meanwhile.
+    """
+
+    def __init__(self, client: Client, filters: Filters | None = None, after: str | None = None) -> None:
+        self._client = client
+        self._window = filters, after
+        self._read = self._fullest = 0
+        self._most = client.limits.pages_beyond_count
+
+    def add(self, rows: int) -> None:
+        self._read += 1
+        self._fullest = max(self._fullest, rows)
+        if self._read <= self._most:
+            return
+        counted = count(self._client, *self._window)
+        self._most = self._client.limits.pages_beyond_count + 2 * (counted or 0) // self._fullest
+        if self._read > self._most:
+            raise failures.BrokenWalk(
+                f"{self._client.host} lists tasks without end: {self._read:,} pages, and it counts "
+                f"{'none' if counted is None else f'{counted:,} tasks'} (TASK_ARCHIVE_PAGES_BEYOND_COUNT)"
+            )
+
+
 def probe(client: Client) -> tuple[Abilities, Page]:
     """Asks what only a server with each ability answers rightly; also returns the first answer, for its Date."""
     first = _any_row(client, None)
@@ -159,6 +186,7 @@ def by_id(
     among = 0  # so many rows come next, of which one cannot be served; 0: none is known to
     suspect: str | None = None  # its id, where it was found before
     ahead = 0  # rows before that one
+    pages = _Pages(client, filters, after)
     while True:
         size = limit if not among else max(1, ahead if suspect else among // 2)
         page = _page(client, size, BY_ID, filters, cursor, is_sure=is_spoilt or among > 0)
@@ -181,6 +209,7 @@ def by_id(
         rows = [read_row(payload) for payload in page.rows]
         if not rows:
             return
+        pages.add(len(rows))
         ids = [row.task_id for row in rows if row.task_id is not None]
         if not ids and len(rows) < size:  # the last rows of all, none of them a task
             yield Rows(rows, page.fetched_at_ms, cursor)
@@ -198,6 +227,7 @@ def by_update(client: Client, limit: int, since_ms: int, hints: Hints = NOTHING_
     Rows of one timestamp come again at the start of the next page (the caller knows a payload that it has). Where one
     timestamp fills a page, its rows are walked by id, since an offset inside it would lose rows.
     """
+    pages = _Pages(client, updated_since(since_ms))
     while True:
         page = _page(client, limit, BY_UPDATE, updated_since(since_ms), None, is_sure=len(hints.unserved) > 0)
         if isinstance(page, failures.RowFault):
@@ -211,6 +241,7 @@ def by_update(client: Client, limit: int, since_ms: int, hints: Hints = NOTHING_
             yield from by_id(client, limit, updated_since(since_ms), hints=hints)
             return
         if rows:
+            pages.add(len(rows))
             yield Rows(rows, page.fetched_at_ms)
         if len(rows) < limit:
             return
@@ -230,12 +261,14 @@ def by_documented_paging(client: Client, limit: int) -> Iterator[Rows]:
     seen: set[str | None] = set()
     for number in range(PAGING_PASSES):
         found, cursor = 0, None
+        pages = _Pages(client)
         while True:
             page = client.list_tasks(limit=limit, cursor=cursor)
             rows = [read_row(payload) for payload in page.rows]
             found += len({row.task_id for row in rows} - seen)
             seen.update(row.task_id for row in rows)
             if rows:
+                pages.add(len(rows))
                 yield Rows(rows, page.fetched_at_ms)
             following = _stepped_back(page.next_cursor, len(rows))
             if not rows or following in (None, "undefined", cursor):

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from pipelines.livepeer.jsontext import TOKEN, NotAnArray, _scan_array, decode_string, encode_string, split_array
 
+MOST = 10_000
+
 any_json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -31,7 +33,7 @@ any_json = st.recursive(
     ],
 )
 def test_elements_keep_their_own_bytes(body: bytes, elements: list[bytes]) -> None:
-    assert split_array(body) == elements
+    assert split_array(body, MOST) == elements
 
 
 @pytest.mark.parametrize(
@@ -44,20 +46,30 @@ def test_elements_keep_their_own_bytes(body: bytes, elements: list[bytes]) -> No
 )  # fmt: skip
 def test_what_is_no_whole_array_is_refused_without_quoting_it(body: bytes) -> None:
     with pytest.raises(NotAnArray) as refusal:
-        split_array(body)
+        split_array(body, MOST)
     assert "sesame" not in str(refusal.value)
 
 
 def test_depth_and_length_do_not_matter() -> None:
     deep = b"[" * 20_000 + b"]" * 20_000
     long = b'"' + b'\\"],[\\\\' * 200_000 + b'"'
-    assert split_array(b"[%b,%b,NaN]" % (deep, long)) == [deep, long, b"NaN"]
+    assert split_array(b"[%b,%b,NaN]" % (deep, long), MOST) == [deep, long, b"NaN"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"[0,0,0,0]", b"[[],[],[],[],NaN]", b'[{"a":"b","c":"d"},{"a":"b","c":"d"},"e","f"]', b"[0,0,0,"]
+)
+def test_more_elements_than_wanted_are_refused(body: bytes) -> None:
+    with pytest.raises(NotAnArray, match="more than 3 elements"):
+        split_array(body, 3)
+    assert len(split_array(b"[0,0,0]", 3)) == 3
+    assert len(split_array(b"[0,0,NaN]", 3)) == 3
 
 
 @given(st.lists(any_json), st.sampled_from([None, 1]))
 def test_the_tolerant_scan_agrees_with_msgspec(values: list[object], indent: int | None) -> None:
     body = json.dumps(values, indent=indent).encode("utf-8", "surrogatepass")
-    elements = _scan_array(body)
+    elements = _scan_array(body, MOST)
     assert [json.loads(element) for element in elements] == values
     try:
         assert elements == [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
@@ -68,7 +80,7 @@ def test_the_tolerant_scan_agrees_with_msgspec(values: list[object], indent: int
 @given(st.binary())
 def test_no_bytes_crash_the_split(body: bytes) -> None:
     try:
-        elements = split_array(body)
+        elements = split_array(body, MOST)
     except NotAnArray:
         elements = []
     assert all(element in body for element in elements)

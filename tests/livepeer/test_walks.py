@@ -1,10 +1,16 @@
 """The walks by themselves: what they ask, what they yield, and where they refuse to go on."""
 
+import json
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from pipelines.livepeer import failures, walks
+from pipelines.livepeer.answer import Limits
 from pipelines.livepeer.client import Client, Politeness
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.walks import Rows, Unreadable
@@ -308,6 +314,80 @@ def test_by_update_notices_a_server_that_does_not_filter(
     monkeypatch.setattr(server_listing, "parse_filters", lambda text: server_listing.Filters())
     with pytest.raises(failures.BrokenWalk, match="updatedAt"):
         list(walks.by_update(connect(sim), 20, sim.now() + 1))
+
+
+# --------------------------------------------------------------------------------------------------- lists without end
+
+
+class Endless(ThreadingHTTPServer):
+    """A task API whose list never ends, whatever it says that it counts."""
+
+    daemon_threads = True
+
+    def __init__(self, counts: int | None) -> None:
+        super().__init__(("127.0.0.1", 0), _EndlessHandler)
+        self.counts = counts
+        self.pages = 0
+        self.url = f"http://127.0.0.1:{self.server_port}/api"
+
+
+class _EndlessHandler(BaseHTTPRequestHandler):
+    server: Endless
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        rows = int(parse_qs(urlsplit(self.path).query)["limit"][0])
+        self.server.pages += rows > 1
+        first = self.server.pages * 1000
+        listed = [{"id": f"{n:036}", "status": {"updatedAt": n}} for n in range(first, first + rows)]
+        body = json.dumps(listed).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Link", f'<http://x/?cursor=skip{first}>; rel="next"')
+        if self.server.counts is not None and "count=true" in self.path:
+            self.send_header("X-Total-Count", str(self.server.counts))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+WALKS: dict[str, Callable[[Client, int], Iterator[Any]]] = {
+    "by id": walks.by_id,
+    "by update": lambda client, limit: walks.by_update(client, limit, 0),
+    "documented": walks.by_documented_paging,
+}
+
+
+@pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.parametrize(("counts", "most_pages"), [(None, 30), (60, 36), (0, 30), (10_000, 1030)])
+def test_a_list_without_end_is_not_walked_for_ever(
+    clean_environment: None, walk: str, counts: int | None, most_pages: int
+) -> None:
+    server = Endless(counts)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    client = Client(server.url, "key", str, Politeness(), Limits(pages_beyond_count=30))
+    try:
+        with client, pytest.raises(failures.BrokenWalk, match="TASK_ARCHIVE_PAGES_BEYOND_COUNT") as raised:
+            list(WALKS[walk](client, 20))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert server.pages == most_pages + 1
+    assert ("none" if counts is None else f"counts {counts:,} tasks") in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.parametrize("limit", [1, 2, 7])
+def test_a_list_with_an_end_is_walked_to_it(simulate: Simulate, walk: str, limit: int) -> None:
+    """However narrow the limit is: where pages overlap they are many more than the rows fill."""
+    sim = simulate(tasks=60, speed=0)
+    with Client(sim.url, sim.api_key, str, Politeness(), Limits(pages_beyond_count=1)) as client:
+        assert set(ids_of(WALKS[walk](client, limit))) == sim.ids()
 
 
 # ---------------------------------------------------------------------------------------------------- documented paging
