@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,11 +34,14 @@ def named_queries() -> dict[str, str]:
 
 
 def sql_of(text: str) -> str:
-    """The SQL of a named query, or the text itself where it is SQL. Raises SettingsError for an unknown name."""
+    """The SQL of a named query, or the text itself where it is SQL. Raises SettingsError for neither."""
     if text in named_queries():
         return (sql_folder() / "queries" / f"{text}.sql").read_text(encoding="utf-8")
     if text.replace("_", "").isalnum():
         raise SettingsError(f"no query is named {text!r}; known are {', '.join(named_queries())}")
+    with suppress(duckdb.Error):  # told with its place when it runs
+        if not duckdb.extract_statements(text):
+            raise SettingsError("the query is empty: give SQL, or a name that `task-archive query` lists")
     return text
 
 

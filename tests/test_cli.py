@@ -129,6 +129,15 @@ def test_queries_are_listed_and_a_wrong_name_is_said(published: Run) -> None:
     assert "read-only" in one_line(published("query", "drop table tasks"))
 
 
+@pytest.mark.parametrize("sql", ["", " ", ";", " ;; ", "/* nothing */", "\n-- nothing"])
+def test_a_query_of_nothing_is_one_line(published: Run, sql: str) -> None:
+    commands = [["query", sql, "--format", form] for form in ("table", "csv", "json", "parquet")]
+    commands += [["export", "--query", sql, "--format", form, "--output", "file"] for form in ("csv", "xlsx", "arrow")]
+    for command in commands:
+        result = published(*command)
+        assert (result.exit_code, "the query is empty" in one_line(result)) == (2, True)
+
+
 def test_report_is_written_for_what_is_asked(published: Run, tmp_path: Path) -> None:
     file = tmp_path / "uploads.html"
     result = published("report", "--type", "upload", "--account", "default", "--output", str(file))
