@@ -145,6 +145,7 @@ class Settings(BaseSettings):
     overlap_seconds: int = Field(
         900,
         ge=0,
+        le=30 * 86_400,
         description="how far before the last proven point a change window starts, for rows that become visible late",
     )
     request_timeout_seconds: float = Field(

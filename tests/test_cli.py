@@ -198,11 +198,15 @@ def test_settings_that_are_missing_or_wrong(run: Run) -> None:
         ("TASK_ARCHIVE_RETRY_WAIT_SECONDS", "1e300"),
         ("TASK_ARCHIVE_REQUESTS_PER_SECOND", "1e-300"),
         ("TASK_ARCHIVE_LOCK_WAIT_SECONDS", "1e300"),
+        ("TASK_ARCHIVE_OVERLAP_SECONDS", "-1"),
+        ("TASK_ARCHIVE_OVERLAP_SECONDS", "2592001"),
+        ("TASK_ARCHIVE_OVERLAP_SECONDS", "99999999999999999999"),
     ],
 )
-def test_a_time_that_no_clock_holds_is_refused(run: Run, variable: str, value: str) -> None:
+def test_a_time_out_of_range_is_refused_before_anything_is_written(run: Run, variable: str, value: str) -> None:
     result = run("sync", **{"LIVEPEER_API_KEY": "key", variable: value})
     assert (result.exit_code, variable in one_line(result)) == (2, True)
+    assert not Path("archive").exists()
 
 
 def test_nothing_is_read_from_variables_of_other_programs(run: Run, tmp_path: Path) -> None:
