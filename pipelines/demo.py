@@ -16,7 +16,7 @@ import httpx
 from pipelines.errors import ArchiveError, SettingsError
 from pipelines.reading import run_query, sql_of, status
 from pipelines.runs import run_job
-from pipelines.settings import load_settings
+from pipelines.settings import load_settings, usable_home
 from pipelines.terminal import print_loads, watching
 from pipelines.warehouse.models import PUBLISHED_LAYERS, published_models
 
@@ -26,6 +26,7 @@ NOTE = ".task-archive-demo"
 
 def run_demo(tasks: int, days: int, home: Path) -> None:
     """Runs the demo in `home`, which is made anew; leaves alone a folder that no demo made."""
+    usable_home(home)
     if home.exists() and not (home / NOTE).exists() and any(home.iterdir()):
         raise SettingsError(f"{home} is no demo's archive: name another folder with --home")
     began = time.monotonic()

@@ -27,11 +27,19 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+run_storage:
+  module: pipelines.defs.event_log
+  class: RunStorage
+  config: &home
+    base_dir: {env: DAGSTER_HOME}
 event_log_storage:
   module: pipelines.defs.event_log
   class: EventLog
-  config:
-    base_dir: {env: DAGSTER_HOME}
+  config: *home
+schedule_storage:
+  module: pipelines.defs.event_log
+  class: ScheduleStorage
+  config: *home
 """
 
 

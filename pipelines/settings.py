@@ -364,6 +364,14 @@ def _api_keys(environment: dict[str, str | None]) -> dict[str, SecretStr]:
     return dict(sorted(keys.items()))
 
 
+def usable_home(home: Path) -> Path:
+    """The whole path of a home. Raises SettingsError where DuckDB could not write: it reads some paths as others."""
+    whole = home.expanduser().resolve()
+    if set("?\\") & set(str(whole)):
+        raise SettingsError(f"TASK_ARCHIVE_HOME: DuckDB cannot write below {whole}, for the ? or \\ in its path")
+    return whole
+
+
 def load_settings(**overrides: Any) -> Settings:
     """The settings of this process; `overrides` are field names. Raises SettingsError with one line for each fault."""
     try:
@@ -375,7 +383,7 @@ def load_settings(**overrides: Any) -> Settings:
             for fault in error.errors(include_input=False)
         ]
         raise SettingsError("; ".join(faults)) from None
-    settings.home = settings.home.expanduser().resolve()
+    settings.home = usable_home(settings.home)
     if not settings.api_keys:
         settings.api_keys = _api_keys({**dotenv_values(ENV_FILE), **os.environ})
     return settings

@@ -209,6 +209,28 @@ def test_a_time_out_of_range_is_refused_before_anything_is_written(run: Run, var
     assert not Path("archive").exists()
 
 
+@pytest.mark.parametrize("name", ["100%", "a%20b", "%3F", "#1 [x] 'y' $HOME*", "\u00fc"])
+def test_a_home_of_any_name(run: Run, simulator: Simulator, tmp_path: Path, name: str) -> None:
+    home = {"TASK_ARCHIVE_HOME": str(tmp_path / name / "archive")}
+    assert run("sync", **home).exit_code == 0
+    assert "300" in run("query", "select count(*) from tasks", **home).stdout
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    databases = {str(path.relative_to(tmp_path / name)) for path in tmp_path.rglob("*.db")}
+    assert {f"archive/dagster/{known}.db" for known in ("history/runs", "schedules/schedules")} < databases
+
+
+@pytest.mark.parametrize("name", ["what?", "a?mode=ro", "a\\b"])
+@pytest.mark.parametrize("command", [["sync"], ["doctor"], ["query", "from tasks"], ["ui"], ["observe"]])
+def test_a_home_that_duckdb_cannot_write_is_refused_before_anything_is_written(
+    run: Run, simulator: Simulator, tmp_path: Path, name: str, command: list[str]
+) -> None:
+    result = run(*command, TASK_ARCHIVE_HOME=str(tmp_path / name))
+    assert (result.exit_code, "DuckDB cannot write below" in one_line(result)) == (2, True)
+    result = run("demo", "--home", str(tmp_path / name))
+    assert (result.exit_code, "DuckDB cannot write below" in one_line(result)) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_read_from_variables_of_other_programs(run: Run, tmp_path: Path) -> None:
     others = {"HOME": str(tmp_path / "me"), "SCHEDULE": "never", "TIME_ZONE": "Mars", "ATTEMPTS": "0", "API_KEYS": "x"}
     with pytest.MonkeyPatch.context() as patch:

@@ -1,26 +1,55 @@
-"""Where Dagster keeps the events of runs, as `dagster.yaml` names it."""
+"""Where Dagster keeps runs, their events and its schedules, as `dagster.yaml` names it: in its own files."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from dagster import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.runs.sqlite import SqliteRunStorage, sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import SqliteScheduleStorage, sqlite_schedule_storage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.event import listen
 
 MOST_KEPT = 4  # engines: one a run, and one for the index of them all
+
+
+def _url(folder: str, name: str) -> str:
+    """A database's URL. Dagster puts the path in as it is, where % may begin an escape."""
+    return URL.create("sqlite", database=str(Path(folder, f"{name}.db").absolute())).render_as_string()
+
+
+for module in (sqlite_run_storage, sqlite_schedule_storage):
+    vars(module)["create_db_conn_string"] = _url
+
+
+class RunStorage(SqliteRunStorage):
+    """Dagster's own. `base_dir` is the folder of the instance, so that the configuration may say $DAGSTER_HOME."""
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        """What `dagster.yaml` says."""
+        return cls.from_local(str(Path(config_value["base_dir"], "history")), inst_data)
+
+
+class ScheduleStorage(SqliteScheduleStorage):
+    """Dagster's own, likewise."""
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        """What `dagster.yaml` says."""
+        return cast(Self, cls.from_local(str(Path(config_value["base_dir"], "schedules")), inst_data))
 
 
 class EventLog(SqliteEventLogStorage):
     """Dagster's own, in the same files, with connections that are kept.
 
     Dagster opens the file and compiles its statements anew for each event: most of what a run's hundreds of events
-    cost. `base_dir` is the folder of the instance, so that the configuration may say $DAGSTER_HOME.
+    cost.
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
@@ -32,6 +61,9 @@ class EventLog(SqliteEventLogStorage):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
         """What `dagster.yaml` says."""
         return cls(inst_data=inst_data, **config_value)
+
+    def conn_string_for_shard(self, shard_name: str) -> str:
+        return _url(self._base_dir, shard_name)
 
     def dispose(self) -> None:
         """Closes the databases."""
