@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from pipelines import __version__
-from pipelines.errors import ArchiveError, SettingsError
+from pipelines.errors import ArchiveError, SettingsError, in_one_line, is_lack_of_memory
 from pipelines.harmless import printable
-from pipelines.settings import SECONDS_OF_UNIT, load_settings
+from pipelines.settings import SECONDS_OF_UNIT, check_address_space, load_settings
 
 # Heavy imports (Dagster above all) stay inside the commands that need them: --help, query and status answer at once.
 
@@ -40,6 +40,10 @@ def duration(text: str) -> float:
     return seconds
 
 
+def is_of_duckdb(error: Exception) -> bool:
+    return "duckdb" in sys.modules and isinstance(error, sys.modules["duckdb"].Error)
+
+
 class Command(click.Group):
     """Turns every failure that we know into one line and its exit status."""
 
@@ -57,6 +61,11 @@ class Command(click.Group):
                 raise
             click.echo(f"task-archive: {error.filename or 'the system'}: {error.strerror or error}", err=True)
             ctx.exit(FAILED)
+        except Exception as error:
+            if not (is_lack_of_memory(error) or is_of_duckdb(error)):
+                raise
+            click.echo(f"task-archive: {printable(in_one_line(error))}", err=True)
+            ctx.exit(FAILED)
 
 
 def example(line: str) -> str:
@@ -68,6 +77,7 @@ def example(line: str) -> str:
 @click.version_option(__version__, prog_name="task-archive")
 def main() -> None:
     """Archive the task history of Livepeer Studio, and ask it questions in SQL."""
+    check_address_space()
     gc.set_threshold(*GC_THRESHOLDS)
 
 

@@ -28,18 +28,22 @@ class Busy(ArchiveError):
     """Another run holds the archive."""
 
 
+def is_lack_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or str(error) == "can't start new thread"
+
+
 def in_one_line(error: BaseException) -> str:
     """What went wrong: our own words, or the system's with the file that it is about."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, MemoryError):
+    if is_lack_of_memory(error):
         return "there is not enough memory"
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def as_fault_of_the_program(error: BaseException) -> str:
     """What nobody thought of: where it happened, not its words, which may hold what nobody may read."""
-    if isinstance(error, MemoryError):
+    if is_lack_of_memory(error):
         return in_one_line(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return (

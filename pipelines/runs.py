@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -113,6 +114,8 @@ def _run(settings: Settings, run_id: str, name: str, config: dict[str, Any], tag
         cause = error.__cause__
         ours = cause if isinstance(cause, ArchiveError | OSError) else None
         raise RunFailed(in_one_line(ours) if ours else " ".join(str(error).split())[:500]) from None
+    except (MemoryError, duckdb.Error) as error:
+        raise RunFailed(in_one_line(error)) from None
     except SQLAlchemyError as error:
         raise RunFailed(
             f"Dagster cannot keep its records in {settings.dagster}: {_why(settings.dagster, error)}"

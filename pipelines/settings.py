@@ -4,8 +4,10 @@ Values come from the environment, then from a `.env` file in the working directo
 the account `default`; `LIVEPEER_API_KEY__<ACCOUNT>` adds further accounts or projects under a name of their own.
 """
 
+import math
 import os
 import re
+import resource
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +23,8 @@ from pipelines.errors import SettingsError
 ENV_FILE = ".env"
 KEY_VARIABLE = "LIVEPEER_API_KEY"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+# With less, DuckDB crashes or stops for ever. A thread for each core reserves room of its own.
+LEAST_ADDRESS_SPACE_MB = 3_600 + 200 * (os.cpu_count() or 1)
 SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -370,6 +374,20 @@ def usable_home(home: Path) -> Path:
     if set("?\\") & set(str(whole)):
         raise SettingsError(f"TASK_ARCHIVE_HOME: DuckDB cannot write below {whole}, for the ? or \\ in its path")
     return whole
+
+
+def address_space_mb() -> float:
+    """What `ulimit -v` lets this process have."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit / 1_000_000
+
+
+def check_address_space() -> None:
+    """Raises SettingsError where there is too little to work in."""
+    if address_space_mb() < LEAST_ADDRESS_SPACE_MB:
+        raise SettingsError(
+            f"ulimit -v leaves {address_space_mb():,.0f} MB of address space: {LEAST_ADDRESS_SPACE_MB:,} are needed"
+        )
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -3,8 +3,11 @@
 import csv
 import io
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,6 +20,7 @@ from click.testing import CliRunner, Result
 from pipelines import __version__
 from pipelines.cli import main
 from pipelines.reading import named_queries
+from pipelines.settings import LEAST_ADDRESS_SPACE_MB
 from pipelines.simulator import Simulator
 
 Run = Callable[..., Result]
@@ -162,6 +166,61 @@ def test_a_report_that_cannot_be_made_is_one_line(
     result = published("report", *arguments)
     assert (result.exit_code, sum(says in line for line in result.stderr.splitlines())) == (status, 1), result.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_too_little_address_space_is_one_line(clean_environment: None, tmp_path: Path, command: str) -> None:
+    arguments = {
+        "alert": ["check"],
+        "backfill": ["--from", "2026-11-17", "--to", "2026-11-17"],
+        "export": ["--format", "csv", "--table", "tasks"],
+        "publish": ["postgres"],
+        "refresh": ["some-task"],
+        "task": ["some-task"],
+    }.get(command, [])
+    limited = ["sh", "-c", 'ulimit -v 1000000; exec "$@"', "sh", sys.executable, "-m", "pipelines.cli"]
+    done = subprocess.run(
+        [*limited, command, *arguments], env=os.environ | {"LIVEPEER_API_KEY": "key"}, capture_output=True, text=True
+    )
+    line = r"task-archive: ulimit -v leaves 1,024 MB of address space: [\d,]+ are needed\n"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(line, done.stderr), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_enough_address_space_is_enough(run: Run, simulator: Simulator, tmp_path: Path) -> None:
+    """Vega's JavaScript alone would take 67 GB: without, the run has no pictures."""
+    limited = f'ulimit -v {LEAST_ADDRESS_SPACE_MB * 1300}; exec "$@"'
+    command = ["sh", "-c", limited, "sh", sys.executable, "-m", "pipelines.cli", "sync"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "archive" / "published" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (RuntimeError("can't start new thread"), "there is not enough memory"),
+        (duckdb.OutOfMemoryException("Out of Memory Error: no room\nSee also"), "Out of Memory Error: no room"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_lack_of_memory_is_one_line(
+    run: Run, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    def crowded(*_: object) -> None:
+        raise error
+
+    for command, place in (
+        ("status", "pipelines.reading.status"),
+        ("sync", "pipelines.warehouse.build.build_version"),
+        ("sync", "pipelines.livepeer.walks.probe"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, crowded)
+            result = run(command)
+        assert (result.exit_code, one_line(result)) == (1, f"task-archive: {says}")
 
 
 def test_before_anything_is_published(run: Run) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipelines.harmless import markdown_cell
 from pipelines.report.kept import specs
 from pipelines.report.queries import Row
+from pipelines.settings import address_space_mb
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,16 @@ class Drawn:
 # The charts that are shown, of each the first of the page: starting vl-convert takes longer than drawing them.
 SHOWN = ("tasks_by_phase", "failure_rate", "durations")
 WIDTH = 640  # pixels
+JAVASCRIPT_ADDRESS_SPACE_MB = 100_000
 
 
 def as_markdown(drawn: list[Drawn]) -> str:
-    """The key charts of a page as images in Markdown, each under its heading; some 150 kB for 90 days."""
+    """The key charts of a page as images in Markdown, each under its heading; some 150 kB for 90 days.
+
+    None where the address space is limited: vl-convert's JavaScript takes 67 GB of it, and ends the process without.
+    """
+    if address_space_mb() < JAVASCRIPT_ADDRESS_SPACE_MB:
+        return ""
     first = {chart.name: chart for chart in reversed(drawn)}
     return "\n\n".join(
         f"#### {markdown_cell(first[name].heading)}\n\n{_image(first[name])}" for name in SHOWN if name in first
