@@ -12,7 +12,6 @@ from functools import cached_property
 from pipelines import __version__
 from pipelines.landing import damage
 from pipelines.landing.digest import Digests
-from pipelines.landing.known import Known
 from pipelines.landing.manifest import Lane, Manifest, Missing, Window
 from pipelines.landing.source import Progress, Source
 from pipelines.landing.writer import LoadWriter, Taken
@@ -351,8 +350,7 @@ class Load:
     def _met(self) -> set[str]:
         """The tasks that the load met."""
         self.writer.flush()
-        known = Known(self.zone, self.manifest.account, also=self.manifest)
-        met = set(known.expected_between(None, None, self.manifest.window)) - self.vanished
+        met = set(self.writer.known.expected_between(None, None, self.manifest.window)) - self.vanished
         return met & self.seen if self._goes_by_update else met
 
     def _listed_again(self) -> set[str]:
