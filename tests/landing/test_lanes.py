@@ -3,7 +3,6 @@ manifest tells the truth about both."""
 
 import json
 import re
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -598,12 +597,11 @@ def test_a_row_that_cannot_be_served_any_more_costs_few_requests_and_no_wait(
     if lane != "sweep":
         sim.update(poisoned, phase="failed")
     sim.poison(poisoned)
-    began = time.monotonic()
     for most in (found, known):
         load, asked = requests()
         assert [missing.task_id for missing in load.unreadable] == [poisoned]
         assert asked - usual <= most
-    assert time.monotonic() - began < 2
+        assert load.attempts_repeated == 0  # none of them waits
     assert lane != "observe" or kept.extraction().observe() is None  # what is known is no news
 
 
@@ -611,9 +609,8 @@ def test_rows_that_could_never_be_served_are_remembered(simulate: Simulate, arch
     sim = simulate(tasks=3000, speed=0)
     kept = archive(sim, page_size=1000, retry_wait_seconds=1)
     poisoned = sorted(sim.poison(task_id) for task_id in sorted(sim.ids())[300::900])
-    began = time.monotonic()
     first = kept.sync()
-    assert time.monotonic() - began < 2 * len(poisoned)
+    assert first.attempts_repeated == 0
     assert [missing.task_id for missing in first.unreadable] == poisoned
     for lane in ("changes", "sweep", "sweep"):
         load = kept.sync(lane)
