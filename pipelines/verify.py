@@ -86,6 +86,7 @@ class Comparison:
     """An account's tasks on the server and in the archive, deleted ones aside.
 
     `since_at`: from here on the next run fetches what changed; so many tasks did, of which `new_since` are new.
+    `unserved`: rows that the server cannot serve, of which the archive may hold an earlier state.
     """
 
     account: str
@@ -94,6 +95,7 @@ class Comparison:
     since_at: str
     changed_since: int
     new_since: int
+    unserved: int
     types: list[TypeCount]
     differences: list[Difference]
     requests: int
@@ -109,6 +111,8 @@ class Comparison:
             f"since      {self.since_at}: {self.changed_since:,} changed, of which {self.new_since:,} are new; "
             "the next sync fetches them"
         )
+        if self.unserved:
+            yield f"unserved   {self.unserved:,} rows that the server counts and cannot serve: nothing to compare with"
         yield f"{'type':20} {'server':>12} {'archive':>12}"
         for count in self.types:
             yield f"{count.type:20} {count.server:12,} {count.archive:12,}"
@@ -223,6 +227,7 @@ class _Comparing:
             since_at=_shown(self.since_ms) or "",
             changed_since=changed,
             new_since=new,
+            unserved=len(self.unserved),
             types=[count for count in map(self._type_count, types) if count.server or count.archive],
             differences=sorted(self._differences(), key=lambda found: (found.created_at or "", found.task_id)),
             requests=self.client.traffic.requests,
@@ -265,7 +270,7 @@ class _Comparing:
             {"account": self.account},
         ).fetchall()
         for (task_id,) in found:
-            if walks.ask_once(self.client, task_id).status == 500:
+            if walks.ask_once(self.client, task_id).status in (403, 500):
                 self._note_unserved(task_id)
 
     def _note_unserved(self, task_id: str) -> None:

@@ -267,6 +267,7 @@ def test_rows_that_a_load_could_not_have_cost_a_request_each(
     found = compare(kept)
     assert found.requests <= 60
     assert of_kind(found, "unreadable") == (set() if is_archived else set(poisoned))
+    assert "unserved   4 rows" in "\n".join(found.lines())
     assert len(found.differences) == (0 if is_archived else 4)
     assert not any("None" in line or line.startswith("do ") for line in found.lines())
     missing = next(task_id for task_id in ids[1000:] if task_id not in poisoned)

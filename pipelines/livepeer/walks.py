@@ -161,7 +161,7 @@ def may_get(client: Client) -> bool:
 def ask_once(client: Client, task_id: str) -> TaskAnswer:
     """As `get_task`, but without its waits where the answer is a 500: the list has given that answer before."""
     try:
-        client._get(f"/task/{quote(task_id, safe='')}", {}, expect_row_fault=True)
+        client._get(f"/task/{quote(task_id, safe='').replace('.', '%2E')}", {}, expect_row_fault=True)
     except failures.RowFault:
         return TaskAnswer(500, None, 0)
     except failures.PermanentError:
