@@ -227,7 +227,7 @@ class Settings(BaseSettings):
         description="how long a run waits for another one on the same home before it gives up",
     )
     memory_mb: int = Field(
-        300,
+        250,
         ge=100,
         description="memory that building tables may take, megabytes; more is faster on large accounts",
     )

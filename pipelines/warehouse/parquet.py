@@ -7,7 +7,7 @@ is one file. A file that has not changed is the same file in the next version.
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import date
 from itertools import groupby
 from operator import itemgetter
@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from pipelines.warehouse.grain import grains
 from pipelines.warehouse.models import Model
 
-# A row group is compressed by one thread: of DuckDB's default of 122,880 rows, few accounts have enough to share out.
-ROWS_PER_GROUP = 30_720
+# A row group is held while it is written: of the widest table, 20 MB.
+ROWS_PER_GROUP = 10_240
 
 ROWS_PER_READ = 8_192
 
@@ -69,8 +69,9 @@ def export(session: duckdb.DuckDBPyConnection, model: Model, root: Path, weeks: 
     if grains()[model.name].kind == "task":
         written = _write_weeks(session, model, folder, weeks)
     else:
-        batches = session.sql(f"from {model.name}").to_arrow_reader(ROWS_PER_GROUP)
-        write_parquet(described(batches.schema, model), batches, folder / f".{model.name}.parquet")
+        with _own_errors():
+            batches = session.sql(f"from {model.name}").to_arrow_reader(ROWS_PER_GROUP)
+            write_parquet(described(batches.schema, model), batches, folder / f".{model.name}.parquet")
         written, weeks = {f"{model.name}.parquet"}, None
     for path in folder.glob("[!.]*.parquet"):
         if path.name not in written and (weeks is None or date.fromisoformat(path.stem) in weeks):
@@ -80,6 +81,17 @@ def export(session: duckdb.DuckDBPyConnection, model: Model, root: Path, weeks: 
     return written
 
 
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Gives DuckDB's errors back their type, which they lose on the way through Arrow."""
+    try:
+        yield
+    except OSError as error:
+        if "Out of Memory" in str(error):
+            raise duckdb.OutOfMemoryException(str(error).splitlines()[0]) from None
+        raise
+
+
 def _write_weeks(
     session: duckdb.DuckDBPyConnection, model: Model, folder: Path, weeks: Collection[date] | None
 ) -> set[str]:
@@ -87,12 +99,16 @@ def _write_weeks(
 
     What cannot be put in order at once, for lack of memory, is done in halves.
     """
-    with suppress(duckdb.OutOfMemoryException):  # which is let go of here, and what its query held with it
+    with (
+        suppress(duckdb.OutOfMemoryException),
+        _own_errors(),
+    ):  # which is let go of here, and what its query held with it
         return _write_in_order(session, model, folder, weeks)
     found = session.execute(f"select distinct {WEEK} from tasks").fetchall() if weeks is None else ()
     each = sorted(weeks or (week for (week,) in found))
     if len(each) < 2:
-        return _write_in_order(session, model, folder, weeks)
+        with _own_errors():
+            return _write_in_order(session, model, folder, weeks)
     halves = each[: len(each) // 2], each[len(each) // 2 :]
     return {name for half in halves for name in _write_weeks(session, model, folder, half)}
 

@@ -45,6 +45,7 @@ class Load:
     answers: tuple[Answer, ...]
     unmet: tuple[int, ...] = ()
     is_proven: bool = True
+    account: str = "default"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ MOVES = ("schedule", "run", "progress", "retry", "fail", "complete")
 
 
 @st.composite
-def schedules(draw: st.DrawFn) -> Schedule:
+def schedules(draw: st.DrawFn, accounts: tuple[str, ...] = ("default",)) -> Schedule:
     """Mostly later and later states, with stale answers, tombstones of both kinds and come-backs among them."""
     lives = []
     for number in range(draw(st.integers(1, 8))):
@@ -102,7 +103,8 @@ def schedules(draw: st.DrawFn) -> Schedule:
             answers.append(Answer(task, state, draw(st.sampled_from(["state"] * 6 + ["deleted", "gone"]))))
         lane: Lane = draw(st.sampled_from(["sweep", "changes", "observe", "refresh"]))
         unmet = tuple(draw(st.sets(st.integers(0, len(lives) - 1), max_size=1))) if lane == "sweep" else ()
-        loads.append(Load(lane, tuple(answers), unmet, draw(st.integers(0, 3)) > 0))
+        account = draw(st.sampled_from(accounts))
+        loads.append(Load(lane, tuple(answers), unmet, draw(st.integers(0, 3)) > 0, account))
     return Schedule(tuple(lives), tuple(loads))
 
 
@@ -117,7 +119,7 @@ def land(schedule: Schedule, home: Path, landed: Callable[[], object] = lambda: 
         unmet = [f"task-{task}" for task in load.unmet]
         manifest = Manifest(
             load_id=zone.new_load_id(load.lane, now),
-            account="default",
+            account=load.account,
             lane=load.lane,
             window=Window(),
             api_url="",

@@ -1,0 +1,181 @@
+"""What a run changes comes to the same as what making all anew gives: every table, every column, whatever happened."""
+
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from pipelines.landing.catalog import Catalog
+from pipelines.landing.zone import Zone
+from pipelines.settings import Settings
+from pipelines.warehouse import build
+from pipelines.warehouse.models import load_models, published_models
+from pipelines.warehouse.publish import publish
+from pipelines.warehouse.rebuild import Digest, digest
+from pipelines.warehouse.working import Working
+from tests.warehouse.schedules import Schedule, land, schedules
+
+EXAMPLES, MANY_EXAMPLES = 8, 300
+
+
+class Lived:
+    """A home in which things happen between loads, and the lines that its runs said."""
+
+    def __init__(self, home: Path, random: Random) -> None:
+        self.settings = Settings(home=home)
+        self.said: list[str] = []
+        self._random = random
+        self._aside = home.with_name(f"{home.name}-aside")
+
+    def follow(self) -> None:
+        """A run, and its tables held against those of a home that knows nothing but what landed."""
+        outcomes = [each for built in build.build_version(self.settings, self.said.append) for each in built.outcomes]
+        assert [each for each in outcomes if each.blocks] == []
+        assert digests(self.settings) == self._made_anew()
+
+    def happen(self, event: str) -> None:
+        getattr(self, event)()
+
+    def _made_anew(self) -> dict[str, Digest]:
+        home = self.settings.home.with_name(f"{self.settings.home.name}-anew")
+        shutil.rmtree(home, ignore_errors=True)
+        for name in ("landing", "landing-damaged"):
+            if (self.settings.home / name).exists():
+                shutil.copytree(self.settings.home / name, home / name)
+        elsewhere = self.settings.model_copy(update={"home": home})
+        list(build.build_version(elsewhere))
+        return digests(elsewhere)
+
+    def nothing(self) -> None:
+        pass
+
+    def a_part_is_lost(self) -> None:
+        if parts := sorted(self.settings.landing.glob("*/*/part-*.parquet")):
+            part = self._random.choice(parts)
+            target = self._aside / part.relative_to(self.settings.landing)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(part, target)
+
+    def a_part_is_cut(self) -> None:
+        if parts := sorted(self.settings.landing.glob("*/*/part-*.parquet")):
+            part = self._random.choice(parts)
+            target = self._aside / part.relative_to(self.settings.landing)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(part, target)
+            part.write_bytes(part.read_bytes()[:-9])
+
+    def what_was_lost_is_put_back(self) -> None:
+        for file in self._aside.rglob("*.*"):
+            shutil.copy(file, self.settings.landing / file.relative_to(self._aside))
+
+    def a_load_is_lost(self) -> None:
+        if loads := sorted(self.settings.landing.glob("*/*")):
+            shutil.rmtree(self._random.choice(loads))
+
+    def a_setting_changes(self) -> None:
+        change = self._random.choice(
+            [
+                {"time_zone": self._random.choice(["UTC", "Asia/Tokyo", "America/Los_Angeles"])},
+                {"stuck_running_seconds": self._random.choice([1, 300, 90_000])},
+                {"slo": self._random.choice(["upload: 95% under 10m", "upload: 50% under 1s"])},
+                {"concurrency_limit": self._random.choice([None, 3])},
+            ]
+        )
+        self.settings = self.settings.model_copy(update=change)
+
+    def the_working_file_is_lost(self) -> None:
+        Working(self.settings).file.unlink(missing_ok=True)
+
+    def the_working_file_is_spoilt(self) -> None:
+        file = Working(self.settings).file
+        if file.exists():
+            body = bytearray(file.read_bytes())
+            place = self._random.choice([0, 4096, 8192, len(body) // 2])
+            body[place : place + 512] = self._random.randbytes(512)
+            file.write_bytes(body[: self._random.choice([len(body), len(body) // 2])])
+
+    def other_code_made_the_tables(self) -> None:
+        self._in_working_file("update internal.made_with set digest = 'other' where what like 'sql/marts/l%'")
+
+    def the_catalog_is_lost(self) -> None:
+        Catalog.remove(Zone(self.settings.landing))
+
+    def the_catalog_is_spoilt(self) -> None:
+        (self.settings.warehouse / "landing.sqlite").write_bytes(b"no database at all" * 100)
+
+    def a_run_ends_before_its_tables_are_whole(self) -> None:
+        for number, _ in enumerate(build.build_version(self.settings, self.said.append)):
+            if number == self._random.choice([0, 3, 20]):
+                break
+
+    def a_check_fails(self) -> None:
+        """The rows of tasks come twice, and nothing of that stays."""
+        tasks = load_models()["tasks"]
+        before = tasks.sql
+        object.__setattr__(tasks, "sql", f"from ({before}) union all from ({before})")
+        try:
+            list(build.build_version(self.settings, self.said.append))
+        finally:
+            object.__setattr__(tasks, "sql", before)
+
+    def a_version_is_published(self) -> None:
+        if (self.settings.warehouse / build.COMPLETE).exists():
+            publish(self.settings)
+
+    def _in_working_file(self, statement: str) -> None:
+        if Working(self.settings).file.exists():
+            with Working(self.settings).opened(Working(self.settings).file) as connection:
+                connection.execute(statement.replace("internal.", "task_archive.internal."))
+
+
+EVENTS = sorted(name for name in vars(Lived) if not name.startswith("_") and name not in ("follow", "happen"))
+
+
+def digests(archive: Settings) -> dict[str, Digest]:
+    with Working(archive).opened(Working(archive).file) as connection:
+        return {model.name: digest(connection, model.name) for model in published_models()}
+
+
+def live(schedule: Schedule, events: list[str], seed: int, home: Path) -> Lived:
+    lived = Lived(home, Random(seed))
+    following = iter(events)
+
+    def landed() -> None:
+        lived.happen(next(following, "nothing"))
+        lived.follow()
+
+    land(schedule, home, landed)
+    return lived
+
+
+ANY = {
+    "schedule": schedules(accounts=("default", "default", "other")),
+    "events": st.lists(st.sampled_from(EVENTS), max_size=7),
+    "seed": st.integers(0, 999),
+}
+
+
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), phases=[Phase.reuse, Phase.generate])
+@given(schedule=schedules(accounts=("default", "default", "other")))
+def test_loads_alone_never_make_all_anew(schedule: Schedule, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert live(schedule, [], 0, tmp_path_factory.mktemp("home") / "archive").said == []
+
+
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), phases=[Phase.reuse, Phase.generate])
+@given(**ANY)
+def test_whatever_happens_the_tables_are_those_of_what_landed(
+    schedule: Schedule, events: list[str], seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    live(schedule, events, seed, tmp_path_factory.mktemp("home") / "archive")
+
+
+@pytest.mark.slow
+@settings(max_examples=MANY_EXAMPLES, suppress_health_check=list(HealthCheck), phases=[Phase.reuse, Phase.generate])
+@given(**ANY)
+def test_whatever_happens_often(
+    schedule: Schedule, events: list[str], seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    live(schedule, events, seed, tmp_path_factory.mktemp("home") / "archive")
