@@ -51,7 +51,7 @@ def test_a_home_of_version_0_1_0_opens(
 
     again = kept.sync("sweep")  # of the account as it stood at first
     assert again.unchanged >= 50
-    assert again.rows_landed <= 10
+    assert again.rows_landed < 20
 
 
 def test_what_version_0_1_0_published_can_still_be_read(tmp_path: Path) -> None:
