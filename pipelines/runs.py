@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.alerts.telling import after_run
 from pipelines.defs.landing import FAILS_AT_ONCE
+from pipelines.defs.retention import forget_old_runs
 from pipelines.errors import ArchiveError, in_one_line
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Manifest
@@ -41,6 +42,9 @@ schedule_storage:
   module: pipelines.defs.event_log
   class: ScheduleStorage
   config: *home
+retention:
+  schedule: {purge_after_days: 30}
+  sensor: {purge_after_days: 7}
 """
 
 
@@ -108,6 +112,7 @@ def _run(settings: Settings, run_id: str, name: str, config: dict[str, Any], tag
                     "ops": {landing: {"config": config}} if landing and config else {},
                 },
             )
+            forget_old_runs(instance, settings.keep_runs)
     except dg.Failure as failure:
         raise RunFailed(failure.description or "the run failed without a reason") from None
     except dg.DagsterError as error:

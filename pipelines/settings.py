@@ -231,6 +231,7 @@ class Settings(BaseSettings):
         ge=100,
         description="memory that building tables may take, megabytes; more is faster on large accounts",
     )
+    keep_runs: int = Field(1000, ge=10, description="runs of a job that Dagster keeps, with their events")
     keep_versions: int = Field(3, ge=1, description="published versions kept for open readers")
     alert_webhook_url: Annotated[SecretStr, AfterValidator(_webhook)] | None = Field(
         None,

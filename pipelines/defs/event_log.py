@@ -77,6 +77,16 @@ class EventLog(SqliteEventLogStorage):
             self._tables.add(table_name)
         return table_name in self._tables
 
+    def delete_events(self, run_id: str) -> None:
+        """Deletes the events of a run, and with them its file, which Dagster would leave empty."""
+        super().delete_events(run_id)
+        with self._db_lock:
+            if (engine := self._engines.pop(run_id, None)) is not None:
+                engine.dispose()
+            self._initialized_dbs.discard(run_id)
+            for name in ("", "-wal", "-shm"):
+                Path(f"{self.path_for_shard(run_id)}{name}").unlink(missing_ok=True)
+
     def store_event(self, event: EventLogEntry) -> None:
         """Stores it, and tells who watches the run's file: SQLite writes beside it until it is closed."""
         super().store_event(event)

@@ -9,6 +9,7 @@ import dagster as dg
 
 from pipelines.alerts import telling
 from pipelines.alerts.channels import configured
+from pipelines.defs.retention import forget_old_runs
 from pipelines.settings import load_settings
 
 SECONDS_BETWEEN_LOOKS = 900
@@ -46,7 +47,9 @@ def _after_run(context: dg.RunStatusSensorContext, reason: str | None) -> None:
     run = context.dagster_run
     record = context.instance.get_run_record_by_id(run.run_id)
     ended_at = datetime.fromtimestamp(record.end_time, UTC) if record and record.end_time else datetime.now(UTC)
-    telling.after_run(load_settings(), run.job_name, run.run_id, reason, ended_at, context.log.error)
+    settings = load_settings()
+    telling.after_run(settings, run.job_name, run.run_id, reason, ended_at, context.log.error)
+    forget_old_runs(context.instance, settings.keep_runs)
 
 
 def _reason(event: dg.DagsterEvent) -> str:
