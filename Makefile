@@ -16,7 +16,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help setup demo test test-all reliability check docs bench dagster lock clean
+.PHONY: help setup demo test test-all reliability check docs bench bench-scale dagster lock clean
 
 help:             ## this list
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1|\2/p' Makefile | column -t -s'|'
@@ -45,6 +45,9 @@ docs: $(READY)    ## write the generated documents again
 
 bench: $(READY)   ## ratios against a plain script on the same pages
 	@$(BIN)/python tests/bench.py
+
+bench-scale: $(READY) ## what a night, a look and a rebuild cost at 200,000 to 5,000,000 tasks and 100,000 loads; takes an hour
+	@$(BIN)/python tests/bench_scale.py
 
 dagster: $(READY) ## Dagster's web page on the archive's instance
 	@$(BIN)/task-archive ui
