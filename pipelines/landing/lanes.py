@@ -26,7 +26,7 @@ class Extraction(Source):
     def sync(self, lane: Literal["auto", "changes", "sweep"] = "auto") -> Manifest:
         """The nightly lane. `auto` sweeps an account that was never swept whole, or not since files of it were lost,
         and fetches changes otherwise."""
-        lost = self._set_damage_aside()
+        lost = self._set_damage_aside(every_byte=lane == "sweep")
         if lane == "auto":
             is_proven = self.catalog.proven_until_ms(self.account) is not None
             is_swept = is_proven and not damage.unswept(lost, self.catalog.manifests(self.account, lane="sweep"))
@@ -109,9 +109,9 @@ class Extraction(Source):
         server_at_ms = server_clock_ms(self.client.traffic.earliest_server_at_ms)
         return _Look(window, abilities, server_at_ms, has_news or server_at_ms < since_ms)
 
-    def _set_damage_aside(self) -> list[damage.Damage]:
+    def _set_damage_aside(self, every_byte: bool = False) -> list[damage.Damage]:
         """Has only files used that are what was landed; returns what the archive goes without."""
-        self.catalog.refresh(self.account)
+        self.catalog.refresh(self.account, every_byte=every_byte)
         return damage.set_aside(self.catalog, self.account, self.listener.say)
 
     def _run(self, lane: Lane, window: Window) -> Manifest:
