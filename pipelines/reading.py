@@ -199,9 +199,10 @@ def status(settings: Settings) -> Status:
         accounts = [_status_of(catalog, account, *tasks.get(account, (0, 0))) for account in catalog.accounts()]
         open_loads = [load.load_id for load in catalog.open_loads()]
         damaged = [str(found) for found in lost(catalog)]
-    sizes = {
+        sizes = {"landing": catalog.files()[1]} if accounts or open_loads else {}
+    sizes |= {
         path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
-        for path in (settings.landing, settings.warehouse, settings.published, settings.dagster)
+        for path in (settings.warehouse, settings.published, settings.dagster)
         if path.exists()
     }
     return Status(str(settings.home), version, accounts, open_loads, damaged, drift, rows, sizes)

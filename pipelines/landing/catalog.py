@@ -7,6 +7,8 @@ changes, so two who do so at once write the same.
 
 import hashlib
 import json
+import os
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Collection, Iterable, Iterator
@@ -117,23 +119,34 @@ class Catalog:
 
         files_too: looks after the size and time of each file, and reads again those that differ; every_byte: reads all.
         """
-        known = {
-            (found_account, load_id): (bool(is_complete), modified_at_ns)
-            for found_account, load_id, is_complete, modified_at_ns in self._connection.execute(
-                "select account, load_id, is_complete, modified_at_ns from loads where account = coalesce(?, account)",
-                (account,),
-            )
-        }
-        folders = {(folder.parent.name, folder.name): folder for folder in self._folders(account)}
+        rows = self._connection.execute(
+            "select account, load_id, is_complete, modified_at_ns from loads where account = coalesce(?, account)",
+            (account,),
+        ).fetchall()
+        complete = {(of, load_id): at for of, load_id, is_complete, at in rows if is_complete}
+        found = set(self._names(account))
         with self._connection:
-            for gone in known.keys() - folders.keys():
-                self._forget(*gone)
-            for load, folder in folders.items():
-                is_complete, modified_at_ns = known.get(load, (False, None))
-                if not is_complete or (files_too and _modified_at_ns(folder / MANIFEST) != modified_at_ns):
-                    self._take_in(*load, folder)
+            for of, load_id, _, _ in rows:
+                if (of, load_id) not in found:
+                    self._forget(of, load_id)
+            for load in sorted(found - complete.keys()):
+                self._take_in(*load)
             if files_too:
+                for load in complete.keys() & found:
+                    path = f"{self.zone.root}/{load[0]}/{load[1]}/{MANIFEST}"
+                    if _modified_at_ns(path) != complete[load]:
+                        self._take_in(*load)
                 self._look_after_parts(account, every_byte)
+
+    def clear_leftovers(self, account: str) -> None:
+        """Removes what kills left that is no load. Only for the run that holds the archive: another's may be new."""
+        complete = "select account, load_id from loads where account = ? and is_complete"
+        for load in set(self._names(account)) - set(self._connection.execute(complete, (account,))):
+            folder = self.zone.folder(*load)
+            if (folder / MANIFEST).exists():
+                (folder / PROGRESS).unlink(missing_ok=True)
+            elif self.zone.is_leftover(folder):
+                shutil.rmtree(folder)
 
     def add(self, load: Manifest, part: Part) -> None:
         """Takes in a part that was noted just now."""
@@ -246,7 +259,7 @@ class Catalog:
     def unreadable_loads(self, account: str | None = None) -> list[Path]:
         """Folders of loads that have neither a manifest nor a note that can be read."""
         known = set(self._connection.execute("select account, load_id from loads"))
-        return [folder for folder in self._folders(account) if (folder.parent.name, folder.name) not in known]
+        return [self.zone.folder(*load) for load in sorted(set(self._names(account)) - known)]
 
     def files(self) -> tuple[int, int]:
         """How many files there are, manifests included, and the bytes of the parts."""
@@ -340,9 +353,10 @@ class Catalog:
                     state, newest = state._replace(updated_at_ms=updated, sha256=payload_sha256), rank
             yield state
 
-    def _folders(self, account: str | None) -> Iterator[Path]:
-        """The folders of loads."""
-        return (load for folder in self.zone.root.glob(f"{account or '*'}/") for load in folder.iterdir())
+    def _names(self, account: str | None) -> Iterator[tuple[str, str]]:
+        """Account and load of each folder; a path for each would take longer than all else where loads are many."""
+        for folder in self.zone.root.glob(f"{account or '*'}/"):
+            yield from ((folder.name, name) for name in os.listdir(folder))  # noqa: PTH208
 
     # ------------------------------------------------------------------------------------------------------- taking in
 
@@ -362,8 +376,9 @@ class Catalog:
             raise
         return connection
 
-    def _take_in(self, account: str, load_id: str, folder: Path) -> None:
+    def _take_in(self, account: str, load_id: str) -> None:
         """A load that is complete, or as far as it has got."""
+        folder = self.zone.folder(account, load_id)
         note = read_note(folder / MANIFEST)
         load = note or (None if (folder / MANIFEST).exists() else read_note(folder / PROGRESS))
         if load is None:
@@ -445,25 +460,25 @@ class Catalog:
     def _look_after_parts(self, account: str | None, every_byte: bool) -> None:
         """Looks for parts that are not as they were, by size and time or by every byte."""
         rows = self._connection.execute(
-            "select number, account, load_id, file, rows, bytes, sha256, modified_at_ns, damage from parts "
-            "where account = coalesce(?, account)",
+            "select number, account, load_id, file, rows, bytes, sha256, p.modified_at_ns, damage "
+            "from parts as p inner join loads using (account, load_id) where account = coalesce(?, account)",
             (account,),
         ).fetchall()
-        for number, of_account, load_id, file, count, size, sha256, modified_at_ns, damage in rows:
-            path = self.zone.folder(of_account, load_id) / file
+        for number, of, load_id, file, count, size, sha256, modified_at_ns, damage in rows:
+            path = f"{self.zone.root}/{of}/{load_id}/{file}"
             with suppress(FileNotFoundError):
-                found = path.stat()
+                found = os.stat(path)  # noqa: PTH116
                 if not every_byte and damage is None and (found.st_size, found.st_mtime_ns) == (size, modified_at_ns):
                     continue
-            self._look_after(number, path, Part(file, count, size, sha256))
+            self._look_after(number, Path(path), Part(file, count, size, sha256))
 
 
 def _file_of(zone: Zone) -> Path:
     return zone.root.with_name("warehouse") / "landing.sqlite"
 
 
-def _modified_at_ns(path: Path) -> int | None:
+def _modified_at_ns(path: Path | str) -> int | None:
     try:
-        return path.stat().st_mtime_ns
+        return os.stat(path).st_mtime_ns  # noqa: PTH116
     except FileNotFoundError:
         return None

@@ -471,8 +471,8 @@ def _resume_or_begin(source: Source, lane: Lane, window: Window) -> Manifest:
     """
     zone, account = source.zone, source.account
     resumed: Manifest | None = None
-    zone.clear_leftovers(account)
-    source.catalog.refresh(account)
+    source.catalog.clear_leftovers(account)
+    source.catalog.refresh(account, files_too=False)
     for manifest in source.catalog.open_loads(account):
         walks_by_id = lane in ("sweep", "backfill")
         if resumed is None and walks_by_id and (manifest.lane, manifest.window) == (lane, window):

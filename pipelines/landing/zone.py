@@ -57,14 +57,6 @@ class Zone:
         folders = [path for path in self.root.glob(f"{account or '*'}/*/") if not (path / MANIFEST).exists()]
         return _readable(path / PROGRESS for path in folders)
 
-    def clear_leftovers(self, account: str) -> None:
-        """Removes what kills left that is no load. Only for the run that holds the archive: another's may be new."""
-        for path in self.root.glob(f"{account}/*/"):
-            if (path / MANIFEST).exists():
-                (path / PROGRESS).unlink(missing_ok=True)
-            elif self.is_leftover(path):
-                shutil.rmtree(path)
-
     def is_leftover(self, folder: Path) -> bool:
         """Whether a folder is no more than what a kill leaves of a load before its first note.
 
@@ -86,8 +78,8 @@ class Zone:
 
     def new_load_id(self, lane: str, now_ms: int) -> str:
         """An id that sorts behind every load before it, even where the clock was set back."""
-        loads = (path.name for path in self.root.glob("*/*/") if re.match(r"\d{8}T\d{9}Z-", path.name))
-        last = max(loads, default="")
+        names = (name for folder in self.root.glob("*/") for name in os.listdir(folder))  # noqa: PTH208
+        last = max((name for name in names if re.match(r"\d{8}T\d{9}Z-", name)), default="")
         stamp = _stamp(now_ms)
         if last[: len(stamp)] >= stamp:
             then = datetime.strptime(last[: len(stamp) - 1], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
