@@ -275,14 +275,18 @@ class Catalog:
             {"account": pa.string(), "load_id": pa.string(), "sha256": pa.string()},
         )
 
-    def manifests_of(self, load_ids: Iterable[str] | None = None) -> pa.Table:
-        """The manifests of complete loads as JSON text, of some or of all."""
+    def manifests_of(self, load_ids: Iterable[str] | None = None) -> pa.RecordBatchReader:
+        """The manifests of complete loads as JSON text, of some or of all, a batch at a time."""
         chosen = "" if load_ids is None else "and load_id in (select value from json_each(?))"
-        return self._table(
-            f"select cast(manifest as text) as manifest from loads where is_complete {chosen} order by load_id",
-            {"manifest": pa.string()},
+        cursor = self._connection.execute(
+            f"select cast(manifest as text) from loads where is_complete {chosen} order by load_id",
             () if load_ids is None else (json.dumps(list(load_ids)),),
         )
+        schema = pa.schema([("manifest", pa.string())])
+        batches = (
+            pa.record_batch([[text for (text,) in rows]], schema) for rows in iter(lambda: cursor.fetchmany(1000), [])
+        )
+        return pa.RecordBatchReader.from_batches(schema, batches)
 
     def parts(self) -> pa.Table:
         """The parts of complete loads that are there, by their number here."""
@@ -303,8 +307,8 @@ class Catalog:
             },
         )
 
-    def _table(self, query: str, columns: dict[str, pa.DataType], values: tuple[str, ...] = ()) -> pa.Table:
-        rows = self._connection.execute(query, values).fetchall()
+    def _table(self, query: str, columns: dict[str, pa.DataType]) -> pa.Table:
+        rows = self._connection.execute(query).fetchall()
         return pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema=pa.schema(columns))
 
     def want(self, keys: Iterable[str], parts: Collection[int]) -> int:

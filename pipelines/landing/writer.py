@@ -17,6 +17,7 @@ from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.rows import Row
 
 PAGES_PER_PART = 10
+ROWS_PER_GROUP = 1_000  # what is read to have a task again
 
 
 class Taken(NamedTuple):
@@ -109,7 +110,9 @@ class LoadWriter:
         columns = zip(*self._held, strict=True)
         own = [pa.array(column, field.type) for column, field in zip(columns, list(OBSERVATION)[3:], strict=True)]
         path = self.folder / f"part-{len(self.manifest.parts):05d}.parquet"
-        pq.write_table(pa.table([*same, *own], schema=OBSERVATION), path, compression="zstd")
+        pq.write_table(
+            pa.table([*same, *own], schema=OBSERVATION), path, compression="zstd", row_group_size=ROWS_PER_GROUP
+        )
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())

@@ -12,7 +12,7 @@ from pipelines.errors import WarehouseError
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import decode
 from pipelines.landing.zone import OBSERVATION
-from pipelines.warehouse.grain import CLOCK, MOVING, OBSERVATIONS, Grain, grains
+from pipelines.warehouse.grain import CLOCK, MANIFESTS, MOVING, OBSERVATIONS, Grain, grains
 from pipelines.warehouse.models import PUBLISHED_LAYERS, Check, Model, load_models
 from pipelines.warehouse.observations import PROBLEM, ROWS_PER_CHUNK, TYPED, UNKNOWN, Batch, LandedPart, batches
 from pipelines.warehouse.parquet import WEEK
@@ -94,7 +94,7 @@ def since(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> Change:
     ).fetchall()
     load_ids = [load_id for load_id, _ in loads]
     concerned = {key for part in parts if part.is_new for key in _keys(catalog, part)}
-    for text in catalog.manifests_of(load_ids)["manifest"].to_pylist():
+    for text in (text for batch in catalog.manifests_of(load_ids) for text in batch.column(0).to_pylist()):
         load = decode(text.encode())
         concerned |= {*load.vanished, *(missing.task_id for missing in load.unreadable)}
     tasks = catalog.want(concerned, catalog.numbers_of(gone))
@@ -132,7 +132,8 @@ class Maker:
     def make(self) -> None:
         """Raises MadeAnew where the tables cannot be gone on from, WarehouseError where the SQL fails."""
         run = self._connection.execute
-        for name, table in (self._given | {"manifests": self._manifests()}).items():
+        manifests = self._catalog.manifests_of(None if self._change.is_all else self._change.loads)
+        for name, table in (self._given | {MANIFESTS: manifests}).items():
             self._register("given_rows", table)
             run(f"create or replace temp table {name} as from given_rows")
         if not self._change.is_all:  # all that lands would be held in memory until the end of a transaction
@@ -159,9 +160,6 @@ class Maker:
         if not self._change.is_all:
             run("commit" if is_sound else "rollback")
         run(f"checkpoint {TABLES}")
-
-    def _manifests(self) -> pa.Table:
-        return self._catalog.manifests_of(None if self._change.is_all else self._change.loads)
 
     def _begin(self) -> None:
         """Takes out what is gone, and notes the tasks at hand with the weeks whose files they are in."""
@@ -334,7 +332,7 @@ class Maker:
             self._note_weeks("tasks", "chosen")
         run(f"insert into {internal}.weeks from temp.weeks")
 
-    def _register(self, name: str, table: pa.Table) -> None:
+    def _register(self, name: str, table: pa.Table | pa.RecordBatchReader) -> None:
         self._connection.register(name, table)
 
     def _run_sql(self, model: Model, statement: str) -> None:

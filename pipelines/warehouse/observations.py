@@ -6,7 +6,6 @@ Nothing of it is kept: the tables are, and what a changed task needs is parsed a
 import hashlib
 import json
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipelines.landing.catalog import Catalog
 from pipelines.livepeer.contract import ASSET, TASK
+from pipelines.livepeer.walks import one_ahead
 from pipelines.warehouse import gate
 from pipelines.warehouse.database import quoted
 
@@ -103,69 +103,82 @@ def batches(catalog: Catalog, parts: list[LandedPart], all_tasks: bool, rows: in
     """
     by_number = {part.number: part for part in parts}
     wanted = by_number.keys() if all_tasks else catalog.wanted_parts() & by_number.keys()
-    needed = [part for part in parts if part.number in wanted or part.is_new]
-    with ThreadPoolExecutor(1) as pool:
-        ahead: Future[Batch] | None = None
-        for group in _groups(needed, rows):
-            following = pool.submit(_read, catalog, group, by_number, all_tasks)
-            if ahead is not None:
-                yield ahead.result()
-            ahead = following
-        if ahead is not None:
-            yield ahead.result()
+    groups = _groups([part for part in parts if part.number in wanted or part.is_new], rows)
+    return one_ahead(batch for group in groups for batch in _read(catalog, group, by_number, all_tasks, rows))
 
 
 def _groups(parts: list[LandedPart], rows: int) -> Iterator[list[LandedPart]]:
     """Parts that follow each other, with about so many rows together."""
     group: list[LandedPart] = []
+    held = 0
     for part in parts:
-        if group and sum(each.rows for each in group) + part.rows > rows:
+        if group and held + part.rows > rows:
             yield group
-            group = []
+            group, held = [], 0
         group.append(part)
+        held += part.rows
     if group:
         yield group
 
 
-def _read(catalog: Catalog, group: list[LandedPart], by_number: dict[int, LandedPart], all_tasks: bool) -> Batch:
-    """The batch of the tasks that were observed in a group of parts first."""
-    numbers = {part.number for part in group}
-    read = [(part, pq.ParquetFile(_path(catalog, part))) for part in group]
-    keys = {key for _, file in read for key in file.read(columns=["task_id"])["task_id"].to_pylist() if key is not None}
-    found: dict[str, list[int]] = {}
+def _read(
+    catalog: Catalog, group: list[LandedPart], by_number: dict[int, LandedPart], all_tasks: bool, rows: int
+) -> Iterator[Batch]:
+    """The batches of the tasks that were observed in a group of parts first."""
+    keys: set[str] = set()
+    for part in group:
+        ids = pq.read_table(_path(catalog, part), columns=["task_id"])["task_id"]
+        keys.update(key for key in ids.to_pylist() if key is not None)
+    places: dict[str, list[int]] = {}
     for key, number in catalog.parts_of(keys, all_tasks):
         if number in by_number:
-            found.setdefault(key, []).append(number)
-    first = min(numbers)
-    ours = {key: places for key, places in found.items() if min(places) >= first}
-    others: dict[int, list[str]] = {}
-    for key, places in ours.items():
-        for number in places:
-            if number not in numbers:
-                others.setdefault(number, []).append(key)
-    chosen = pa.array(list(ours), pa.string())
-    tables = [_rows(part, file, chosen, with_strangers=part.is_new) for part, file in read]
-    for number, theirs in others.items():
-        part = by_number[number]
-        tables.append(_rows(part, pq.ParquetFile(_path(catalog, part)), pa.array(theirs, pa.string()), False))
-    return _gated(len(ours), pa.concat_tables(tables))
+            places.setdefault(key, []).append(number)
+    first = group[0].number
+    strangers = {part.number for part in group if part.is_new}  # elements without an id come with the first batch
+    held: dict[int, list[str]] = {number: [] for number in strangers}
+    count = observations = 0
+    for key in sorted(key for key in places if min(places[key]) >= first):
+        for number in places[key]:
+            held.setdefault(number, []).append(key)
+        count, observations = count + 1, observations + len(places[key])
+        if observations >= rows:
+            yield _batch(catalog, count, held, by_number, strangers)
+            held, strangers, count, observations = {}, set(), 0, 0
+    if held:
+        yield _batch(catalog, count, held, by_number, strangers)
+
+
+def _batch(
+    catalog: Catalog,
+    tasks: int,
+    held: dict[int, list[str]],
+    by_number: dict[int, LandedPart],
+    strangers: set[int],
+) -> Batch:
+    """The rows of tasks, by the parts that hold them."""
+    tables = [
+        _rows(by_number[number], _path(catalog, by_number[number]), pa.array(keys, pa.string()), number in strangers)
+        for number, keys in held.items()
+    ]
+    return _gated(tasks, pa.concat_tables(tables))
 
 
 def _path(catalog: Catalog, part: LandedPart) -> Path:
     return catalog.zone.folder(part.account, part.load_id) / part.file
 
 
-def _rows(part: LandedPart, file: pq.ParquetFile, keys: pa.Array, with_strangers: bool) -> pa.Table:
+def _rows(part: LandedPart, path: Path, keys: pa.Array, with_strangers: bool) -> pa.Table:
     """The rows of some tasks in a part, from the row groups that hold any; strangers are elements without an id."""
     held = []
-    for group in range(file.num_row_groups):
-        ids = file.read_row_group(group, columns=["task_id"])["task_id"]
-        mask = pc.is_in(ids, keys)
-        if with_strangers:
-            mask = pc.or_(mask, pc.is_null(ids))
-        if pc.any(mask).as_py():
-            held.append(file.read_row_group(group).filter(mask))
-    table = pa.concat_tables(held) if held else file.schema_arrow.empty_table()
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            ids = file.read_row_group(group, columns=["task_id"])["task_id"]
+            mask = pc.is_in(ids, keys)
+            if with_strangers:
+                mask = pc.or_(mask, pc.is_null(ids))
+            if pc.any(mask).as_py():
+                held.append(file.read_row_group(group).filter(mask))
+        table = pa.concat_tables(held) if held else file.schema_arrow.empty_table()
     return table.append_column("file", pa.repeat(pa.scalar(part.file), len(table))).append_column(
         "is_new", pa.repeat(pa.scalar(part.is_new), len(table))
     )

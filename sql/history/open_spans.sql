@@ -1,6 +1,6 @@
 -- When tasks were open, of those that were open at a full hour: from the creation to the first end, and from each time
 -- that a task was open again to the next end. An end that no observation caught before the user's retry shows as open time.
--- key: task_id, opened_at
+-- key: task_id, position
 -- refers: task_id to tasks
 -- check: closed_at is null or opened_at <= closed_at
 
@@ -40,7 +40,7 @@ spans as (
     -- still open, or open when it was deleted
     select
         t.task_id,
-        coalesce(e.reopened_at, t.created_at),
+        coalesce(e.reopened_at, e.ended_at, t.created_at),
         case when t.deleted_at is not null and not (t.phase = 'pending' and t.scheduled_at is null) then g.gone_at end
     from tasks as t
     left join first_ends as e on t.task_id = e.task_id
@@ -50,6 +50,9 @@ spans as (
 
 select
     s.task_id,                                          -- the task
+    row_number() over (
+        partition by s.task_id order by s.opened_at, s.closed_at nulls last
+    ) - 1 as position,                                  -- place among the task's spans, from 0
     s.opened_at,                                        -- when it was created, or open again, UTC
     t.account,                                          -- account whose API key saw it
     coalesce(t.type, 'unknown') as type,                -- task type; unknown where the payload tells none
@@ -61,4 +64,4 @@ from spans as s
 inner join tasks as t on s.task_id = t.task_id
 left join seen_open as o on s.task_id = o.task_id
 where s.opened_at is not null and (s.closed_at is null or date_trunc('hour', s.opened_at) < date_trunc('hour', s.closed_at))
-order by task_id, opened_at
+order by task_id, position
