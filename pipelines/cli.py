@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from pipelines import __version__
+from pipelines import __version__, ending
 from pipelines.errors import ArchiveError, SettingsError, in_one_line, is_lack_of_memory
 from pipelines.harmless import printable
 from pipelines.settings import SECONDS_OF_UNIT, check_address_space, load_settings
@@ -45,11 +45,16 @@ def is_of_duckdb(error: Exception) -> bool:
 
 
 class Command(click.Group):
-    """Turns every failure that we know into one line and its exit status."""
+    """Turns every failure that we know into one line and its exit status, and every signal too."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As a process of its own."""
+        ending.watch()
+        return super().__call__(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            return self._invoke(ctx)
         except SettingsError as error:
             click.echo(f"task-archive: {printable(str(error))}", err=True)
             ctx.exit(USAGE)
@@ -66,6 +71,15 @@ class Command(click.Group):
                 raise
             click.echo(f"task-archive: {printable(in_one_line(error))}", err=True)
             ctx.exit(FAILED)
+
+    def _invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BaseException as error:
+            is_over = isinstance(error, SystemExit | click.exceptions.Exit)
+            if ending.is_near(0 if is_over else ending.PATIENCE_SECONDS):  # whatever the signal made of it
+                ending.leave()
+            raise
 
 
 def example(line: str) -> str:
@@ -126,12 +140,9 @@ def observe(every: float | None, how_long: float | None, account: str | None) ->
     if how_long is not None and every is None:
         raise SettingsError("--for needs --every: how often to look")
     status = 0
-    try:
-        for done in observing.passes(settings, account, every, how_long):
-            click.echo(f"{datetime.now():%H:%M:%S} {printable(done.says)}", err=done.has_failed)
-            status = FAILED if done.has_failed else GAP if done.has_gap else 0
-    except KeyboardInterrupt:
-        status = 0
+    for done in observing.passes(settings, account, every, how_long):
+        click.echo(f"{datetime.now():%H:%M:%S} {printable(done.says)}", err=done.has_failed)
+        status = FAILED if done.has_failed else GAP if done.has_gap else 0
     sys.exit(status)
 
 
@@ -466,11 +477,8 @@ def simulate(port: int, tasks: int, days: int, seed: int, behind_hours: float) -
     with Simulator(tasks=tasks, days=days, seed=seed, now=now).serve(port) as simulator:
         click.echo(f"LIVEPEER_API_URL={simulator.url}\nLIVEPEER_API_KEY={simulator.api_key}")
         sys.stdout.flush()
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            pass
+        while True:
+            time.sleep(3600)
 
 
 @main.command(epilog=example("task-archive doctor"))
@@ -493,19 +501,11 @@ def doctor() -> None:
 @click.option("--port", default=3000, show_default=True)
 def ui(port: int) -> None:
     """Open Dagster's web page and its schedules on the archive's instance (127.0.0.1 only)."""
-    import os
-    import signal
-
-    from pipelines.runs import prepare_instance
+    from pipelines.runs import show_page
 
     settings = load_settings()
-    prepare_instance(settings)
-    os.environ["TASK_ARCHIVE_HOME"] = str(settings.home)
     click.echo(f"Dagster on http://127.0.0.1:{port}, home {settings.home}")
-    # A shell starts a background job with it ignored; Dagster hands that on to SIGTERM, and nothing would end it.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    arguments = ["dagster", "dev", "-m", "pipelines.definitions", "-h", "127.0.0.1", "-p", str(port)]
-    os.execv(sys.executable, [sys.executable, "-m", *arguments])
+    sys.exit(show_page(settings, port))
 
 
 def _run(job: str, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None) -> None:
@@ -517,12 +517,8 @@ def _run(job: str, config: dict[str, Any] | None = None, tags: dict[str, str] | 
     from pipelines.terminal import print_loads, watching
 
     settings = load_settings()
-    try:
-        with watching():
-            done = run_job(settings, job, config, tags)
-    except KeyboardInterrupt:
-        click.echo("task-archive: interrupted; what had landed is kept, the next run goes on from there", err=True)
-        sys.exit(130)
+    with watching():
+        done = run_job(settings, job, config, tags)
     print_loads(done.loads)
     click.echo(f"published  {settings.published / 'task_archive.duckdb'}")
     click.echo(f"report     {settings.published / 'report.html'}")

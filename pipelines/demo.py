@@ -75,7 +75,8 @@ def _simulator(tasks: int, days: int) -> Iterator[dict[str, str]]:
     """The simulator in a process of its own, its clock behind ours so that time can pass; yields its settings."""
     command = [sys.executable, "-m", "pipelines.cli", "simulate", "--port", "0"]
     command += ["--tasks", str(tasks), "--days", str(days), "--behind-hours", str(HOURS)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # In a session of its own: Ctrl-C is for the demo, which ends it.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
             assert process.stdout is not None
             lines = [process.stdout.readline().strip() for _ in range(2)]
@@ -83,7 +84,7 @@ def _simulator(tasks: int, days: int) -> Iterator[dict[str, str]]:
                 raise ArchiveError("the simulator did not start")
             yield dict(line.split("=", 1) for line in lines)
         finally:
-            process.terminate()
+            process.kill()
 
 
 def _advance(api_url: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from pipelines import export
+from pipelines import ending, export
 from pipelines.errors import SettingsError
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.damage import lost
@@ -48,7 +48,7 @@ def sql_of(text: str) -> str:
 @contextmanager
 def published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection to the published version; stays on it whatever is published meanwhile."""
-    with connect(current_database(settings), read_only=True) as connection:
+    with connect(current_database(settings), read_only=True) as connection, ending.stopping(connection.interrupt):
         yield connection
 
 
@@ -59,7 +59,7 @@ def published_as_of(settings: Settings, moment: datetime) -> Iterator[duckdb.Duc
     What was known then is cut out of the published version, the tables made from it are their .sql files' SELECTs over
     that. What cannot be cut refuses to answer. Raises SettingsError for a moment that the archive knows nothing of.
     """
-    with connect() as connection:
+    with connect() as connection, ending.stopping(connection.interrupt):
         connection.execute(f"attach {quoted(str(current_database(settings)))} as published (read_only)")
         known_from, known_until = connection.execute("select min(finished_at), now() from published.loads").fetchall()[
             0

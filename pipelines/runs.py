@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -12,9 +14,11 @@ from typing import Any
 
 import dagster as dg
 import duckdb
+from dagster._core.instance.ref import InstanceRef
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipelines import ending
 from pipelines.alerts.telling import after_run
 from pipelines.defs.landing import FAILS_AT_ONCE
 from pipelines.defs.retention import forget_old_runs
@@ -46,6 +50,9 @@ retention:
   schedule: {purge_after_days: 30}
   sensor: {purge_after_days: 7}
 """
+
+NO_FILES_OF_OUTPUT = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+PAGE_GRACE_SECONDS = 2.0
 
 
 class RunFailed(ArchiveError):
@@ -85,10 +92,30 @@ def run_job(
     try:
         done = _run(settings, run_id, name, config or {}, tags or {})
     except (RunFailed, OSError) as error:
-        after_run(settings, name, run_id, in_one_line(error))
+        if not ending.is_near(ending.PATIENCE_SECONDS):  # nobody need be told of what somebody ended
+            after_run(settings, name, run_id, in_one_line(error))
         raise
     after_run(settings, name, run_id, None)
     return done
+
+
+def show_page(settings: Settings, port: int) -> int:
+    """Dagster's web page and daemon, until they end or a signal comes: then all that they started ends too."""
+    prepare_instance(settings)
+    arguments = ["dagster", "dev", "-m", "pipelines.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        env=os.environ | {"TASK_ARCHIVE_HOME": str(settings.home)},
+        start_new_session=True,
+    ) as page:
+        try:
+            return page.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with suppress(ProcessLookupError):
+                    os.killpg(page.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    page.wait(PAGE_GRACE_SECONDS)
 
 
 def _run(settings: Settings, run_id: str, name: str, config: dict[str, Any], tags: dict[str, str]) -> Done:
@@ -130,27 +157,24 @@ def _run(settings: Settings, run_id: str, name: str, config: dict[str, Any], tag
 
 
 def _instance(settings: Settings) -> dg.DagsterInstance:
-    """The archive's Dagster instance. Its databases are made by one process at a time: two at once would fail."""
+    """The archive's Dagster instance. Its databases are made by one process at a time: two at once would fail.
+
+    What a step prints is for who runs the command: Dagster would have it written into a file and read again by two
+    processes, which a Ctrl-C strikes too.
+    """
+    ref = InstanceRef.from_dir(str(settings.dagster), overrides={"compute_logs": NO_FILES_OF_OUTPUT})
     with FileLock(settings.dagster / ".lock"):
-        return dg.DagsterInstance.get()
+        return dg.DagsterInstance.from_ref(ref)
 
 
 @contextmanager
 def _restored() -> Iterator[None]:
-    """Gives back what Dagster takes of the process.
-
-    It lets a step write its output into a file, and on a full disk leaves it at that: nothing more was seen. It gives
-    SIGTERM the handler of SIGINT, which a job in the background is started with ignored: nothing ended it, nor its
-    children, ever after.
-    """
-    kept = {number: os.dup(number) for number in (1, 2)}
+    """Gives back what Dagster takes of the process: it gives SIGTERM the handler of SIGINT, which a job in the
+    background is started with ignored. Nothing ended it ever after."""
     ends = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        for number, descriptor in kept.items():
-            os.dup2(descriptor, number)
-            os.close(descriptor)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, ends)
 

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from pipelines import ending
 from pipelines.livepeer import failures
 from pipelines.livepeer.client import Client, Page, TaskAnswer
 from pipelines.livepeer.rows import Row, read_row
@@ -280,11 +281,17 @@ def by_documented_paging(client: Client, limit: int) -> Iterator[Rows]:
 
 def one_ahead(steps: Iterator[T]) -> Iterator[T]:
     """The same steps, the next of them being fetched while one is worked on."""
-    with ThreadPoolExecutor(1) as thread:
+    thread = ThreadPoolExecutor(1)
+    try:
         following = thread.submit(next, steps, None)
         while (step := following.result()) is not None:
             following = thread.submit(next, steps, None)
             yield step
+    except BaseException:
+        # A signal does not wait for the request under way.
+        thread.shutdown(wait=not ending.is_near(ending.PATIENCE_SECONDS))
+        raise
+    thread.shutdown()
 
 
 def _stepped_back(cursor: str | None, page_rows: int) -> str | None:
