@@ -93,11 +93,20 @@ def _api(settings: Settings, account: str) -> Iterator[Finding]:
         with extraction.client as client:
             abilities, _ = walks.probe(client)
             total = walks.count(client, None) if abilities.count else None
+            may_get = walks.may_get(client)
     except ArchiveError as error:
         yield Finding(f"API of {account}", False, str(error))
         return
     counted = f", which counts {total:,} tasks" if total is not None else ""
     yield Finding(f"API of {account}", True, f"{client.host} answers{counted}")
+    yield Finding(
+        f"rights of {account}",
+        may_get,
+        "tasks may be listed, and got by id"
+        if may_get
+        else "the key may list tasks and not get one by id (403): no deletion can be known, `refresh` gets nothing; "
+        "allow its rules of access both",
+    )
     skew = client.traffic.clock_skew_seconds
     yield Finding(
         f"clock against {account}",

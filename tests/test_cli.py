@@ -22,6 +22,9 @@ from pipelines.cli import main
 from pipelines.reading import named_queries
 from pipelines.settings import LEAST_ADDRESS_SPACE_MB
 from pipelines.simulator import Simulator
+from pipelines.simulator import api as routes
+from pipelines.simulator.errors import refused
+from pipelines.simulator.wire import Response
 
 Run = Callable[..., Result]
 
@@ -388,6 +391,35 @@ def test_doctor_says_what_it_found_and_masks_the_key(run: Run, simulator: Simula
     broken = run("doctor", LIVEPEER_API_KEY="wrong-key-of-some-length")
     assert broken.exit_code == 1
     assert "FAIL API of default" in broken.output
+
+
+def refuse(*_: object) -> Response:
+    raise refused(403, "credential has insufficient privileges")
+
+
+@pytest.mark.parametrize("tasks", [300, 0])
+def test_doctor_tries_to_list_and_to_get(
+    run: Run, simulate: Callable[..., Simulator], monkeypatch: pytest.MonkeyPatch, tasks: int
+) -> None:
+    served = simulate(tasks=tasks, speed=0, now=None)
+    account = {"LIVEPEER_API_URL": served.url, "LIVEPEER_API_KEY": served.api_key}
+    result = run("doctor", **account)
+    assert (result.exit_code, "ok   rights of default: tasks may be listed, and got by id" in result.output) == (
+        0,
+        True,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(routes, "_get_task", refuse)
+        result = run("doctor", **account)
+    assert result.exit_code == 1, result.output
+    assert "ok   API of default" in result.output
+    assert "FAIL rights of default: the key may list tasks and not get one by id (403)" in result.output
+    monkeypatch.setattr(routes, "_list_tasks", refuse)
+    result = run("doctor", **account)
+    assert result.exit_code == 1, result.output
+    said = next(line for line in result.output.splitlines() if line.startswith("FAIL API of default"))
+    assert "credential has insufficient privileges. The key's rules of access leave tasks out" in said
+    assert "CORS" not in said
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))

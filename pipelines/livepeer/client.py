@@ -255,9 +255,13 @@ class Client:
                 f"{self.host} does not accept the API key (401): check LIVEPEER_API_KEY. It says: {said}"
             )
         if status == 403:
-            raise failures.Forbidden(
-                f"{self.host} refuses this request (403): {said}. A key restricted by CORS rules cannot list tasks"
-            )
+            if not is_json:
+                why = "Is a proxy in the way?"
+            elif "CORS" in said:
+                why = "A key restricted by CORS rules cannot list tasks: take another"
+            else:
+                why = "The key's rules of access leave tasks out: take a key that may list them and get them by id"
+            raise failures.Forbidden(f"{self.host} refuses this request (403): {said}. {why}")
         if status == 404:
             # The API says so in JSON; a page of a proxy must not pass for a task that is gone.
             kind = failures.NotFound if is_json else failures.BadRequest

@@ -27,6 +27,7 @@ BY_ID = "id-false"
 BY_UPDATE = "updatedAt-false,id-false"
 ENDS = (BY_ID, "id-true", "type-false,id-false", "type-true,id-true")
 BEYOND_EVERY_ID = "zzzzzzzz"
+NO_TASK = str(uuid.UUID(int=0))
 FAR_FUTURE_MS = 2**53  # beyond every number that is exact in JavaScript: odd rows have times after the year 9999
 PAGING_PASSES = 4
 PAGING_OVERLAP_ROWS = 50
@@ -154,9 +155,12 @@ def _any_row(client: Client, filters: Filters | None, after: str | None = None, 
 
 
 def may_get(client: Client) -> bool:
-    """Whether the key may get a task that it may list: rules of access allow the one without the other."""
+    """Whether the key may get a task that it may list: rules of access allow the one without the other.
+
+    Where nothing is listed, a task that is none tells: the rules come first, a 404 after them.
+    """
     listed = [row.task_id for row in map(read_row, _any_row(client, None).rows) if row.task_id is not None]
-    return all(client.get_task(task_id).status != 403 for task_id in listed)
+    return all(client.get_task(task_id).status != 403 for task_id in listed or [NO_TASK])
 
 
 def ask_once(client: Client, task_id: str) -> TaskAnswer:

@@ -218,6 +218,13 @@ def test_a_key_restricted_by_cors(sim: Simulator, connect: Callable[..., Client]
     assert client.get_task(min(sim.ids())).status == 200
 
 
+def test_a_page_that_refuses_is_a_proxys(scripted: Scripted, connect: Callable[..., Client]) -> None:
+    scripted.says(403, b"<html>Forbidden</html>", "text/html")
+    with pytest.raises(failures.Forbidden, match=r"an HTML page\. Is a proxy in the way\?") as raised:
+        connect(scripted.url).list_tasks(limit=1)
+    assert is_one_clear_line(raised.value)
+
+
 def test_a_wrong_path(sim: Simulator, connect: Callable[..., Client]) -> None:
     with pytest.raises(failures.NotFound, match="LIVEPEER_API_URL") as raised:
         connect(sim.url + "/v2").list_tasks(limit=1)
