@@ -64,6 +64,9 @@ BETWEEN = STATES.format(which="o.key > :after and o.key <= :last")
 MISSING = "is missing"
 LAST = "\U0010ffff"  # behind every key
 
+# What is read goes by pieces that are read whole: a reader that waits in the midst of one would keep writers out.
+ROWS_AT_ONCE, MANIFESTS_AT_ONCE = 5_000, 50
+
 
 class State(NamedTuple):
     """What has landed of a task: its newest payload's hash and updatedAt, and whether it is there.
@@ -176,8 +179,11 @@ class Catalog:
         self, account: str, after: str | None, last: str | None, going_on: str | None = None
     ) -> Iterator[State]:
         """The same of all tasks with after < id <= last, in the order of their ids; None is no bound."""
-        values = {"account": account, "after": after or "", "last": LAST if last is None else last}
-        return self._newest(BETWEEN, values, going_on)
+        low, high = after or "", LAST if last is None else last
+        some = "select max(key) from (select key from observed where key > ? and key <= ? order by key limit ?)"
+        while (upto := self._connection.execute(some, (low, high, ROWS_AT_ONCE)).fetchone()[0]) is not None:
+            yield from self._newest(BETWEEN, {"account": account, "after": low, "last": upto}, going_on)
+            low = upto
 
     def is_empty(self, account: str) -> bool:
         """Whether nothing has landed of an account."""
@@ -196,13 +202,14 @@ class Catalog:
 
     def manifests(self, account: str, lane: Lane | None = None, newest_first: bool = False) -> Iterator[Manifest]:
         """Complete loads of an account in the order in which they were made."""
-        order = "desc" if newest_first else ""
-        found = self._connection.execute(
-            "select manifest from loads where account = ? and lane = coalesce(?, lane) and is_complete "
-            f"order by load_id {order}",
-            (account, lane),
-        )
-        return (decode(manifest) for (manifest,) in found)
+        last, comes_next, order = (LAST, "<", "desc") if newest_first else ("", ">", "asc")
+        while found := self._connection.execute(
+            f"select load_id, manifest from loads where account = ? and load_id {comes_next} ? "
+            f"and lane = coalesce(?, lane) and is_complete order by load_id {order} limit {MANIFESTS_AT_ONCE}",
+            (account, last, lane),
+        ).fetchall():
+            yield from (decode(manifest) for _, manifest in found)
+            last = found[-1][0]
 
     def last_proving(self, account: str) -> Manifest | None:
         """The load that proved last up to when every change has landed; None before the first proven sweep."""
@@ -346,7 +353,7 @@ class Catalog:
         ).fetchall()
 
     def _newest(self, query: str, values: dict[str, str], going_on: str | None) -> Iterator[State]:
-        rows = self._connection.execute(query, values)
+        rows = self._connection.execute(query, values).fetchall()
         for key, found in groupby(rows, itemgetter(0)):
             state, newest = State(key, False, None, None, False, None), (False, -2)
             for _, load_id, _, _, is_task, created, updated, is_deleted, payload_sha256 in found:

@@ -18,7 +18,7 @@ from pipelines.warehouse.rebuild import Digest, digest
 from pipelines.warehouse.working import Working
 from tests.warehouse.schedules import Schedule, land, schedules
 
-EXAMPLES, MANY_EXAMPLES = 8, 300
+EXAMPLES, MANY_EXAMPLES = 4, 300
 
 
 class Lived:
