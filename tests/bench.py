@@ -3,6 +3,7 @@
     archive   task-archive sync: from the API to the published tables, proof, redaction, checks and Parquet included
     + report  the same until the command ends, with the report of what was published
     plain     a plain script: httpx, the default paging, pandas.json_normalize, a DuckDB table
+    duckdb    a plain script with DuckDB: the pages fetched by id, kept as a file, read by read_json_auto into a table
     floor     the pages fetched and split into tasks, nothing kept
 
 Each runs in a process of its own against one simulator in another; the figures are wall seconds and peak memory.
@@ -34,6 +35,27 @@ connection = duckdb.connect(os.environ["TASK_ARCHIVE_HOME"] + "/plain.duckdb")
 connection.execute("set enable_progress_bar = false")
 connection.execute("create table tasks as select * from frame")
 print(len(frame), "rows,", frame["id"].nunique(), "distinct")
+"""
+
+DUCKDB = """
+import os, httpx, duckdb
+url, key, home = os.environ["LIVEPEER_API_URL"], os.environ["LIVEPEER_API_KEY"], os.environ["TASK_ARCHIVE_HOME"]
+cursor, pages = None, 0
+with httpx.Client(headers={"Authorization": "Bearer " + key}, timeout=120) as client:
+    while True:
+        params = {"limit": 1000, "order": "id-false"} | ({"cursor": cursor} if cursor else {})
+        answer = client.get(url + "/task", params=params)
+        rows = answer.json()
+        if not rows:
+            break
+        with open(f"{home}/{pages:06d}.json", "wb") as file:
+            file.write(answer.content)
+        cursor, pages = rows[-1]["id"], pages + 1
+connection = duckdb.connect(home + "/plain.duckdb")
+connection.execute("set enable_progress_bar = false")
+pages = f"read_json_auto('{home}/*.json', sample_size=-1, union_by_name=true)"
+connection.execute(f"create table tasks as from {pages}")
+print(connection.execute("select count(*) from tasks").fetchone()[0], "rows")
 """
 
 FLOOR = """
@@ -88,6 +110,7 @@ def main() -> None:
     commands = {
         "archive": [python, "-m", "pipelines.cli", "sync"],
         "plain": [python, "-c", PLAIN],
+        "duckdb": [python, "-c", DUCKDB],
         "floor": [python, "-c", FLOOR],
     }
     simulate = [python, "-m", "pipelines.cli", "simulate", "--port", "0", "--tasks", str(TASKS)]
@@ -106,7 +129,7 @@ def main() -> None:
     print(f"{'':8} {'seconds':>8} {'tasks/s':>9} {'CPU s':>7} {'peak MiB':>9}  {'against plain':>13}")
     rows = {name: [(one[name], one[name].tables_seconds, one["plain"].seconds) for one in runs] for name in commands}
     rows["+ report"] = [(one["archive"], one["archive"].seconds, one["plain"].seconds) for one in runs]
-    for name in ("archive", "+ report", "plain", "floor"):
+    for name in ("archive", "+ report", "plain", "duckdb", "floor"):
         figures, seconds, _ = sorted(rows[name], key=lambda row: row[1])[ROUNDS // 2]
         ratios = sorted(plain / seconds for _, seconds, plain in rows[name])
         print(

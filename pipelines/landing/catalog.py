@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import zlib
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -128,7 +128,7 @@ class Catalog:
         ).fetchall()
         complete = {(of, load_id): at for of, load_id, is_complete, at in rows if is_complete}
         found = set(self._names(account))
-        with self._connection:
+        with self._changing():
             for of, load_id, _, _ in rows:
                 if (of, load_id) not in found:
                     self._forget(of, load_id)
@@ -153,7 +153,7 @@ class Catalog:
 
     def add(self, load: Manifest, part: Part) -> None:
         """Takes in a part that was noted just now."""
-        with self._connection:
+        with self._changing():
             self._add_load(load, is_complete=False)
             number, path = self._add_part(load, part), self.zone.folder(load.account, load.load_id) / part.file
             self._connection.execute(
@@ -163,7 +163,7 @@ class Catalog:
 
     def complete(self, load: Manifest) -> None:
         """Takes in that a load is complete."""
-        with self._connection:
+        with self._changing():
             self._add_load(load, is_complete=True)
 
     # ------------------------------------------------------------------------------------------------------ looking up
@@ -371,6 +371,15 @@ class Catalog:
 
     # ------------------------------------------------------------------------------------------------------- taking in
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """What is done inside stands whole or not at all. Raises LandingError where the file cannot be written."""
+        try:
+            with self._connection:
+                yield
+        except sqlite3.Error as error:
+            raise LandingError(f"cannot write {self.file}: {error}") from None
+
     def _opened(self) -> sqlite3.Connection:
         """Raises sqlite3.DatabaseError where the file is none, or one of another version."""
         connection = sqlite3.connect(self.file, timeout=60, check_same_thread=False)
@@ -443,14 +452,17 @@ class Catalog:
 
     def _look_after(self, number: int, path: Path, part: Part) -> None:
         """Reads every byte of a part: notes what it holds, or what is wrong with it."""
+        found: tuple[int | None, str | None]
         try:
-            modified_at_ns, damage = path.stat().st_mtime_ns, self.zone.damage_of(path, part)
+            found = path.stat().st_mtime_ns, self.zone.damage_of(path, part)
         except FileNotFoundError:
-            modified_at_ns, damage = None, MISSING
-        self._connection.execute(
-            "update parts set modified_at_ns = ?, damage = ? where number = ?", (modified_at_ns, damage, number)
-        )
-        if damage is None:
+            found = None, MISSING
+        known = self._connection.execute("select modified_at_ns, damage from parts where number = ?", (number,))
+        if known.fetchone() != found:
+            self._connection.execute(
+                "update parts set modified_at_ns = ?, damage = ? where number = ?", (*found, number)
+            )
+        if found[1] is None:
             self._index(number, path)
 
     def _index(self, number: int, path: Path) -> None:

@@ -169,16 +169,22 @@ def _path(catalog: Catalog, part: LandedPart) -> Path:
 
 def _rows(part: LandedPart, path: Path, keys: pa.Array, with_strangers: bool) -> pa.Table:
     """The rows of some tasks in a part, from the row groups that hold any; strangers are elements without an id."""
-    held = []
+
+    def chosen(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        mask = pc.is_in(ids, keys)
+        return pc.or_(mask, pc.is_null(ids)) if with_strangers else mask
+
     with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            ids = file.read_row_group(group, columns=["task_id"])["task_id"]
-            mask = pc.is_in(ids, keys)
-            if with_strangers:
-                mask = pc.or_(mask, pc.is_null(ids))
-            if pc.any(mask).as_py():
-                held.append(file.read_row_group(group).filter(mask))
-        table = pa.concat_tables(held) if held else file.schema_arrow.empty_table()
+        if len(keys) > part.rows // 2:
+            table = file.read()
+            table = table.filter(chosen(table["task_id"])) if len(keys) < part.rows else table
+        else:
+            held = []
+            for group in range(file.num_row_groups):
+                mask = chosen(file.read_row_group(group, columns=["task_id"])["task_id"])
+                if pc.any(mask).as_py():
+                    held.append(file.read_row_group(group).filter(mask))
+            table = pa.concat_tables(held) if held else file.schema_arrow.empty_table()
     return table.append_column("file", pa.repeat(pa.scalar(part.file), len(table))).append_column(
         "is_new", pa.repeat(pa.scalar(part.is_new), len(table))
     )

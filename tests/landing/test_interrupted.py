@@ -29,7 +29,10 @@ RUN_LANE = (
     "Extraction(load_settings(), 'default', 'run').sync(sys.argv[1])"
 )
 # What tells of the loads, not of the tasks.
-OF_LOADS = ("load_id", "first_seen_at", "last_seen_at", "deleted_at", "deleted_after_at", "observed_at", "known_at")
+OF_LOADS = (
+    "load_id", "first_seen_at", "last_seen_at", "deleted_at", "deleted_after_at", "observed_at", "known_at",
+    "closed_by_load_id",
+)  # fmt: skip
 
 Simulate = Callable[..., Simulator]
 Archives = Callable[..., Any]
