@@ -30,6 +30,16 @@ DAYS = 365
 NIGHT = 2_700  # tasks that are new or changed
 TASK_ARCHIVE = [sys.executable, "-m", "pipelines.cli"]
 
+# A process that is started counts the memory of the one that starts it, so that is a small one.
+MEASURE = """
+import json, os, subprocess, sys, time
+began = time.monotonic()
+process = subprocess.Popen(sys.argv[1:], stdout=sys.stderr)
+_, status, usage = os.wait4(process.pid, 0)
+seconds, cpu_seconds = time.monotonic() - began, usage.ru_utime + usage.ru_stime
+print(json.dumps([os.waitstatus_to_exitcode(status), seconds, cpu_seconds, usage.ru_maxrss / 1024]))
+"""
+
 
 class Figures(NamedTuple):
     """One command: what it did, wall and CPU seconds, peak memory in MiB."""
@@ -47,15 +57,20 @@ def run(name: str, home: Path, simulator: Simulator, *arguments: str) -> Figures
         "TASK_ARCHIVE_HOME": str(home),
         "DAGSTER_DISABLE_TELEMETRY": "1",
     }
-    began = time.monotonic()
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-        process = subprocess.Popen([*TASK_ARCHIVE, *arguments], env=environment, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - began
+        measured = subprocess.run(
+            [sys.executable, "-c", MEASURE, *TASK_ARCHIVE, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+            check=True,
+        )
+        status, seconds, cpu_seconds, peak_mib = json.loads(measured.stdout)
         output.seek(0)
-        if os.waitstatus_to_exitcode(status) not in (0, 3):
+        if status not in (0, 3):
             raise SystemExit(f"{name}: {' '.join(arguments)} failed:\n{output.read()[-2000:]}")
-    return Figures(name, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Figures(name, seconds, cpu_seconds, peak_mib)
 
 
 def life(home: Path, tasks: int) -> Iterator[Figures]:
