@@ -16,12 +16,12 @@ import pytest
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
 from pipelines.landing.source import Listener
-from pipelines.landing.zone import Zone
 from pipelines.livepeer.redact import Redactor
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
 from pipelines.warehouse.publish import publish
+from tests.landed import LandedFiles
 
 NOW_MS = 1_795_000_000_000  # 2026-11-18, when the simulators' clocks start
 FINGERPRINT_KEY = "fingerprint key of the tests"
@@ -116,8 +116,8 @@ class Archive:
         return self.extraction().sync(lane)
 
     @property
-    def zone(self) -> Zone:
-        return Zone(self.settings.landing)
+    def zone(self) -> LandedFiles:
+        return LandedFiles(self.settings.landing)
 
     def manifests(self) -> list[Manifest]:
         return self.zone.manifests(self.account)

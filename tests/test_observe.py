@@ -18,10 +18,10 @@ from click.testing import CliRunner, Result
 
 from pipelines.cli import main
 from pipelines.definitions import defs
-from pipelines.landing.zone import Zone
 from pipelines.runs import RunFailed, prepare_instance, run_job
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
+from tests.landed import LandedFiles
 
 Simulated = tuple[Simulator, Settings]
 ACCOUNT: dict[str, Any] = {"tasks": 200, "days": 6, "seed": 1, "now": 1_795_000_000_000, "speed": 0}
@@ -138,7 +138,7 @@ def test_a_change_is_landed_and_published_by_the_next_pass_where_that_failed(
         result = observe()
     assert result.exit_code == 1
     assert re.search("failed: .*No space left", result.output)
-    load = Zone(settings.landing).manifests()[-1]
+    load = LandedFiles(settings.landing).manifests()[-1]
     assert (load.lane, load.verdict) == ("observe", "whole")
     assert phases(settings, *changed) != ["failed"] * 3
 

@@ -22,7 +22,7 @@ from sqlglot import exp
 from pipelines.cli import main
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Part
-from pipelines.landing.zone import Zone, write_manifest
+from pipelines.landing.zone import write_manifest
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build, models, working
@@ -33,6 +33,7 @@ from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.publish import publish
 from pipelines.warehouse.rebuild import Digest, compare_with_rebuilt, digest
 from pipelines.warehouse.working import Working
+from tests.landed import LandedFiles
 
 Run = Callable[..., Result]
 
@@ -75,7 +76,7 @@ def built_digests(settings: Settings) -> dict[str, Digest]:
 
 def regrouped(landed: Path, target: Path, random: Random) -> None:
     """The same landed rows in parts of other sizes, the rows of a load in any order, its loads written in any order."""
-    zone, fresh = Zone(landed), Zone(target)
+    zone, fresh = LandedFiles(landed), LandedFiles(target)
     loads = zone.manifests()
     random.shuffle(loads)
     for load in loads:
@@ -191,7 +192,7 @@ def test_rebuild_publishes_the_same_and_fills_a_new_column_for_all_history(
     before, version = published(settings), (settings.published / "current").readlink()
     with duckdb.connect(Working(settings).file) as connection:
         connection.execute("update tasks set phase = 'spoilt'")  # what is derived is not trusted
-    (Zone(settings.landing).damaged / "default" / "20200101T000000000Z-sweep").mkdir(parents=True)
+    (LandedFiles(settings.landing).damaged / "default" / "20200101T000000000Z-sweep").mkdir(parents=True)
     folder = tmp_path / "sql"
     shutil.copytree(models.sql_folder(), folder)
     tasks = folder / "core" / "tasks.sql"
@@ -257,7 +258,7 @@ def with_published(settings: Settings, sql: str) -> list[tuple[Any, ...]]:
 @pytest.mark.slow
 def test_the_tables_do_without_a_damaged_file_and_tell_of_it(settings: Settings, run: Run) -> None:
     whole = published(settings)
-    zone = Zone(settings.landing)
+    zone = LandedFiles(settings.landing)
     path, part = next(iter(zone.parts(zone.manifests())))
     good = path.read_bytes()
     path.write_bytes(good[:-1])

@@ -17,12 +17,12 @@ from pydantic import SecretStr
 
 from pipelines.cli import main
 from pipelines.landing.lanes import Extraction
-from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.verify import SLICES, TYPES, CannotVerify, Comparison, verify
 from pipelines.warehouse import build
 from pipelines.warehouse.publish import publish
+from tests.landed import LandedFiles
 
 PAGE = 100
 ACCOUNT = {"days": 40, "seed": 5, "now": 1_795_000_000_000, "speed": 0}
@@ -52,7 +52,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
                 home=folder, api_url=simulator.url, api_keys=keys, fingerprint_key=SecretStr(FINGERPRINT)
             )
             assert Extraction(settings, "default", "run").sync().verdict == "whole"
-            make_published(settings, Zone(settings.landing))
+            make_published(settings, LandedFiles(settings.landing))
         return folder
 
     return home

@@ -5,7 +5,6 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,15 +47,6 @@ class Zone:
         """The folder of a load."""
         return self.root / account / load_id
 
-    def manifests(self, account: str | None = None) -> list[Manifest]:
-        """Complete loads in the order they were made, less those whose manifest is damaged (see `damage.lost`)."""
-        return _readable(self.root.glob(f"{account or '*'}/*/{MANIFEST}"))
-
-    def open_loads(self, account: str | None = None) -> list[Manifest]:
-        """Loads that were begun and not completed, as far as they had got when their last part was written."""
-        folders = [path for path in self.root.glob(f"{account or '*'}/*/") if not (path / MANIFEST).exists()]
-        return _readable(path / PROGRESS for path in folders)
-
     def is_leftover(self, folder: Path) -> bool:
         """Whether a folder is no more than what a kill leaves of a load before its first note.
 
@@ -67,14 +57,6 @@ class Zone:
             return False
         parts = len(list(folder.glob("part-*.parquet")))
         return parts == 0 or (parts == 1 and folder.name == max(path.name for path in folder.parent.glob("*/")))
-
-    def parts(self, manifests: Iterable[Manifest]) -> Iterator[tuple[Path, Part]]:
-        """The Parquet files of loads, less those that are missing or were set aside (see `damage.lost`)."""
-        for manifest in manifests:
-            for part in manifest.parts:
-                path = self.folder(manifest.account, manifest.load_id) / part.file
-                if path.exists():
-                    yield path, part
 
     def new_load_id(self, lane: str, now_ms: int) -> str:
         """An id that sorts behind every load before it, even where the clock was set back."""
@@ -104,11 +86,6 @@ class Zone:
 def _stamp(millis: int) -> str:
     moment = datetime.fromtimestamp(millis / 1000, UTC)
     return moment.strftime("%Y%m%dT%H%M%S") + f"{millis % 1000:03d}Z"
-
-
-def _readable(paths: Iterable[Path]) -> list[Manifest]:
-    found = [note for path in paths if (note := read_note(path)) is not None]
-    return sorted(found, key=lambda manifest: manifest.load_id)
 
 
 def read_note(path: Path) -> Manifest | None:

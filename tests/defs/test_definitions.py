@@ -21,13 +21,13 @@ import pytest
 from pipelines.definitions import defs
 from pipelines.defs.event_log import EventLog
 from pipelines.defs.tables import _check_results
-from pipelines.landing.zone import Zone
 from pipelines.runs import Done, RunFailed, prepare_instance, run_job
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse.build import Built, Outcome
 from pipelines.warehouse.models import load_models
 from pipelines.warehouse.working import Working
+from tests.landed import LandedFiles
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -329,7 +329,7 @@ def test_of_two_runs_at_once_the_second_waits(simulated: tuple[Simulator, Settin
     simulator.latency_seconds = 0.1
     runs = [subprocess.Popen(SYNC, env=os.environ.copy(), stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [run.wait(180) for run in runs] == [0, 0]
-    first, second = Zone(settings.landing).manifests()
+    first, second = LandedFiles(settings.landing).manifests()
     assert (first.lane, second.lane, first.verdict, second.verdict) == ("sweep", "changes", "whole", "whole")
     assert (first.finished_at_ms or 0) <= second.started_at_ms
 

@@ -10,10 +10,11 @@ import pytest
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Manifest, Missing, Part, Window, decode, encode
 from pipelines.landing.writer import PAGES_PER_PART, LoadWriter
-from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, write_durably, write_manifest
+from pipelines.landing.zone import MANIFEST, PROGRESS, write_durably, write_manifest
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.rows import read_row
 from pipelines.simulator import Simulator
+from tests.landed import LandedFiles
 
 REDACTOR = Redactor(b"key")
 NOW_MS = 1_795_000_000_000  # 2026-11-18
@@ -23,11 +24,11 @@ Archives = Callable[..., Any]
 
 
 @pytest.fixture
-def zone(tmp_path: Path) -> Zone:
-    return Zone(tmp_path / "landing")
+def zone(tmp_path: Path) -> LandedFiles:
+    return LandedFiles(tmp_path / "landing")
 
 
-def new_manifest(zone: Zone, lane: Any = "sweep", account: str = "default", at_ms: int = NOW_MS) -> Manifest:
+def new_manifest(zone: LandedFiles, lane: Any = "sweep", account: str = "default", at_ms: int = NOW_MS) -> Manifest:
     return Manifest(
         load_id=zone.new_load_id(lane, at_ms),
         account=account,
@@ -40,7 +41,7 @@ def new_manifest(zone: Zone, lane: Any = "sweep", account: str = "default", at_m
     )
 
 
-def new_writer(zone: Zone, **arguments: Any) -> LoadWriter:
+def new_writer(zone: LandedFiles, **arguments: Any) -> LoadWriter:
     return LoadWriter(Catalog(zone), new_manifest(zone, **arguments), REDACTOR)
 
 
@@ -58,7 +59,7 @@ def names(folder: Path) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def test_parts_are_written_every_few_pages(zone: Zone) -> None:
+def test_parts_are_written_every_few_pages(zone: LandedFiles) -> None:
     writer = new_writer(zone)
     for number in range(PAGES_PER_PART * 2 + 3):
         writer.add_page(page(f"task-{number:03d}"), NOW_MS)
@@ -77,7 +78,7 @@ def test_parts_are_written_every_few_pages(zone: Zone) -> None:
         assert zone.damage_of(path, part) is None
 
 
-def test_a_load_without_news_writes_no_part(zone: Zone) -> None:
+def test_a_load_without_news_writes_no_part(zone: LandedFiles) -> None:
     first = new_writer(zone)
     first.add_page(page("a", "b"), NOW_MS)
     first.complete()
@@ -88,7 +89,7 @@ def test_a_load_without_news_writes_no_part(zone: Zone) -> None:
     assert second.manifest.unchanged == 2
 
 
-def test_a_part_that_was_not_noted_is_removed_and_its_rows_land_again(zone: Zone) -> None:
+def test_a_part_that_was_not_noted_is_removed_and_its_rows_land_again(zone: LandedFiles) -> None:
     writer = new_writer(zone)
     writer.add_page(page("a"), NOW_MS)
     writer.checkpoint("by id", "a")
@@ -108,7 +109,7 @@ def test_a_part_that_was_not_noted_is_removed_and_its_rows_land_again(zone: Zone
     assert [part.rows for part in done.parts] == [1, 2]
 
 
-def test_a_load_that_was_killed_before_its_first_note_leaves_nothing(zone: Zone) -> None:
+def test_a_load_that_was_killed_before_its_first_note_leaves_nothing(zone: LandedFiles) -> None:
     writer = new_writer(zone)
     writer.add_page(page("a"), NOW_MS)
     writer._write_part()
@@ -118,7 +119,7 @@ def test_a_load_that_was_killed_before_its_first_note_leaves_nothing(zone: Zone)
     assert not writer.folder.exists()
 
 
-def test_a_kill_between_the_manifest_and_the_end_leaves_a_complete_load(zone: Zone) -> None:
+def test_a_kill_between_the_manifest_and_the_end_leaves_a_complete_load(zone: LandedFiles) -> None:
     writer = new_writer(zone)
     writer.add_page(page("a"), NOW_MS)
     writer.flush()
@@ -132,7 +133,7 @@ def test_a_kill_between_the_manifest_and_the_end_leaves_a_complete_load(zone: Zo
     assert names(writer.folder) == [MANIFEST, "part-00000.parquet"]
 
 
-def test_secrets_are_gone_before_anything_is_written(zone: Zone) -> None:
+def test_secrets_are_gone_before_anything_is_written(zone: LandedFiles) -> None:
     writer = new_writer(zone)
     writer.add_page(page("a", jwt="secret-of-the-user"), NOW_MS)
     writer.complete()
@@ -140,7 +141,7 @@ def test_secrets_are_gone_before_anything_is_written(zone: Zone) -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"id":"a","name":"\xff\xfe"}', b'{"id":"a","n":NaN}', b'{"id":"a","n":"\\ud800"}'])
-def test_bytes_that_no_parser_likes_can_be_landed(zone: Zone, body: bytes) -> None:
+def test_bytes_that_no_parser_likes_can_be_landed(zone: LandedFiles, body: bytes) -> None:
     writer = new_writer(zone)
     writer.add_page([read_row(body)], NOW_MS)
     load = writer.complete()
@@ -170,7 +171,7 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: 
 # ------------------------------------------------------------------------------------------------------------- load ids
 
 
-def test_load_ids_sort_in_the_order_they_were_made_even_when_the_clock_goes_back(zone: Zone) -> None:
+def test_load_ids_sort_in_the_order_they_were_made_even_when_the_clock_goes_back(zone: LandedFiles) -> None:
     ids = []
     for at_ms in (NOW_MS, NOW_MS, NOW_MS + 5, NOW_MS - 86_400_000, 0, NOW_MS + 999, NOW_MS):
         for account in ("b", "a"):
@@ -182,7 +183,7 @@ def test_load_ids_sort_in_the_order_they_were_made_even_when_the_clock_goes_back
     assert ids[0].startswith("20261118T")
 
 
-def test_a_later_load_wins_whatever_the_clock_says(zone: Zone) -> None:
+def test_a_later_load_wins_whatever_the_clock_says(zone: LandedFiles) -> None:
     for number, at_ms in enumerate((NOW_MS, NOW_MS - 86_400_000, NOW_MS)):
         writer = new_writer(zone, at_ms=at_ms)
         writer.add_page(page("a", name="odd" if number % 2 else "even"), at_ms)
@@ -192,7 +193,7 @@ def test_a_later_load_wins_whatever_the_clock_says(zone: Zone) -> None:
 # --------------------------------------------------------------------------------------------------------------- damage
 
 
-def test_an_altered_or_missing_part_is_noticed(zone: Zone) -> None:
+def test_an_altered_or_missing_part_is_noticed(zone: LandedFiles) -> None:
     writer = new_writer(zone)
     writer.add_page(page("a"), NOW_MS)
     load = writer.complete()
@@ -214,7 +215,7 @@ def test_an_altered_or_missing_part_is_noticed(zone: Zone) -> None:
     assert seen() == ["is missing"]
 
 
-def test_a_manifest_survives_its_file(zone: Zone) -> None:
+def test_a_manifest_survives_its_file(zone: LandedFiles) -> None:
     manifest = new_manifest(zone)
     manifest.parts = [Part("part-00000.parquet", 1, 2, "ab")]
     manifest.unreadable = [Missing("a", "why")]
