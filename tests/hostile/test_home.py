@@ -193,7 +193,7 @@ def account(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         ("landing", 0),
         ("warehouse", 0),
         ("warehouse", MEGABYTE),
-        ("warehouse", 4 * MEGABYTE),
+        ("warehouse", MEGABYTE // 4),
         ("published", 0),
         ("published", MEGABYTE),
         (".", 0),
@@ -210,7 +210,7 @@ def test_a_full_disk(
     left: int,
 ) -> None:
     command = Command(server, account.simulator, tmp_path / "archive")
-    small = mounts(command.home / folder, 60 * MEGABYTE)
+    small = mounts(command.home / folder, 120 * MEGABYTE)
     shutil.copytree(account.home, command.home, symlinks=True, dirs_exist_ok=True)
     version, tables = command.version, tables_of(command.home)
     ballast = small / "ballast"
