@@ -16,8 +16,8 @@
 --   mind: an end that no observation caught before the user's retry shows as open time: read it beside coverage
 --   better: lower
 -- metric: p50_age_seconds, p95_age_seconds
---   formula: quantile (nearest rank) of creation to the full hour, where tasks created in the same hour, or on the same
---     day (UTC) for those older than two days, count with their mean age
+--   formula: quantile (nearest rank) of creation to the full hour, where tasks created in the same hour, of those older
+--     than two days on the same day, of those older than 32 days in the same month (UTC), count with their mean age
 --   unit: seconds
 --   population: tasks open at the full hour
 --   leaves out: uploads that never came, once they are abandoned
@@ -61,15 +61,20 @@ hours as (
     inner join freshness as a on s.account = a.account
 ),
 
--- Tasks of about the same age are counted together: by the hour of their creation, those older than two days by the day.
+-- Tasks of about the same age are counted together: by the hour of their creation, older ones by the day or the month.
+grains(grain, from_hours, to_hours) as (
+    values ('hour', 0, 48), ('day', 49, 768), ('month', 769, null)
+),
+
 cohorts as (
-    select *, 'hour' as grain, created_hour_at as cohort_at, first_hour_at as from_at, least(last_hour_at, created_hour_at + interval 48 hour) as to_at
-    from hours
-    where first_hour_at <= least(last_hour_at, created_hour_at + interval 48 hour)
-    union all
-    select *, 'day', date_trunc('day', created_at), greatest(first_hour_at, created_hour_at + interval 49 hour), last_hour_at
-    from hours
-    where greatest(first_hour_at, created_hour_at + interval 49 hour) <= last_hour_at
+    select
+        h.*,
+        g.grain,
+        date_trunc(g.grain, h.created_at) as cohort_at,
+        greatest(h.first_hour_at, h.created_hour_at + interval 1 hour * g.from_hours) as from_at,
+        least(h.last_hour_at, h.created_hour_at + interval 1 hour * g.to_hours) as to_at
+    from hours as h
+    cross join grains as g
 ),
 
 events as (
@@ -77,11 +82,13 @@ events as (
         account, type, grain, cohort_at, from_at as hour_at, 1 as step,
         unix_millis(created_at) - unix_millis(cohort_at) as millis, case when was_seen_open then 1 else 0 end as seen
     from cohorts
+    where from_at <= to_at
     union all
     select
         account, type, grain, cohort_at, to_at + interval 1 hour, -1,
         unix_millis(cohort_at) - unix_millis(created_at), case when was_seen_open then -1 else 0 end
     from cohorts
+    where from_at <= to_at
 ),
 
 changes as (
