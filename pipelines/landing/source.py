@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Lane
 from pipelines.landing.zone import Zone
+from pipelines.livepeer.answer import Limits
 from pipelines.livepeer.client import Client, Politeness
 from pipelines.livepeer.redact import Redactor
 from pipelines.settings import Settings
@@ -68,4 +69,5 @@ class Source:
                 requests_per_second=settings.requests_per_second,
                 on_retry=self.listener.say,
             ),
+            Limits.of(settings),
         )

@@ -20,7 +20,6 @@ from pipelines.errors import SettingsError
 from pipelines.livepeer import failures
 from pipelines.livepeer.answer import Answer, Limits, Reader
 from pipelines.livepeer.jsontext import NotAnArray, split_array
-from pipelines.settings import load_settings
 
 LONGEST_WAIT_SECONDS = 300.0
 MOST_ROWS = 10_000  # of a page: the server sends 1000 at most
@@ -91,11 +90,11 @@ class Client:
         api_key: str,
         scrub: Callable[[str], str],
         politeness: Politeness,
-        limits: Limits | None = None,
+        limits: Limits,
     ) -> None:
         self.api_url = api_url
         self.host = urlsplit(api_url).netloc
-        self.limits = limits or Limits.of(load_settings())
+        self.limits = limits
         self.traffic = Traffic()
         self._scrub = scrub
         self._politeness = politeness

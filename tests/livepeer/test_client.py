@@ -13,6 +13,7 @@ import pytest
 from pipelines.errors import SettingsError
 from pipelines.landing.lanes import Extraction
 from pipelines.livepeer import failures
+from pipelines.livepeer.answer import Limits
 from pipelines.livepeer.client import LONGEST_WAIT_SECONDS, Client, Politeness
 from pipelines.livepeer.redact import Redactor
 from pipelines.settings import Settings
@@ -33,7 +34,7 @@ def connect(clean_environment: None) -> Iterator[Callable[..., Client]]:
     clients: list[Client] = []
 
     def connect(url: str, key: str = "sim-key-default", **politeness: Any) -> Client:
-        client = Client(url, key, Redactor(b"key", [key]).scrub, Politeness(**(IMPATIENT | politeness)))
+        client = Client(url, key, Redactor(b"key", [key]).scrub, Politeness(**(IMPATIENT | politeness)), Limits())
         clients.append(client)
         return client
 

@@ -29,7 +29,7 @@ def connect(clean_environment: None) -> Iterator[Connect]:
 
     def connect(simulator: Simulator) -> Client:
         scrub = Redactor(b"key", [simulator.api_key]).scrub
-        clients.append(Client(simulator.url, simulator.api_key, scrub, Politeness(retry_wait_seconds=0.001)))
+        clients.append(Client(simulator.url, simulator.api_key, scrub, Politeness(retry_wait_seconds=0.001), Limits()))
         return clients[-1]
 
     yield connect
