@@ -33,7 +33,8 @@ def look(home: Path) -> str | None:
         )
         (alone,) = connection.execute(f"select {orphans}").fetchone() or (None,)
     in_parquet = {
-        table: pq.read_metadata(database.parent / "parquet" / table / f"{table}.parquet").num_rows for table in rows
+        table: sum(pq.read_metadata(file).num_rows for file in (database.parent / "parquet" / table).glob("*.parquet"))
+        for table in rows
     }
     if not rows == found == in_parquet or alone:
         raise ValueError(f"{about['version']} has {rows}, DuckDB {found}, Parquet {in_parquet}, {alone} without parent")

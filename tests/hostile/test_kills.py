@@ -157,26 +157,26 @@ class Laboratory:
             assert tables_of(home) == self.expected[kind.start], f"{kind.name}, killed while {stage}"
             assert leftovers(home) == []
             assert not list((home / "published").rglob(".*"))
-            assert not (home / "warehouse" / "building").exists()
+            assert not (home / "warehouse" / "task_archive.duckdb.new").exists()
             assert nobody_works_on(home)
             return Trial(kind, stage)
 
 
 @dataclass(frozen=True)
 class Traces:
-    """What tells how far a job got: loads, the newest file that was parsed, the version that is published."""
+    """What tells how far a job got: loads, the newest file of the tables that are kept, the version that is published."""
 
     loads: frozenset[Path]
-    parsed: int
+    made_at_ns: int
     version: str | None
 
 
 def traces(home: Path) -> Traces:
     link = home / "published" / "current"
-    typed = (home / "warehouse").glob("observations/*/**/*.typed.parquet")
+    kept = [*(home / "warehouse").glob("task_archive.duckdb*"), *(home / "warehouse").glob("parquet/*/*")]
     return Traces(
         frozenset((home / "landing").glob("*/*/")),
-        max((path.stat().st_mtime_ns for path in typed), default=0),
+        max((path.stat().st_mtime_ns for path in kept), default=0),
         link.readlink().name if link.is_symlink() else None,
     )
 
@@ -184,18 +184,18 @@ def traces(home: Path) -> Traces:
 def stage_of(home: Path, before: Traces) -> str:
     """What a killed job was about, by what it left."""
     after = traces(home)
-    building, versions = home / "warehouse" / "building", home / "published" / "versions"
+    versions = home / "published" / "versions"
     newest = max((path.name for path in versions.glob("[!.]*")), default=None)
     new = after.loads - before.loads
     if after.version != before.version:
         return "ending"
-    if (building / "version.json").exists() or list(versions.glob(".*")) or newest != after.version:
+    if list(versions.glob(".*")) or newest != after.version:
         return "publishing"
-    if building.exists():
+    if after.made_at_ns != before.made_at_ns:
         return "building tables"
     if any(not (load / "manifest.json").exists() for load in new):
         return "fetching"
-    return "parsing" if new or after.parsed != before.parsed else "starting"
+    return "reading what changed" if new else "starting"
 
 
 def tables_of(home: Path) -> dict[str, tuple[int, int]]:
