@@ -143,8 +143,9 @@ class Catalog:
 
     def clear_leftovers(self, account: str) -> None:
         """Removes what kills left that is no load. Only for the run that holds the archive: another's may be new."""
-        complete = "select account, load_id from loads where account = ? and is_complete"
-        for load in set(self._names(account)) - set(self._connection.execute(complete, (account,))):
+        complete = "select account, load_id from loads where account = ? and is_complete order by load_id"
+        cleared = self._connection.execute(complete, (account,)).fetchall()[:-1]  # the last may have its note beside it
+        for load in set(self._names(account)) - set(cleared):
             folder = self.zone.folder(*load)
             if (folder / MANIFEST).exists():
                 (folder / PROGRESS).unlink(missing_ok=True)

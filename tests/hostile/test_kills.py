@@ -164,7 +164,7 @@ class Laboratory:
 
 @dataclass(frozen=True)
 class Traces:
-    """What tells how far a job got: loads, the newest file of the tables that are kept, the version that is published."""
+    """What tells how far a job got: loads, the newest file of the tables that are kept, the published version."""
 
     loads: frozenset[Path]
     made_at_ns: int
