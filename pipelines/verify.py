@@ -270,7 +270,7 @@ class _Comparing:
             {"account": self.account},
         ).fetchall()
         for (task_id,) in found:
-            if walks.ask_once(self.client, task_id).status in (403, 500):
+            if self.client.get_task(task_id, expect_row_fault=True).status in (403, 500):
                 self._note_unserved(task_id)
 
     def _note_unserved(self, task_id: str) -> None:
@@ -417,7 +417,7 @@ class _Comparing:
 
     def _why_unlisted(self, task_id: str, held: tuple[Any, ...] | None) -> Kind | None:
         """Why a window does not show an archived task; None where that is explained."""
-        answer = walks.ask_once(self.client, task_id)
+        answer = self.client.get_task(task_id, expect_row_fault=True)
         row = read_row(answer.payload) if answer.payload is not None else None
         if answer.status == 404 or (row is not None and row.is_deleted):
             return "deleted"

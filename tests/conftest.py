@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -98,6 +100,24 @@ def impatient_settings(simulator: Simulator, home: Path, **fields: Any) -> Setti
         "fingerprint_key": FINGERPRINT_KEY,
     }
     return load_settings(home=home, **(defaults | fields))
+
+
+@contextmanager
+def silent(simulator: Simulator, of: str = "") -> Iterator[threading.Event]:
+    """A server that answers no request whose path has that in it; tells when the first has come."""
+    came, go = threading.Event(), threading.Event()
+
+    def hold(simulator: Simulator, number: int, path: str) -> None:
+        if of in path:
+            came.set()
+            go.wait(120)
+
+    simulator.before_request(hold)
+    try:
+        yield came
+    finally:
+        simulator._callbacks.clear()
+        go.set()
 
 
 @dataclass

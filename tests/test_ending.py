@@ -5,16 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
+from tests.conftest import silent
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 MOST_SECONDS = 5
@@ -98,24 +98,6 @@ def simulator(home: Path, simulate: Callable[..., Simulator], monkeypatch: pytes
     monkeypatch.setenv("LIVEPEER_API_URL", served.url)
     monkeypatch.setenv("LIVEPEER_API_KEY", served.api_key)
     return served
-
-
-@contextmanager
-def silent(simulator: Simulator, of: str = "") -> Iterator[threading.Event]:
-    """A server that answers no request whose path has that in it; tells when the first has come."""
-    came, go = threading.Event(), threading.Event()
-
-    def hold(simulator: Simulator, number: int, path: str) -> None:
-        if of in path:
-            came.set()
-            go.wait(120)
-
-    simulator.before_request(hold)
-    try:
-        yield came
-    finally:
-        simulator._callbacks.clear()
-        go.set()
 
 
 def finishes(*arguments: str) -> None:

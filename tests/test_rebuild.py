@@ -26,9 +26,9 @@ from pipelines.landing.zone import write_manifest
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build, models, working
-from pipelines.warehouse.change import levels
 from pipelines.warehouse.database import connect
 from pipelines.warehouse.grain import grains
+from pipelines.warehouse.making import levels
 from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.publish import publish
 from pipelines.warehouse.rebuild import Digest, compare_with_rebuilt, digest

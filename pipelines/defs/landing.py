@@ -14,6 +14,7 @@ from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
 from pipelines.livepeer.failures import TransientError
 from pipelines.reading import is_behind, open_tasks
+from pipelines.warehouse.ahead import made_ahead
 
 FIRST_DAY = "2020-01-01"  # before the first task of Livepeer's video API
 CREATED_DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
@@ -144,17 +145,17 @@ def _for_each_account(
     failures: dict[str, str] = {}
     may_pass = False
     settings = archive.settings
-    listener = archive.listener(context.log.info)
-    for account in settings.accounts(wanted):
-        try:
-            load = run(Extraction(settings, account, context.run.run_id, listener))
-            loads += [load] if load else []
-        except (ArchiveError, OSError, duckdb.Error) as error:  # the disk may be full
-            failures[account] = in_one_line(error)
-            may_pass = may_pass or isinstance(error, TransientError)
-        except Exception as error:
-            context.log.exception(f"account {account} failed")
-            failures[account] = as_fault_of_the_program(error)
+    with made_ahead(settings, archive.listener(context.log.info)) as listener:
+        for account in settings.accounts(wanted):
+            try:
+                load = run(Extraction(settings, account, context.run.run_id, listener))
+                loads += [load] if load else []
+            except (ArchiveError, OSError, duckdb.Error) as error:  # the disk may be full
+                failures[account] = in_one_line(error)
+                may_pass = may_pass or isinstance(error, TransientError)
+            except Exception as error:
+                context.log.exception(f"account {account} failed")
+                failures[account] = as_fault_of_the_program(error)
     if failures:
         several = len(settings.accounts(wanted)) > 1
         failure = dg.Failure("; ".join(f"{account}: {said}" if several else said for account, said in failures.items()))

@@ -9,8 +9,8 @@ from pipelines.defs.landing import NIGHTLY_FRESHNESS, account_tasks, created_day
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, WarehouseError, in_one_line
 from pipelines.warehouse import build
-from pipelines.warehouse.change import Outcome
-from pipelines.warehouse.models import PUBLISHED_LAYERS, Model, load_models, published_models
+from pipelines.warehouse.making import Outcome
+from pipelines.warehouse.models import Model, load_models, made_from, published_models
 
 LANDED = [asset.key for asset in (account_tasks, observed_tasks, created_days, refreshed_tasks)]
 
@@ -27,17 +27,9 @@ def asset_key(table: str) -> dg.AssetKey:
 
 
 def _upstream(model: Model) -> list[dg.AssetKey]:
-    """Assets that a table is made from, internal relations followed to what they read themselves."""
-    keys: set[dg.AssetKey] = set()
-    for name in model.reads:
-        inner = load_models().get(name)
-        if inner is None:  # it is no table of ours: it comes from what has landed
-            keys |= set(LANDED)
-        elif inner.layer not in PUBLISHED_LAYERS:
-            keys |= set(_upstream(inner))
-        else:
-            keys.add(asset_key(name))
-    return sorted(keys)
+    """Assets that a table is made from: what is no table of ours comes from what has landed."""
+    names, models = made_from(model), load_models()
+    return sorted({asset_key(name) for name in names & models.keys()} | set(LANDED if names - models.keys() else ()))
 
 
 def _spec(model: Model) -> dg.AssetSpec:

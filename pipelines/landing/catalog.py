@@ -102,7 +102,7 @@ class Catalog:
     @staticmethod
     def remove(zone: Zone) -> None:
         """Deletes the catalog of a landing zone: the next one is made again."""
-        for name in ("", "-wal", "-shm"):
+        for name in ("", "-journal"):
             _file_of(zone).with_name(f"{_file_of(zone).name}{name}").unlink(missing_ok=True)
 
     def __enter__(self) -> "Catalog":
@@ -127,7 +127,7 @@ class Catalog:
             (account,),
         ).fetchall()
         complete = {(of, load_id): at for of, load_id, is_complete, at in rows if is_complete}
-        found = set(self._names(account))
+        found = set(self.zone.names(account))
         with self._changing():
             for of, load_id, _, _ in rows:
                 if (of, load_id) not in found:
@@ -145,7 +145,7 @@ class Catalog:
         """Removes what kills left that is no load. Only for the run that holds the archive: another's may be new."""
         complete = "select account, load_id from loads where account = ? and is_complete order by load_id"
         cleared = self._connection.execute(complete, (account,)).fetchall()[:-1]  # the last may have its note beside it
-        for load in set(self._names(account)) - set(cleared):
+        for load in set(self.zone.names(account)) - set(cleared):
             folder = self.zone.folder(*load)
             if (folder / MANIFEST).exists():
                 (folder / PROGRESS).unlink(missing_ok=True)
@@ -267,7 +267,7 @@ class Catalog:
     def unreadable_loads(self, account: str | None = None) -> list[Path]:
         """Folders of loads that have neither a manifest nor a note that can be read."""
         known = set(self._connection.execute("select account, load_id from loads"))
-        return [self.zone.folder(*load) for load in sorted(set(self._names(account)) - known)]
+        return [self.zone.folder(*load) for load in sorted(set(self.zone.names(account)) - known)]
 
     def files(self) -> tuple[int, int]:
         """How many files there are, manifests included, and the bytes of the parts."""
@@ -283,11 +283,14 @@ class Catalog:
             {"account": pa.string(), "load_id": pa.string(), "sha256": pa.string()},
         )
 
-    def manifests_of(self, load_ids: Iterable[str] | None = None) -> pa.RecordBatchReader:
+    def manifests_of(
+        self, load_ids: Iterable[str] | None = None, of_open_loads_too: bool = False
+    ) -> pa.RecordBatchReader:
         """The manifests of complete loads as JSON text, of some or of all, a batch at a time."""
         chosen = "" if load_ids is None else "and load_id in (select value from json_each(?))"
         cursor = self._connection.execute(
-            f"select cast(manifest as text) from loads where is_complete {chosen} order by load_id",
+            f"select cast(manifest as text) from loads where (is_complete or {int(of_open_loads_too)}) {chosen} "
+            "order by load_id",
             () if load_ids is None else (json.dumps(list(load_ids)),),
         )
         schema = pa.schema([("manifest", pa.string())])
@@ -296,13 +299,13 @@ class Catalog:
         )
         return pa.RecordBatchReader.from_batches(schema, batches)
 
-    def parts(self) -> pa.Table:
+    def parts(self, of_open_loads_too: bool = False) -> pa.Table:
         """The parts of complete loads that are there, by their number here."""
         return self._table(
-            """
+            f"""
             select p.number, p.account, p.load_id, p.file, p.sha256, p.rows
             from parts as p inner join loads as l on p.account = l.account and p.load_id = l.load_id
-            where p.damage is null and l.is_complete
+            where p.damage is null and (l.is_complete or {int(of_open_loads_too)})
             order by p.number
             """,
             {
@@ -329,11 +332,12 @@ class Catalog:
                 "insert or ignore into wanted select key from observed where part in (select value from json_each(?))",
                 (json.dumps(list(parts)),),
             )
+        self._connection.commit()  # or what is read next would keep writers out
         return int(self._connection.execute("select count(*) from wanted").fetchone()[0])
 
     def numbers_of(self, parts: Iterable[tuple[str, str, str]]) -> list[int]:
-        """The numbers of parts, by account, load_id and file."""
-        query = "select number from parts where (account, load_id, file) = (?, ?, ?)"
+        """The numbers of parts of which it is known what they held, by account, load_id and file."""
+        query = "select number from parts where (account, load_id, file) = (?, ?, ?) and is_indexed is not null"
         return [number for part in parts for (number,) in self._connection.execute(query, part)]
 
     def wanted_keys(self) -> list[str]:
@@ -364,11 +368,6 @@ class Catalog:
                 if payload_sha256 is not None and rank >= newest:
                     state, newest = state._replace(updated_at_ms=updated, sha256=payload_sha256), rank
             yield state
-
-    def _names(self, account: str | None) -> Iterator[tuple[str, str]]:
-        """Account and load of each folder; a path for each would take longer than all else where loads are many."""
-        for folder in self.zone.root.glob(f"{account or '*'}/"):
-            yield from ((folder.name, name) for name in os.listdir(folder))  # noqa: PTH208
 
     # ------------------------------------------------------------------------------------------------------- taking in
 

@@ -144,7 +144,7 @@ class Load:
         note = self.manifest
         started_ms = needed(note.server_started_at_ms)
         proven_ms = min(started_ms, self.client.traffic.earliest_server_at_ms or started_ms)
-        ahead_seconds = -(note.clock_skew_seconds or 0)
+        ahead_seconds = -(self.client.traffic.clock_skew_seconds or 0)
         if ahead_seconds <= self.settings.overlap_seconds + 1:  # a Date is a whole second
             return proven_ms
         self._because(
@@ -446,7 +446,8 @@ class Load:
         note.requests = requests + traffic.requests
         note.attempts_repeated = attempts_repeated + traffic.attempts_repeated
         note.bytes_received = bytes_received + traffic.bytes_received
-        note.clock_skew_seconds = traffic.clock_skew_seconds
+        if not note.parts:  # for all of its rows the same, those that are made before it is complete too
+            note.clock_skew_seconds = traffic.clock_skew_seconds
         note.vanished = sorted(self.vanished)
         note.digest_ids, note.digest_states = self.digests.ids, self.digests.states
 

@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,10 +59,15 @@ class Zone:
         parts = len(list(folder.glob("part-*.parquet")))
         return parts == 0 or (parts == 1 and folder.name == max(path.name for path in folder.parent.glob("*/")))
 
+    def names(self, account: str | None = None) -> Iterator[tuple[str, str]]:
+        """Account and load of each folder; a path for each would take longer than all else where loads are many."""
+        for folder in self.root.glob(f"{account or '*'}/"):
+            with os.scandir(folder) as entries:
+                yield from ((folder.name, entry.name) for entry in entries)
+
     def new_load_id(self, lane: str, now_ms: int) -> str:
         """An id that sorts behind every load before it, even where the clock was set back."""
-        names = (name for folder in self.root.glob("*/") for name in os.listdir(folder))  # noqa: PTH208
-        last = max((name for name in names if re.match(r"\d{8}T\d{9}Z-", name)), default="")
+        last = max((name for _, name in self.names() if re.match(r"\d{8}T\d{9}Z-", name)), default="")
         stamp = _stamp(now_ms)
         if last[: len(stamp)] >= stamp:
             then = datetime.strptime(last[: len(stamp) - 1], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)

@@ -161,11 +161,12 @@ class Client:
             fetched_at_ms=time.time_ns() // 1_000_000,
         )
 
-    def get_task(self, task_id: str) -> TaskAnswer:
-        """One task by its id, with the outcomes that say something about the task itself as values, not failures."""
+    def get_task(self, task_id: str, expect_row_fault: bool = False) -> TaskAnswer:
+        """One task by its id, with the outcomes that say something about the task itself as values, not failures; with
+        expect_row_fault a 500 at once."""
         try:
             # A dot is quoted too: in "." and ".." it would lead to another path.
-            answer = self._get(f"/task/{quote(task_id, safe='').replace('.', '%2E')}", {})
+            answer = self._get(f"/task/{quote(task_id, safe='').replace('.', '%2E')}", {}, expect_row_fault)
             status, payload = answer.status, answer.body
         except failures.NotFound:
             status, payload = 404, None

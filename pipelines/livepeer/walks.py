@@ -13,11 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from pipelines import ending
 from pipelines.livepeer import failures
-from pipelines.livepeer.client import Client, Page, TaskAnswer
+from pipelines.livepeer.client import Client, Page
 from pipelines.livepeer.rows import Row, read_row
 
 Filters = list[dict[str, Any]]
@@ -161,17 +160,6 @@ def may_get(client: Client) -> bool:
     """
     listed = [row.task_id for row in map(read_row, _any_row(client, None).rows) if row.task_id is not None]
     return all(client.get_task(task_id).status != 403 for task_id in listed or [NO_TASK])
-
-
-def ask_once(client: Client, task_id: str) -> TaskAnswer:
-    """As `get_task`, but without its waits where the answer is a 500: the list has given that answer before."""
-    try:
-        client._get(f"/task/{quote(task_id, safe='').replace('.', '%2E')}", {}, expect_row_fault=True)
-    except failures.RowFault:
-        return TaskAnswer(500, None, 0)
-    except failures.PermanentError:
-        pass
-    return client.get_task(task_id)
 
 
 def by_id(
@@ -352,7 +340,7 @@ def _unserved(
     """The row next to `after`, which the list cannot serve; None where it can by now. Raises RowFault where it is not
     found, as where ids are no UUIDs."""
     for task_id in chain([suspect] if suspect else [], _located(client, filters, after, hints, fault)):
-        answer = ask_once(client, task_id)
+        answer = client.get_task(task_id, expect_row_fault=True)
         row = None if answer.payload is None else read_row(answer.payload)
         if row is not None and not row.is_deleted:
             return Rows([row], answer.fetched_at_ms, task_id, is_by_id=True)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -28,20 +28,21 @@ from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import Zone, write_durably
 from pipelines.memory import keep_little
 from pipelines.settings import Settings, slo_targets
-from pipelines.warehouse.change import MadeAnew, Maker, Outcome, everything, is_by_task, levels, run_check, since
+from pipelines.warehouse.change import MadeAnew, left, since
 from pipelines.warehouse.database import quoted
 from pipelines.warehouse.grain import grains
+from pipelines.warehouse.making import Maker, Outcome, is_by_task, levels, run_check
 from pipelines.warehouse.models import (
     Metric,
     Model,
     load_macros,
     load_models,
+    made_from,
     published_models,
-    published_reads,
     sql_folder,
 )
 from pipelines.warehouse.parquet import MANIFEST, InManifest, export, manifest_of
-from pipelines.warehouse.working import INTERNAL, TABLES, Working, begin, use
+from pipelines.warehouse.working import INTERNAL, TABLES, Working, use
 
 COMPLETE = "version.json"  # beside the working file: what it holds, once it is complete
 VERSION = "%Y%m%dT%H%M%S%fZ"  # the name of a version: when it was built, UTC
@@ -49,7 +50,7 @@ VERSION = "%Y%m%dT%H%M%S%fZ"  # the name of a version: when it was built, UTC
 WORKERS = 2
 
 # Observations that are worked on at once: more go faster, and take more memory.
-ROWS_PER_MB, LEAST_ROWS, MOST_ROWS = 60, 5_000, 20_000
+ROWS_PER_MB, LEAST_ROWS, MOST_ROWS = 80, 5_000, 20_000
 
 # Errors of DuckDB that tell of a file that cannot be used, rather than of the SQL.
 BROKEN = (duckdb.IOException, duckdb.InternalException, duckdb.FatalException, duckdb.SerializationException)
@@ -85,6 +86,14 @@ class Built:
     written: set[str] = field(default_factory=set)
 
 
+class Given(NamedTuple):
+    """What the tables are made from besides what has landed, by the name that the SQL calls it by, and what of it makes
+    them anew where it changes."""
+
+    tables: dict[str, pa.Table]
+    fingerprint: str
+
+
 def build_version(settings: Settings, say: Say = lambda line: None) -> Iterator[Built]:
     """Brings the tables up to what has landed, and yields each.
 
@@ -93,26 +102,39 @@ def build_version(settings: Settings, say: Say = lambda line: None) -> Iterator[
     keep_little()
     working, complete = Working(settings), settings.warehouse / COMPLETE
     complete.unlink(missing_ok=True)
-    with Catalog(Zone(settings.landing)) as catalog:
-        catalog.refresh()
-        lost = damage.set_aside(catalog, None, say)
-        if gone := damage.summary(lost):
-            say(gone)
-        failed = _follow_landing(settings, working, catalog, _given(settings, lost), say)
     tables: dict[str, Built] = {}
-    with working.opened(working.file) as connection:
-        for built in _follow_tables(connection, working.parquet, failed):
-            tables[built.model.name] = built
-            yield built
-        _create_macros(connection)
-        if any(each.blocks for built in tables.values() for each in built.outcomes):
-            return
-        connection.execute(f"delete from {TABLES}.{INTERNAL}.weeks")
+    try:
+        yield from _bring_up_to_date(settings, working, tables, say)
+    except BROKEN as error:  # of a part of the file that nothing had read before
+        _make_anew_after(error, say)
+        working.remove()
+        known = set(tables)
+        again = _bring_up_to_date(settings, working, tables, say)
+        yield from (built for built in again if built.model.name not in known)
+    if any(each.blocks for built in tables.values() for each in built.outcomes):
+        return
     about = {"version": _next_version(settings.published / "versions"), "code_version": __version__}
     listed = (InManifest(built.model, built.rows, built.columns, built.written) for built in tables.values())
     write_durably(working.parquet / MANIFEST, manifest_of(working.parquet, about, listed))
     rows = {name: built.rows for name, built in tables.items()}
     write_durably(complete, json.dumps(about | {"rows": rows}, indent=1).encode())
+
+
+def _bring_up_to_date(settings: Settings, working: Working, tables: dict[str, Built], say: Say) -> Iterator[Built]:
+    """Makes each table what it is to be, and yields it; notes it in `tables`."""
+    with Catalog(Zone(settings.landing)) as catalog:
+        catalog.refresh()
+        lost = damage.set_aside(catalog, None, say)
+        if gone := damage.summary(lost):
+            say(gone)
+        failed = _follow_landing(settings, working, catalog, given_by(settings, lost), say)
+    with working.opened(working.file) as connection:
+        for built in _follow_tables(connection, working.parquet, failed):
+            tables[built.model.name] = built
+            yield built
+        _create_macros(connection)
+        if not any(each.blocks for built in tables.values() for each in built.outcomes):
+            connection.execute(f"delete from {TABLES}.{INTERNAL}.weeks")
 
 
 def forget(settings: Settings) -> None:
@@ -138,44 +160,62 @@ def _next_version(versions: Path) -> str:
 
 
 def _follow_landing(
-    settings: Settings, working: Working, catalog: Catalog, given: dict[str, pa.Table], say: Say
+    settings: Settings, working: Working, catalog: Catalog, given: Given, say: Say
 ) -> dict[str, list[Outcome]]:
     """Brings what is made from observations and loads up to date; returns the checks that found something, by table."""
-    rows = max(LEAST_ROWS, min(MOST_ROWS, settings.memory_mb * ROWS_PER_MB))
-    made_with = json.dumps([given[name].to_pylist() for name in ("settings", "slo_settings")])
     if working.file.exists():
         try:
-            if why := working.stale(made_with):
+            if why := working.stale(working.file, given.fingerprint):
                 raise MadeAnew(why)
             with working.opened(working.file) as connection:
-                maker = Maker(connection, catalog, since(connection, catalog), given, rows)
+                maker = Maker(connection, catalog, since(connection, catalog), given.tables, rows_at_once(settings))
                 maker.make()
                 return maker.failed
         except MadeAnew as error:
             say(f"all tables are made anew: {error}")
         except BROKEN as error:
-            say(f"all tables are made anew: the working file cannot be used: {str(error).splitlines()[0]}")
-    working.remove()
-    with working.opened(working.fresh) as connection:
-        begin(connection, made_with)
-        maker = Maker(connection, catalog, everything(catalog), given, rows)
+            _make_anew_after(error, say)
+        working.remove()
+    try:
+        return _make_all(settings, working, catalog, given)
+    except (MadeAnew, *BROKEN):  # what a run that was cut short had made
+        working.remove()
+        return _make_all(settings, working, catalog, given)
+
+
+def _make_all(settings: Settings, working: Working, catalog: Catalog, given: Given) -> dict[str, list[Outcome]]:
+    with working.opened_fresh(given.fingerprint) as connection:
+        maker = Maker(connection, catalog, left(connection, catalog), given.tables, rows_at_once(settings))
         maker.make()
     working.take_place()
     return maker.failed
 
 
-def _given(settings: Settings, lost: list[damage.Damage]) -> dict[str, pa.Table]:
-    """What the tables are made from besides the observations and the loads, by the name that the SQL calls it by."""
+def _make_anew_after(error: duckdb.Error, say: Say) -> None:
+    """Says why all is made anew; raises the error where it does not tell of the file."""
+    if "No space left" in str(error):
+        raise error
+    say(f"all tables are made anew: the working file cannot be used: {str(error).splitlines()[0]}")
+
+
+def given_by(settings: Settings, lost: list[damage.Damage]) -> Given:
+    """What the tables are made from besides the observations and the loads."""
     with (sql_folder() / "seeds" / "signature_owners.csv").open(newline="", encoding="utf-8") as file:
         owners = [{"position": position} | row for position, row in enumerate(csv.DictReader(file))]
-    given: dict[str, tuple[pa.Schema, list[dict[str, Any]]]] = {
+    known: dict[str, tuple[pa.Schema, list[dict[str, Any]]]] = {
         "damages": (DAMAGES, [_as_row(each) for each in lost]),
         "settings": (SETTINGS, [{name: getattr(settings, name) for name in SETTINGS.names}]),
         "slo_settings": (SLO, [target._asdict() for target in slo_targets(settings.slo)]),
         "signature_owners_seed": (OWNERS, owners),
         "metric_definitions": (METRICS, [asdict(metric) for model in published_models() for metric in model.metrics]),
     }
-    return {name: pa.Table.from_pylist(rows, schema=schema) for name, (schema, rows) in given.items()}
+    tables = {name: pa.Table.from_pylist(rows, schema=schema) for name, (schema, rows) in known.items()}
+    return Given(tables, json.dumps([tables[name].to_pylist() for name in ("settings", "slo_settings")]))
+
+
+def rows_at_once(settings: Settings) -> int:
+    """Observations that are worked on at once."""
+    return max(LEAST_ROWS, min(MOST_ROWS, settings.memory_mb * ROWS_PER_MB))
 
 
 def _as_row(lost: damage.Damage) -> dict[str, Any]:
@@ -200,7 +240,7 @@ def _follow_tables(
     order = list(models)
     plan: TopologicalSorter[tuple[str, bool]] = TopologicalSorter()  # name, and whether it is to be finished or made
     for model in models.values():
-        read = published_reads(model)
+        read = made_from(model) & models.keys()
         plan.add((model.name, False), *((name, False) for name in read))
         referred = ((each.table, False) for each in model.refers)
         plan.add((model.name, True), (model.name, False), *referred, *((name, True) for name in read))

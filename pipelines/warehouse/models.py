@@ -185,12 +185,14 @@ def published_models() -> list[Model]:
     return [model for model in load_models().values() if model.layer in PUBLISHED_LAYERS]
 
 
-def published_reads(model: Model) -> set[str]:
-    """The published tables that a table reads, internal relations followed to what they read themselves."""
-    read = [load_models()[name] for name in model.reads if name in load_models()]
-    return {
-        name for other in read for name in ([other.name] if other.layer in PUBLISHED_LAYERS else published_reads(other))
-    }
+def made_from(model: Model) -> set[str]:
+    """The published tables that a table reads, and the names that are no table of ours; internal relations are followed
+    to what they read themselves."""
+    found: set[str] = set()
+    for name in model.reads:
+        other = load_models().get(name)
+        found |= {name} if other is None or other.layer in PUBLISHED_LAYERS else made_from(other)
+    return found
 
 
 def parse_model(layer: str, name: str, text: str, others: Mapping[str, Model] | None = None) -> Model:

@@ -80,31 +80,38 @@ class LandedPart(NamedTuple):
     load_id: str
     file: str
     rows: int
+    sha256: str
     is_new: bool
 
 
 class Batch(NamedTuple):
     """All observations of some tasks, with payloads that DuckDB may parse: what TYPED reads.
 
-    problems, unknown: values that did not fit and paths that the contract does not know, of new parts.
+    made_before: those of the tasks that the tables may hold rows of. problems, unknown: values that did not fit and
+    paths that the contract does not know, of new parts.
     """
 
     tasks: int
+    made_before: list[str]
     observations: pa.Table
     problems: pa.Table
     unknown: pa.Table
 
 
-def batches(catalog: Catalog, parts: list[LandedPart], all_tasks: bool, rows: int) -> Iterator[Batch]:
+def batches(
+    catalog: Catalog, parts: list[LandedPart], replaced: set[int], all_tasks: bool, rows: int
+) -> Iterator[Batch]:
     """The observations of the tasks that the catalog has chosen, or of all; every task in one batch, whole.
 
     A task comes with the first part that it was observed in, its rows in other parts are fetched for it. `parts`: those
-    that are there, by number; `rows`: about how many are to be in a batch. The next is read while one is worked on.
+    that are there, by number; `replaced`: numbers of parts that the tables were made of and that are gone or others
+    now; `rows`: about how many are to be in a batch. The next is read while one is worked on.
     """
     by_number = {part.number: part for part in parts}
+    old = replaced | {part.number for part in parts if not part.is_new}
     wanted = by_number.keys() if all_tasks else catalog.wanted_parts() & by_number.keys()
     groups = _groups([part for part in parts if part.number in wanted or part.is_new], rows)
-    return one_ahead(batch for group in groups for batch in _read(catalog, group, by_number, all_tasks, rows))
+    return one_ahead(batch for group in groups for batch in _read(catalog, group, by_number, old, all_tasks, rows))
 
 
 def _groups(parts: list[LandedPart], rows: int) -> Iterator[list[LandedPart]]:
@@ -122,7 +129,12 @@ def _groups(parts: list[LandedPart], rows: int) -> Iterator[list[LandedPart]]:
 
 
 def _read(
-    catalog: Catalog, group: list[LandedPart], by_number: dict[int, LandedPart], all_tasks: bool, rows: int
+    catalog: Catalog,
+    group: list[LandedPart],
+    by_number: dict[int, LandedPart],
+    old: set[int],
+    all_tasks: bool,
+    rows: int,
 ) -> Iterator[Batch]:
     """The batches of the tasks that were observed in a group of parts first."""
     keys: set[str] = set()
@@ -130,27 +142,33 @@ def _read(
         ids = pq.read_table(_path(catalog, part), columns=["task_id"])["task_id"]
         keys.update(key for key in ids.to_pylist() if key is not None)
     places: dict[str, list[int]] = {}
+    made_before: set[str] = set()
     for key, number in catalog.parts_of(keys, all_tasks):
+        if number in old:
+            made_before.add(key)
         if number in by_number:
             places.setdefault(key, []).append(number)
     first = group[0].number
     strangers = {part.number for part in group if part.is_new}  # elements without an id come with the first batch
     held: dict[int, list[str]] = {number: [] for number in strangers}
-    count = observations = 0
+    tasks: list[str] = []
+    observations = 0
     for key in sorted(key for key in places if min(places[key]) >= first):
         for number in places[key]:
             held.setdefault(number, []).append(key)
-        count, observations = count + 1, observations + len(places[key])
+        tasks.append(key)
+        observations += len(places[key])
         if observations >= rows:
-            yield _batch(catalog, count, held, by_number, strangers)
-            held, strangers, count, observations = {}, set(), 0, 0
+            yield _batch(catalog, tasks, made_before, held, by_number, strangers)
+            held, strangers, tasks, observations = {}, set(), [], 0
     if held:
-        yield _batch(catalog, count, held, by_number, strangers)
+        yield _batch(catalog, tasks, made_before, held, by_number, strangers)
 
 
 def _batch(
     catalog: Catalog,
-    tasks: int,
+    tasks: list[str],
+    made_before: set[str],
     held: dict[int, list[str]],
     by_number: dict[int, LandedPart],
     strangers: set[int],
@@ -160,7 +178,8 @@ def _batch(
         _rows(by_number[number], _path(catalog, by_number[number]), pa.array(keys, pa.string()), number in strangers)
         for number, keys in held.items()
     ]
-    return _gated(tasks, pa.concat_tables(tables))
+    observations, problems, unknown = _gated(pa.concat_tables(tables))
+    return Batch(len(tasks), [key for key in tasks if key in made_before], observations, problems, unknown)
 
 
 def _path(catalog: Catalog, part: LandedPart) -> Path:
@@ -190,8 +209,8 @@ def _rows(part: LandedPart, path: Path, keys: pa.Array, with_strangers: bool) ->
     )
 
 
-def _gated(tasks: int, table: pa.Table) -> Batch:
-    """Sorts out what DuckDB may not parse."""
+def _gated(table: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Sorts out what DuckDB may not parse: the observations without it, the problems and the unknown paths."""
     column = table.column("payload")
     texts = column.cast(pa.large_binary()).to_pylist()
     odd = [row for row, text in enumerate(texts) if text is not None and not gate.fits(text)]
@@ -216,12 +235,8 @@ def _gated(tasks: int, table: pa.Table) -> Batch:
         "value": pa.array([problem.value for _, _, problem in found], pa.string()),
         "reason": pa.array([problem.reason for _, _, problem in found], pa.string()),
     }
-    return Batch(
-        tasks,
-        gated.combine_chunks(),
-        pa.table(columns).select(PROBLEM.names).cast(PROBLEM),
-        _by_path(table, unknown),
-    )
+    problems_found = pa.table(columns).select(PROBLEM.names).cast(PROBLEM)
+    return gated.combine_chunks(), problems_found, _by_path(table, unknown)
 
 
 def _by_path(table: pa.Table, unknown: list[tuple[int, gate.Unknown]]) -> pa.Table:

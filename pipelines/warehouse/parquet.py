@@ -99,10 +99,7 @@ def _write_weeks(
 
     What cannot be put in order at once, for lack of memory, is done in halves.
     """
-    with (
-        suppress(duckdb.OutOfMemoryException),
-        _own_errors(),
-    ):  # which is let go of here, and what its query held with it
+    with suppress(duckdb.OutOfMemoryException), _own_errors():  # what its query held goes with the error
         return _write_in_order(session, model, folder, weeks)
     found = session.execute(f"select distinct {WEEK} from tasks").fetchall() if weeks is None else ()
     each = sorted(weeks or (week for (week,) in found))

@@ -35,16 +35,15 @@ JOIN_AS_WRITTEN = "set global disabled_optimizers = 'join_order,build_side_probe
 PARTS = pa.schema([(name, pa.string()) for name in ("account", "load_id", "file", "sha256")])
 MANIFESTS = pa.schema([(name, pa.string()) for name in ("account", "load_id", "sha256")])
 
-
 OF_VERSION_0_1 = ("building", "observations")  # folders of derived files, which nothing reads any more
 
 WEEKS = pa.schema([("table_name", pa.string()), ("week", pa.date32())])  # whose Parquet files are to follow
 
 # What makes the tables besides the .sql files: a change of it makes them anew.
-CODE = ("build.py", "change.py", "database.py", "gate.py", "grain.py", "models.py", "observations.py", "working.py")
+CODE = ["build", "change", "database", "gate", "grain", "making", "models", "observations", "working"]
 SQL = ("landing", "core", "history", "marts", "macros", "seeds")
 
-UNSOUND = "the outcome of a check"  # stands in made_with where one by task failed when all was made
+UNSOUND = "the outcome of a check"  # stands in made_with while all is made, and where a check by task failed then
 
 
 class Working:
@@ -56,11 +55,11 @@ class Working:
         self.parquet = settings.warehouse / PARQUET
         self.fresh = self.file.with_name(f"{self.file.name}.new")  # being made, to take its place
 
-    def stale(self, given: str) -> str | None:
-        """Why the file cannot be gone on from, if it cannot; nothing said where there was none. `given`: the settings
-        that the tables are made with."""
+    def stale(self, file: Path, given: str) -> str | None:
+        """Why a file, which is there, cannot be gone on from; None where it can. `given`: the settings that the tables
+        are made with."""
         try:
-            with self.opened(self.file) as connection:
+            with self.opened(file) as connection:
                 found = dict(connection.execute("select what, digest from made_with").fetchall())
         except duckdb.Error as error:
             return f"the working file cannot be used: {str(error).splitlines()[0]}"
@@ -91,13 +90,24 @@ class Working:
             use(connection)
             yield connection
 
+    @contextmanager
+    def opened_fresh(self, given: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection on the fresh file: gone on with where a run was cut short, else begun."""
+        is_new = not self.fresh.exists() or self.stale(self.fresh, given) is not None
+        if is_new:
+            self.remove()
+        with self.opened(self.fresh) as connection:
+            if is_new:
+                _begin(connection, given)
+            yield connection
+
     def take_place(self) -> None:
         """Puts the fresh file in the place of the old one."""
         self.file.with_name(f"{self.file.name}.wal").unlink(missing_ok=True)
         self.fresh.replace(self.file)
 
 
-def begin(connection: duckdb.DuckDBPyConnection, given: str) -> None:
+def _begin(connection: duckdb.DuckDBPyConnection, given: str) -> None:
     """Makes what is internal, in a file that is new."""
     made = [{"what": what, "digest": digest} for what, digest in made_with(given).items()]
     for name, table in {
@@ -106,6 +116,7 @@ def begin(connection: duckdb.DuckDBPyConnection, given: str) -> None:
         "problems": PROBLEM.empty_table(),
         "unknown_paths": UNKNOWN.empty_table(),
         "weeks": WEEKS.empty_table(),
+        "told_of_again": pa.table({"task_id": pa.array([], pa.string())}),  # while they are made ahead
         "made_with": pa.Table.from_pylist(made),
     }.items():
         connection.register("given_rows", table)
@@ -132,7 +143,7 @@ def use(session: duckdb.DuckDBPyConnection) -> None:
 def made_with(given: str) -> dict[str, str]:
     """What the tables are made with, each with a digest."""
     texts = {"a setting": given.encode(), "the contract": CONTRACT.encode(), "DuckDB": duckdb.__version__.encode()}
-    texts |= {f"pipelines/warehouse/{name}": Path(__file__).with_name(name).read_bytes() for name in CODE}
+    texts |= {f"pipelines/warehouse/{name}": Path(__file__).with_name(f"{name}.py").read_bytes() for name in CODE}
     for path in sorted(path for folder in SQL for path in (sql_folder() / folder).glob("*.*")):
         texts[f"sql/{path.parent.name}/{path.name}"] = path.read_bytes()
     return {what: hashlib.sha256(text).hexdigest() for what, text in texts.items()}

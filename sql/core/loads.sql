@@ -66,7 +66,7 @@ select
     make_timestamptz(load.settled_until_ms * 1000) as settled_until_at,       -- tasks created before are settled, UTC: no insert during the load and no delay adds to them
     load.settled_count as settled_server_count,                               -- settled tasks in the server's count before the load
     load.settled_seen as settled_tasks_seen,                                  -- settled tasks met, with those that tell no time of creation; fewer than counted is said in reasons
-    load.clock_skew_seconds as clock_skew_seconds,                            -- our clock minus the server's, seconds: the median over the answers, whose Dates are whole seconds
+    load.clock_skew_seconds as clock_skew_seconds,                            -- our clock minus the server's, seconds: the median over the answers up to its first part, whose Dates are whole seconds
     load.abilities.id_keyset as has_id_keyset,                                -- whether the server pages by id
     load.abilities.filters as has_filters,                                    -- whether the server filters by time
     load.abilities.count as has_count,                                        -- whether the server counts

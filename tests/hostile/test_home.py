@@ -7,10 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +20,7 @@ import pytest
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
 from pipelines.warehouse.publish import publish
-from tests.conftest import FINGERPRINT_KEY, NOW_MS
+from tests.conftest import FINGERPRINT_KEY, NOW_MS, silent
 from tests.hostile.conftest import Tell
 from tests.hostile.test_kills import Server, change_tasks, tables_of
 
@@ -120,25 +118,8 @@ def mounts(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 # ------------------------------------------------------------------------------------------------------- two at once
 
 
-@contextmanager
-def held_up(simulator: Simulator) -> Iterator[threading.Event]:
-    """A server that answers no list request until the block ends; tells when the first has come."""
-    came, go = threading.Event(), threading.Event()
-
-    def hold(simulator: Simulator, number: int, path: str) -> None:
-        came.set()
-        go.wait(120)
-
-    simulator.before_request(hold)
-    try:
-        yield came
-    finally:
-        simulator._callbacks.clear()
-        go.set()
-
-
 def test_a_second_sync_waits_or_leaves(command: Command, simulator: Simulator, figure: Tell) -> None:
-    with held_up(simulator) as came:
+    with silent(simulator) as came:
         first = command.start("sync")
         assert came.wait(120)
         assert "another run holds" in command.fails("sync", TASK_ARCHIVE_LOCK_WAIT_SECONDS="0.3")
@@ -154,7 +135,7 @@ def test_a_second_sync_waits_or_leaves(command: Command, simulator: Simulator, f
 
 
 def test_a_dead_process_holds_no_lock(command: Command, simulator: Simulator, figure: Tell) -> None:
-    with held_up(simulator) as came:
+    with silent(simulator) as came:
         first = command.start("sync")
         assert came.wait(120)
         first.send_signal(signal.SIGKILL)

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -47,11 +48,11 @@ def connect(clean_environment: None) -> Iterator[Callable[..., tuple[Client, Raw
     """connect(what the server sends, fields of Limits): a client, and its server."""
     opened: list[tuple[Client, Raw]] = []
 
-    def connect(send: Send, **limits: float) -> tuple[Client, Raw]:
+    def connect(send: Send, **limits: Any) -> tuple[Client, Raw]:
         server = Raw(send)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         politeness = Politeness(timeout_seconds=5, retry_wait_seconds=0.01)
-        client = Client(server.url, "key", str, politeness, Limits(**limits))  # type: ignore[arg-type]
+        client = Client(server.url, "key", str, politeness, Limits(**limits))
         opened.append((client, server))
         return client, server
 

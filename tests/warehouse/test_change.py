@@ -53,19 +53,22 @@ class Lived:
         pass
 
     def a_part_is_lost(self) -> None:
-        if parts := sorted(self.settings.landing.glob("*/*/part-*.parquet")):
-            part = self._random.choice(parts)
-            target = self._aside / part.relative_to(self.settings.landing)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(part, target)
+        for part in self._a_part():
+            part.unlink()
 
     def a_part_is_cut(self) -> None:
-        if parts := sorted(self.settings.landing.glob("*/*/part-*.parquet")):
-            part = self._random.choice(parts)
+        for part in self._a_part():
+            part.write_bytes(part.read_bytes()[:-9])
+
+    def _a_part(self) -> list[Path]:
+        """A part that has landed, if there is one; a copy of it is kept aside."""
+        parts = sorted(self.settings.landing.glob("*/*/part-*.parquet"))
+        chosen = self._random.sample(parts, min(1, len(parts)))
+        for part in chosen:
             target = self._aside / part.relative_to(self.settings.landing)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(part, target)
-            part.write_bytes(part.read_bytes()[:-9])
+        return chosen
 
     def what_was_lost_is_put_back(self) -> None:
         for file in self._aside.rglob("*.*"):

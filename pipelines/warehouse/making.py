@@ -1,0 +1,402 @@
+"""Making: the rows of a change, each table by the SELECT of its file, put in the place of the rows that are there."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import duckdb
+import pyarrow as pa
+
+from pipelines.errors import WarehouseError
+from pipelines.landing.catalog import Catalog
+from pipelines.landing.zone import OBSERVATION
+from pipelines.warehouse.change import Change, MadeAnew
+from pipelines.warehouse.grain import CLOCK, MANIFESTS, MOVING, OBSERVATIONS, Grain, grains
+from pipelines.warehouse.models import PUBLISHED_LAYERS, Check, Model, load_models
+from pipelines.warehouse.observations import PROBLEM, ROWS_PER_CHUNK, TYPED, UNKNOWN, Batch, batches
+from pipelines.warehouse.parquet import WEEK
+from pipelines.warehouse.working import INTERNAL, PARTS, TABLES, UNSOUND
+
+MOST_HELD = 60_000  # tasks whose rows are held until they are written out
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A check on a table: how many rows break it, and one of them."""
+
+    check: Check
+    failing_rows: int
+    example: str
+
+    @property
+    def passed(self) -> bool:
+        return self.failing_rows == 0
+
+    @property
+    def blocks(self) -> bool:
+        """Whether nothing may be published because of it."""
+        return not self.passed and self.check.severity == "error"
+
+
+class Maker:
+    """Makes the rows of a change: in one transaction of its connection, or into a file that is fresh.
+
+    Of a load that is not complete, the rows by task can be made ahead: all that they say is known but when the load was
+    complete. That is put in once it is; tasks that were told of again are made again.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        catalog: Catalog,
+        change: Change,
+        given: dict[str, pa.Table],
+        rows_at_once: int,
+    ) -> None:
+        """`given`: what the tables are made from besides what has landed, by the name that the SQL calls it by;
+        `rows_at_once`: observations that are worked on at once."""
+        self._connection = connection
+        self._catalog = catalog
+        self._change = change
+        self._given = given
+        self._rows_at_once = rows_at_once
+        self.failed: dict[str, list[Outcome]] = {}  # checks by task that found something, by table
+
+    def make(self) -> None:
+        """Raises MadeAnew where the tables cannot be gone on from, WarehouseError where the SQL fails."""
+        run = self._connection.execute
+        if self._change.is_all:
+            run("insert into made_with values (?, '')", [UNSOUND])
+            run(f"checkpoint {TABLES}")
+        else:  # of all that has landed, a transaction would hold too much in memory
+            run("begin")
+        self._make_from_landing(self._catalog.manifests_of(None if self._change.is_all else self._change.loads))
+        if self._change.is_all and not self._change.is_first:
+            self._complete_what_was_made_ahead()
+        for number, models in list(enumerate(levels()))[2:]:
+            if self._change.is_all or number % 2 == 0:
+                for model in models:
+                    self._make_whole(model)
+            else:
+                self._make_from_tables(models)
+        for model in load_models().values():
+            if grains()[model.name].kind == "group":
+                self._make_whole(model) if self._change.is_all else self._make_groups(model, grains()[model.name])
+        self._note()
+        is_sound = not any(outcome.blocks for outcomes in self.failed.values() for outcome in outcomes)
+        if not self._change.is_all:
+            run("commit" if is_sound else "rollback")
+        elif is_sound:
+            run("delete from made_with where what = ?", [UNSOUND])
+        run(f"checkpoint {TABLES}")
+
+    def make_ahead(self) -> None:
+        """Makes the rows by task of loads that may not be complete. Raises WarehouseError where the SQL fails."""
+        self._make_from_landing(self._catalog.manifests_of(of_open_loads_too=True))
+        if self.failed:
+            raise WarehouseError("a check has found something")
+        self._note_parts()
+
+    def _make_from_landing(self, manifests: pa.RecordBatchReader) -> None:
+        """Makes what tells of loads and what is made from observations."""
+        for name, table in (self._given | {MANIFESTS: manifests}).items():
+            self._register("given_rows", table)
+            self._connection.execute(f"create or replace temp table {name} as from given_rows")
+        self._begin()
+        whole, by_task, *_ = levels()
+        for model in whole:
+            self._make_whole(model)
+        self._make_from_observations(by_task)
+
+    def _complete_what_was_made_ahead(self) -> None:
+        """Puts in when the loads were complete; what tells of loads that replaced a state was made again."""
+        for model in load_models().values():
+            if _is_published(model) and grains()[model.name].kind == "task" and "known_at" in model.columns:
+                self._connection.execute(
+                    f"update {_place_of(model)} as t set known_at = l.finished_at "
+                    f"from {TABLES}.main.loads as l where t.load_id = l.load_id and t.known_at is null"
+                )
+
+    def _begin(self) -> None:
+        """Takes out what is gone, and notes the tasks at hand with the weeks whose files they are in."""
+        run = self._connection.execute
+        run("create or replace temp table weeks (table_name varchar, week date)")
+        run("create or replace temp table chosen (task_id varchar)")
+        run("create or replace temp table met (task_id varchar)")
+        if self._change.is_all:
+            run("set checkpoint_threshold = '1TB'")  # it is told when
+            return
+        self._register("given_rows", pa.table({"task_id": pa.array(self._catalog.wanted_keys(), pa.string())}))
+        run("insert into chosen from given_rows")
+        for account, load_id, file in self._change.gone:
+            for name in ("problems", "unknown_paths", *(model.name for model in _by_load())):
+                run(
+                    f"delete from {TABLES}.{INTERNAL}.{name} where (account, load_id, file) = (?, ?, ?)",
+                    [account, load_id, file],
+                )
+        self._note_weeks("tasks", "chosen")
+
+    def _make_whole(self, model: Model) -> None:
+        """Makes a table of all rows; of one by load, adds those of new loads."""
+        run = self._connection.execute
+        if grains()[model.name].kind == "load" and not self._change.is_all:
+            self._run_sql(model, f"insert into {_place_of(model)} {model.sql}")
+        elif _reads_tasks(model) and not self._change.is_all and _is_read_by_task(model):
+            run(f"create or replace temp table before as from {_place_of(model)}")
+            self._run_sql(model, f"create or replace table {_place_of(model)} as {model.sql}")
+            if run(f"select 1 from (from before except from {_place_of(model)}) limit 1").fetchone():
+                raise MadeAnew(f"rows of {model.name} have changed")
+        else:
+            self._run_sql(model, f"create or replace {_temp(model)}table {_place_of(model)} as {model.sql}")
+
+    # -------------------------------------------------------------------------------------------------------- by task
+
+    def _make_from_observations(self, models: list[Model]) -> None:
+        """Makes the rows of the tasks at hand, batch by batch; every task is in one batch whole."""
+        is_first, held = self._change.is_first, 0
+        replaced = set(self._catalog.numbers_of(self._change.gone))
+        made_of = batches(self._catalog, self._change.parts, replaced, self._change.is_first, self._rows_at_once)
+        for batch in made_of:
+            self._make_batch(models, batch, is_first)
+            is_first, held = False, held + batch.tasks
+            if self._change.is_all and held > MOST_HELD:
+                self._connection.execute(f"checkpoint {TABLES}")
+                held = 0
+        if is_first:  # nothing has landed
+            self._make_batch(models, _nothing(), is_first)
+        gone = "select task_id from chosen where task_id not in (from met)"
+        for model in models:
+            if not self._change.is_all and _is_published(model):
+                self._connection.execute(f"delete from {_place_of(model)} where task_id in ({gone})")
+
+    def _make_batch(self, models: list[Model], batch: Batch, is_first: bool) -> None:
+        run = self._connection.execute
+        self._register("batch", _in_chunks(batch.observations))
+        run(f"create or replace temp table {OBSERVATIONS} as {TYPED}")
+        self._connection.unregister("batch")
+        for name, table in (("problems", batch.problems), ("unknown_paths", batch.unknown)):
+            if len(table):
+                self._register("given_rows", table)
+                run(f"insert into {TABLES}.{INTERNAL}.{name} from given_rows")
+        for model in models:
+            self._run_sql(model, f"create temp {model.form} {model.name} as {model.sql}")
+        for model in filter(_is_published, models):
+            self._check(model)
+        if not self._change.is_all:
+            run(f"insert into met select distinct task_id from {OBSERVATIONS}")
+        if batch.made_before:
+            self._register("given_rows", pa.table({"task_id": pa.array(batch.made_before, pa.string())}))
+            run("create or replace temp table made_before as from given_rows")
+            if self._change.is_all:
+                run("insert into told_of_again from made_before")
+        for model in models:
+            if _is_published(model) or grains()[model.name].kind == "load":
+                self._write(model, is_first, bool(batch.made_before))
+        for model in reversed(models):
+            run(f"drop {model.form} temp.{model.name}")
+        run(f"drop table temp.{OBSERVATIONS}")
+
+    def _write(self, model: Model, is_first: bool, some_were_made_before: bool) -> None:
+        """Puts the rows of the tasks at hand in the place of those that are there."""
+        run, place = self._connection.execute, _place_of(model)
+        if is_first:
+            run(f"create table {place} as from temp.{model.name}")
+            return
+        if some_were_made_before and grains()[model.name].kind == "task":
+            run(f"delete from {place} where task_id in (from made_before)")
+        run(f"insert into {place} from temp.{model.name}")
+
+    def _check(self, model: Model) -> None:
+        """Runs the checks whose rows are of one task, on the tasks at hand."""
+        for check in model.checks:
+            if is_by_task(model, check):
+                outcome = run_check(self._connection, check)
+                if not outcome.passed:
+                    self.failed.setdefault(model.name, []).append(outcome)
+
+    def _make_from_tables(self, models: list[Model]) -> None:
+        """Makes the rows of the tasks at hand of tables that are made from tables, and of those that time has moved."""
+        run = self._connection.execute
+        moving = load_models()[MOVING].sql
+        for model in models:
+            candidates = "select task_id from chosen" + (f" union {moving}" if CLOCK in model.reads else "")
+            run(f"create or replace temp table candidates as {candidates}")
+            by_task = [name for name in model.reads if name in grains() and grains()[name].kind == "task"]
+            for name in by_task:
+                run(f"create temp view {name} as from {TABLES}.main.{name} semi join candidates using (task_id)")
+            self._run_sql(model, f"create temp table {model.name} as {model.sql}")
+            self._check(model)
+            for name in by_task:
+                run(f"drop view temp.{name}")
+            place = _place_of(model)
+            run(
+                f"""
+                create or replace temp table touched as
+                select task_id from chosen
+                union
+                select task_id
+                from (from temp.{model.name} except all (from {place} semi join candidates using (task_id)))
+                """
+            )
+            columns = ", ".join(sorted({"task_id", *(each for group in _groups_of(model) for each in group.columns)}))
+            groups, these = f"groups_of_{model.name}", "semi join touched using (task_id)"
+            run(f"create or replace temp table {groups} as select {columns} from {place} {these}")
+            run(f"insert into {groups} select {columns} from temp.{model.name} {these}")
+            run(f"delete from {place} where task_id in (from touched)")
+            run(f"insert into {place} from temp.{model.name} {these}")
+            run(f"drop table temp.{model.name}")
+            self._note_weeks(model.name, "touched")
+
+    # ------------------------------------------------------------------------------------------------------- by group
+
+    def _make_groups(self, model: Model, grain: Grain) -> None:
+        """Makes the groups anew that tasks at hand were counted in, or are."""
+        run, place = self._connection.execute, _place_of(model)
+        columns = ", ".join(grain.columns)
+        run(f"create or replace temp table affected as select distinct {columns} from groups_of_{grain.source}")
+        same = " and ".join(f"t.{column} is not distinct from a.{column}" for column in grain.columns)
+        run(
+            f"create temp table {grain.source} as "
+            f"select t.* from {TABLES}.main.{grain.source} as t semi join affected as a on {same}"
+        )
+        others = [name for name in model.reads - {grain.source} if name in grains() and grains()[name].kind == "task"]
+        these = f"select task_id from temp.{grain.source}"
+        for name in others:
+            run(f"create temp view {name} as from {TABLES}.main.{name} where task_id in ({these})")
+        self._run_sql(model, f"create temp table {model.name} as {model.sql}")
+        for name in others:
+            run(f"drop view temp.{name}")
+        run(f"drop table temp.{grain.source}")
+        same = " and ".join(
+            f"g.{name} is not distinct from a.{column}" for name, column in zip(grain.names, grain.columns, strict=True)
+        )
+        run(f"delete from {place} as g using affected as a where {same}")
+        run(f"insert into {place} from temp.{model.name}")
+        run(f"drop table temp.{model.name}")
+
+    # ----------------------------------------------------------------------------------------------------------- notes
+
+    def _note_weeks(self, table: str, tasks: str) -> None:
+        self._connection.execute(
+            f"insert into weeks select distinct '{table}', {WEEK} "
+            f"from {TABLES}.main.tasks semi join {tasks} using (task_id)"
+        )
+
+    def _note(self) -> None:
+        """Notes what the tables hold now, and that those made from tables have to follow."""
+        run, internal = self._connection.execute, f"{TABLES}.{INTERNAL}"
+        self._note_parts()
+        run(f"delete from {internal}.manifests_seen")
+        self._register("landed_loads", self._catalog.loads())
+        run(f"insert into {internal}.manifests_seen select account, load_id, sha256 from landed_loads")
+        if not self._change.is_all:
+            self._note_weeks("tasks", "chosen")
+        run(f"insert into {internal}.weeks from temp.weeks")
+
+    def _note_parts(self) -> None:
+        run, internal = self._connection.execute, f"{TABLES}.{INTERNAL}"
+        parts = [{name: getattr(part, name) for name in PARTS.names} for part in self._change.parts]
+        run(f"delete from {internal}.parts")
+        self._register("given_rows", pa.Table.from_pylist(parts, schema=PARTS))
+        run(f"insert into {internal}.parts from given_rows")
+
+    def _register(self, name: str, table: pa.Table | pa.RecordBatchReader) -> None:
+        self._connection.register(name, table)
+
+    def _run_sql(self, model: Model, statement: str) -> None:
+        try:
+            self._connection.execute(statement)
+        except duckdb.Error as error:
+            raise WarehouseError(f"sql/{model.layer}/{model.name}.sql failed: {str(error).splitlines()[0]}") from None
+
+
+def is_by_task(model: Model, check: Check) -> bool:
+    """Whether a check compares rows of one task, and so holds for all where it holds for those at hand."""
+    if "task_id" not in check.columns or grains()[model.name].kind != "task":
+        return False
+    return check.columns in (model.key, ("task_id",))
+
+
+def run_check(session: duckdb.DuckDBPyConnection, check: Check) -> Outcome:
+    """How many rows break a check, and one of them."""
+    rows = session.execute(f"select count(*) from ({check.failing})").fetchall()[0][0]
+    example = ""
+    if rows:
+        cursor = session.execute(f"from ({check.failing}) limit 1")
+        names = [column[0] for column in cursor.description or []]
+        example = ", ".join(
+            f"{name}={value}" for name, value in list(zip(names, cursor.fetchall()[0], strict=True))[:6]
+        )
+    return Outcome(check, rows, example)
+
+
+@cache
+def levels() -> list[list[Model]]:
+    """What is made from what a run brings, in turns: what is made whole, by task, whole from that, and so on."""
+    models = load_models()
+    needed: set[str] = set()
+    for model in reversed(models.values()):
+        if _is_made_by_run(model) or any(model.name in models[name].reads for name in needed):
+            needed.add(model.name)
+    level: dict[str, int] = {"problems": 1, "unknown_paths": 1}
+    for model in models.values():
+        if model.name in needed:
+            own = int(grains()[model.name].kind == "task" or OBSERVATIONS in model.reads)
+            for name in model.reads & level.keys():
+                own = max(own, level[name] + (level[name] - own) % 2)
+            level[model.name] = own
+    turns = range(max(level.values()) + 1)
+    return [[models[name] for name in level if name in models and level[name] == turn] for turn in turns]
+
+
+def _is_made_by_run(model: Model) -> bool:
+    """Whether a table is made by task, or from what readers do not see."""
+    if model.name == MOVING:
+        return False
+    return grains()[model.name].kind in ("task", "load") or not all(
+        name in load_models() and _is_published(load_models()[name]) for name in model.reads
+    )
+
+
+def _is_published(model: Model) -> bool:
+    return model.layer in PUBLISHED_LAYERS
+
+
+def _by_load() -> list[Model]:
+    """Internal relations whose rows are those of a part."""
+    return [
+        model for model in load_models().values() if not _is_published(model) and grains()[model.name].kind == "load"
+    ]
+
+
+def _reads_tasks(model: Model) -> bool:
+    return any(name in grains() and grains()[name].kind == "task" for name in model.reads)
+
+
+def _is_read_by_task(model: Model) -> bool:
+    return any(model.name in other.reads and grains()[other.name].kind == "task" for other in load_models().values())
+
+
+def _groups_of(model: Model) -> Iterable[Grain]:
+    return (grain for grain in grains().values() if grain.kind == "group" and grain.source == model.name)
+
+
+def _temp(model: Model) -> str:
+    return "" if _is_published(model) or grains()[model.name].kind == "load" else "temp "
+
+
+def _place_of(model: Model) -> str:
+    """Where a table lies: published, internal but kept, or of this run alone."""
+    if _is_published(model):
+        return f"{TABLES}.main.{model.name}"
+    return f"{TABLES}.{INTERNAL}.{model.name}" if grains()[model.name].kind == "load" else f"temp.{model.name}"
+
+
+def _in_chunks(table: pa.Table) -> pa.Table:
+    return pa.Table.from_batches(table.to_batches(max_chunksize=ROWS_PER_CHUNK), table.schema)
+
+
+def _nothing() -> Batch:
+    """A batch without observations: what the SQL alone says of columns and types."""
+    schema = OBSERVATION.append(pa.field("file", pa.string())).append(pa.field("is_new", pa.bool_()))
+    return Batch(0, [], schema.empty_table(), PROBLEM.empty_table(), UNKNOWN.empty_table())
