@@ -83,15 +83,16 @@ def left(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> Change:
 
 
 def ahead(connection: duckdb.DuckDBPyConnection, catalog: Catalog, rows: int) -> Change:
-    """What can be made of tables that are made for the first time before a load is complete, about so many rows."""
+    """What can be made of tables that are made for the first time before a load is complete: about so many rows of one
+    load, so that a task that another load tells of again is known to be one."""
     parts, _ = _parts(connection, catalog, of_open_loads_too=True)
-    chosen = [part for part in parts if not part.is_new]
+    chosen: list[LandedPart] = []
     for part in (part for part in parts if part.is_new):
-        if rows > 0:
+        if rows > 0 and (not chosen or part.load_id == chosen[-1].load_id):
             chosen.append(part)
         rows -= part.rows
-    catalog.want({key for part in chosen if part.is_new for key in _keys(catalog, part)}, ())
-    return Change(True, chosen)
+    catalog.want({key for part in chosen for key in _keys(catalog, part)}, ())
+    return Change(True, [part for part in parts if not part.is_new] + chosen)
 
 
 def _parts(

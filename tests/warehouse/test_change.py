@@ -12,6 +12,8 @@ from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
 from pipelines.warehouse import build
+from pipelines.warehouse.change import ahead
+from pipelines.warehouse.making import Maker
 from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.publish import publish
 from pipelines.warehouse.rebuild import Digest, digest
@@ -123,6 +125,22 @@ class Lived:
             list(build.build_version(self.settings, self.said.append))
         finally:
             object.__setattr__(tasks, "sql", before)
+
+    def it_is_made_ahead(self) -> None:
+        """All but what is left, and with it, when the last of the loads was complete."""
+        working = Working(self.settings)
+        working.remove()
+        given = build.given_by(self.settings, [])
+        with Catalog(Zone(self.settings.landing)) as catalog, working.opened_fresh(given.fingerprint) as connection:
+            catalog.refresh()
+            for _ in range(self._random.choice([0, 1, 2, 9])):
+                change = ahead(connection, catalog, 1)
+                if any(part.is_new for part in change.parts):
+                    Maker(connection, catalog, change, given.tables, 100).make_ahead()
+                    last = [max(part.load_id for part in change.parts)]
+                    for table in ("tasks", "task_history"):
+                        connection.execute(f"update {table} set known_at = null where load_id = ?", last)
+            connection.execute("checkpoint task_archive")
 
     def a_version_is_published(self) -> None:
         if (self.settings.warehouse / build.COMPLETE).exists():
