@@ -2,7 +2,8 @@
 
     task    its key holds task_id: the rows of a task are made from the rows of that task in what it reads
     load    its key holds load_id and no task_id, and it reads what a run brings: rows of a load never change
-    group   it counts the rows of one table by task, in groups of columns of that table: each is made from its own rows
+    group   its key holds columns of one table by task, and it counts the rows of that table that have the same there:
+            each group is made from its own rows
     whole   any other: it is made whole, from tables
 
 A table by task may read others too, which hold settings, loads or texts: to those, rows are added, and where a row that
@@ -22,13 +23,16 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 
 from pipelines.errors import WarehouseError
-from pipelines.warehouse.models import Model, load_models
+from pipelines.warehouse.models import PUBLISHED_LAYERS, Model, load_models
 
 # What a run brings: the observations of the tasks at hand, and the manifests of new loads.
 OBSERVATIONS, MANIFESTS = "observations", "manifests"
 
 # The relation that moves though nothing landed, and the one that names the tasks whose rows it may change.
 CLOCK, MOVING = "freshness", "moving"
+
+# Besides, the tables are made from these, and all are made anew where one of them changes.
+GIVEN = {"settings", "slo_settings", "signature_owners_seed", "metric_definitions"}
 
 # Groups by these alone are few and large: to make one is to make the table.
 COARSE = {"account", "type"}
@@ -132,7 +136,7 @@ def _joined_by(join: exp.Join) -> set[str]:
 
 def _group(model: Model, by_task: set[str]) -> Grain | None:
     """The groups that a table is made of: columns of its key that are columns of one table by task."""
-    if not by_task or CLOCK in model.reads or model.layer != "marts":
+    if not by_task or CLOCK in model.reads or model.layer not in PUBLISHED_LAYERS:
         return None
     schema: dict[str, object] = {
         other.name: dict[str, object](dict.fromkeys(other.columns, "varchar"))
@@ -151,7 +155,8 @@ def _group(model: Model, by_task: set[str]) -> Grain | None:
         for table, column in _origins(scope, name):
             found.setdefault(table, []).append((column, name))
     source, columns = max(found.items(), key=lambda each: len(each[1]), default=("", []))
-    if source not in by_task or model.reads - by_task - {"thresholds"} or not {name for _, name in columns} - COARSE:
+    others = [name for name in model.reads - by_task if not _is_given(name)]
+    if source not in by_task or others or not {name for _, name in columns} - COARSE:
         return None
     return Grain("group", source, tuple(column for column, _ in columns), tuple(name for _, name in columns))
 
@@ -166,5 +171,18 @@ def _origins(scope: Scope, name: str) -> set[tuple[str, str]]:
         return set()
     if isinstance(source, exp.Table):
         return {(source.name, bare.name)}
-    origins = [_origins(each, bare.name) for each in source.set_operation_scopes or [source]]
-    return origins[0] if all(each == origins[0] for each in origins) else set()
+    parts = [each for each in source.set_operation_scopes or [source] if not _is_constant(each, bare.name)]
+    origins = [_origins(each, bare.name) for each in parts]
+    return origins[0] if origins and all(each == origins[0] for each in origins) else set()
+
+
+def _is_constant(scope: Scope, name: str) -> bool:
+    """Whether a column of a SELECT holds one value, which is in no group of its own."""
+    selects = scope.expression.selects if isinstance(scope.expression, exp.Query) else []
+    return any(each.alias_or_name == name and isinstance(each.unalias(), exp.Literal) for each in selects)
+
+
+def _is_given(name: str) -> bool:
+    """Whether a relation is made from what makes all anew where it changes: settings and seeds."""
+    model = load_models().get(name)
+    return name in GIVEN if model is None else all(_is_given(each) for each in model.reads)

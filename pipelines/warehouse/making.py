@@ -1,6 +1,5 @@
 """Making: the rows of a change, each table by the SELECT of its file, put in the place of the rows that are there."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -79,9 +78,10 @@ class Maker:
                     self._make_whole(model)
             else:
                 self._make_from_tables(models)
+        in_levels = {model.name for models in levels() for model in models}
         for model in load_models().values():
-            if grains()[model.name].kind == "group":
-                self._make_whole(model) if self._change.is_all else self._make_groups(model, grains()[model.name])
+            if grains()[model.name].kind == "group" and model.name not in in_levels:
+                self._make_whole(model)
         self._note()
         is_sound = not any(outcome.blocks for outcomes in self.failed.values() for outcome in outcomes)
         if not self._change.is_all:
@@ -128,6 +128,10 @@ class Maker:
             return
         self._register("given_rows", pa.table({"task_id": pa.array(self._catalog.wanted_keys(), pa.string())}))
         run("insert into chosen from given_rows")
+        for model in load_models().values():
+            if columns := _columns_of_groups(model):
+                empty = f"select {columns} from {_place_of(model)} limit 0"
+                run(f"create or replace temp table {_groups_of(model)} as {empty}")
         for account, load_id, file in self._change.gone:
             for name in ("problems", "unknown_paths", *(model.name for model in _by_load())):
                 run(
@@ -137,10 +141,12 @@ class Maker:
         self._note_weeks("tasks", "chosen")
 
     def _make_whole(self, model: Model) -> None:
-        """Makes a table of all rows; of one by load, adds those of new loads."""
-        run = self._connection.execute
-        if grains()[model.name].kind == "load" and not self._change.is_all:
+        """Makes a table: all of its rows, of one by load those of new loads, of one by group those concerned."""
+        run, grain = self._connection.execute, grains()[model.name]
+        if grain.kind == "load" and not self._change.is_all:
             self._run_sql(model, f"insert into {_place_of(model)} {model.sql}")
+        elif grain.kind == "group" and not self._change.is_all:
+            self._make_groups(model, grain)
         elif _reads_tasks(model) and not self._change.is_all and _is_read_by_task(model):
             run(f"create or replace temp table before as from {_place_of(model)}")
             self._run_sql(model, f"create or replace table {_place_of(model)} as {model.sql}")
@@ -164,10 +170,11 @@ class Maker:
                 held = 0
         if is_first:  # nothing has landed
             self._make_batch(models, _nothing(), is_first)
-        gone = "select task_id from chosen where task_id not in (from met)"
-        for model in models:
-            if not self._change.is_all and _is_published(model):
-                self._connection.execute(f"delete from {_place_of(model)} where task_id in ({gone})")
+        if not self._change.is_all:
+            run = self._connection.execute
+            run("create or replace temp table gone as select task_id from chosen where task_id not in (from met)")
+            for model in filter(_is_published, models):
+                self._take_out(model, "gone")
 
     def _make_batch(self, models: list[Model], batch: Batch, is_first: bool) -> None:
         run = self._connection.execute
@@ -203,8 +210,18 @@ class Maker:
             run(f"create table {place} as from temp.{model.name}")
             return
         if some_were_made_before and grains()[model.name].kind == "task":
-            run(f"delete from {place} where task_id in (from made_before)")
+            self._take_out(model, "made_before")
+        self._note_groups(model, f"temp.{model.name}")
         run(f"insert into {place} from temp.{model.name}")
+
+    def _take_out(self, model: Model, tasks: str) -> None:
+        """Deletes the rows of tasks, and notes the groups that they were counted in."""
+        self._note_groups(model, f"{_place_of(model)} semi join {tasks} using (task_id)")
+        self._connection.execute(f"delete from {_place_of(model)} where task_id in (from {tasks})")
+
+    def _note_groups(self, model: Model, rows: str) -> None:
+        if not self._change.is_all and (columns := _columns_of_groups(model)):
+            self._connection.execute(f"insert into {_groups_of(model)} select distinct {columns} from {rows}")
 
     def _check(self, model: Model) -> None:
         """Runs the checks whose rows are of one task, on the tasks at hand."""
@@ -238,12 +255,10 @@ class Maker:
                 from (from temp.{model.name} except all (from {place} semi join candidates using (task_id)))
                 """
             )
-            columns = ", ".join(sorted({"task_id", *(each for group in _groups_of(model) for each in group.columns)}))
-            groups, these = f"groups_of_{model.name}", "semi join touched using (task_id)"
-            run(f"create or replace temp table {groups} as select {columns} from {place} {these}")
-            run(f"insert into {groups} select {columns} from temp.{model.name} {these}")
-            run(f"delete from {place} where task_id in (from touched)")
-            run(f"insert into {place} from temp.{model.name} {these}")
+            rows = f"temp.{model.name} semi join touched using (task_id)"
+            self._take_out(model, "touched")
+            self._note_groups(model, rows)
+            run(f"insert into {place} from {rows}")
             run(f"drop table temp.{model.name}")
             self._note_weeks(model.name, "touched")
 
@@ -253,8 +268,10 @@ class Maker:
         """Makes the groups anew that tasks at hand were counted in, or are."""
         run, place = self._connection.execute, _place_of(model)
         columns = ", ".join(grain.columns)
-        run(f"create or replace temp table affected as select distinct {columns} from groups_of_{grain.source}")
-        same = " and ".join(f"t.{column} is not distinct from a.{column}" for column in grain.columns)
+        there = " and ".join(f"{column} is not null" for column in grain.columns)  # as every column of a key
+        groups = _groups_of(load_models()[grain.source])
+        run(f"create or replace temp table affected as select distinct {columns} from {groups} where {there}")
+        same = " and ".join(f"t.{column} = a.{column}" for column in grain.columns)
         run(
             f"create temp table {grain.source} as "
             f"select t.* from {TABLES}.main.{grain.source} as t semi join affected as a on {same}"
@@ -267,11 +284,15 @@ class Maker:
         for name in others:
             run(f"drop view temp.{name}")
         run(f"drop table temp.{grain.source}")
-        same = " and ".join(
-            f"g.{name} is not distinct from a.{column}" for name, column in zip(grain.names, grain.columns, strict=True)
-        )
+        same = " and ".join(f"g.{name} = a.{each}" for name, each in zip(grain.names, grain.columns, strict=True))
+        rows = f"temp.{model.name} as g semi join affected as a on {same}"
+        if _is_read_by_task(model):
+            key = ", ".join(model.key)
+            changed = f"from ({place} semi join (from {rows}) using ({key})) except all from {rows}"
+            if run(f"select 1 from ({changed}) limit 1").fetchone():
+                raise MadeAnew(f"rows of {model.name} have changed")
         run(f"delete from {place} as g using affected as a where {same}")
-        run(f"insert into {place} from temp.{model.name}")
+        run(f"insert into {place} select g.* from {rows}")
         run(f"drop table temp.{model.name}")
 
     # ----------------------------------------------------------------------------------------------------------- notes
@@ -377,8 +398,15 @@ def _is_read_by_task(model: Model) -> bool:
     return any(model.name in other.reads and grains()[other.name].kind == "task" for other in load_models().values())
 
 
-def _groups_of(model: Model) -> Iterable[Grain]:
-    return (grain for grain in grains().values() if grain.kind == "group" and grain.source == model.name)
+def _groups_of(model: Model) -> str:
+    """The table of this run that holds the groups which rows of tasks at hand were counted in, or are."""
+    return f"groups_of_{model.name}"
+
+
+def _columns_of_groups(model: Model) -> str:
+    """The columns of a table that other tables group its rows by."""
+    groups = (grain for grain in grains().values() if grain.kind == "group" and grain.source == model.name)
+    return ", ".join(sorted({column for group in groups for column in group.columns}))
 
 
 def _temp(model: Model) -> str:

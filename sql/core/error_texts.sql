@@ -6,7 +6,7 @@
 with texts as (
     select distinct error_message from task_history where error_message is not null
     union
-    select ''
+    select '' as error_message
 ),
 
 -- One after the other. An HTTP status is no number that differs: it tells the reason, and is kept aside meanwhile.
