@@ -31,7 +31,7 @@ from pipelines.settings import Settings, slo_targets
 from pipelines.warehouse.change import MadeAnew, left, since
 from pipelines.warehouse.database import quoted
 from pipelines.warehouse.grain import grains
-from pipelines.warehouse.making import Maker, Outcome, is_by_task, levels, run_check
+from pipelines.warehouse.making import Maker, Outcome, is_by_task, levels, run_check, run_row_checks
 from pipelines.warehouse.models import (
     Metric,
     Model,
@@ -331,8 +331,13 @@ def _finish(
         ]
         session.execute("; ".join(["begin", *comments, "commit"]))  # in one transaction: each costs a write to the file
     found = {outcome.check: outcome for outcome in failed}
+    found |= {outcome.check: outcome for outcome in run_row_checks(session, model)}
     outcomes = [
-        found.get(check, Outcome(check, 0, "")) if is_by_task(model, check) else run_check(session, check)
+        found[check]
+        if check in found
+        else Outcome(check, 0, "")
+        if is_by_task(model, check)
+        else run_check(session, check)
         for check in model.checks
     ]
     changed = None if weeks is None else weeks.get("tasks", set()) | weeks.get(model.name, set())

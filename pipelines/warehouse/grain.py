@@ -40,11 +40,15 @@ COARSE = {"account", "type"}
 
 @dataclass(frozen=True)
 class Grain:
-    """Of a group: the table `source` that it counts, by `columns` of it, which are called `names` in the group's."""
+    """Of a group: the table `source` that it counts, by columns of it that are called `names` in the group's.
+
+    A row may be counted in several groups, such as the hour of its begin and that of its end: `columns` are those of
+    each.
+    """
 
     kind: Literal["task", "load", "group", "whole"]
     source: str = ""
-    columns: tuple[str, ...] = ()
+    columns: tuple[tuple[str, ...], ...] = ()
     names: tuple[str, ...] = ()
 
 
@@ -148,32 +152,47 @@ def _group(model: Model, by_task: set[str]) -> Grain | None:
     except SqlglotError:
         return None
     scope = build_scope(tree)
-    if scope is None or any(True for _ in tree.find_all(exp.Window)):
+    if scope is None:
         return None
-    found: dict[str, list[tuple[str, str]]] = {}
+    found: dict[str, list[tuple[str, list[str]]]] = {}  # names of the key, and what they are of each table
     for name in model.key:
-        for table, column in _origins(scope, name):
-            found.setdefault(table, []).append((column, name))
-    source, columns = max(found.items(), key=lambda each: len(each[1]), default=("", []))
-    others = [name for name in model.reads - by_task if not _is_given(name)]
-    if source not in by_task or others or not {name for _, name in columns} - COARSE:
+        origins = _origins(scope, name)
+        if len({table for table, _ in origins}) == 1:
+            found.setdefault(origins[0][0], []).append((name, [column for _, column in origins]))
+    source, key = max(found.items(), key=lambda each: len(each[1]), default=("", []))
+    ways = max((len(columns) for _, columns in key), default=0)
+    if source not in by_task or any(len(columns) not in (1, ways) for _, columns in key):
         return None
-    return Grain("group", source, tuple(column for column, _ in columns), tuple(name for _, name in columns))
+    columns = tuple(tuple(each[way % len(each)] for _, each in key) for way in range(ways))
+    names = tuple(name for name, _ in key)
+    others = [name for name in model.reads - by_task if not _is_given(name)]
+    if others or not {column for way in columns for column in way} - COARSE or not _has_windows_within(tree, names):
+        return None
+    return Grain("group", source, columns, names)
 
 
-def _origins(scope: Scope, name: str) -> set[tuple[str, str]]:
-    """The table and column that a column of a SELECT is, where it is one as it stands."""
+def _has_windows_within(tree: exp.Expr, names: tuple[str, ...]) -> bool:
+    """Whether windows, where there are some, look at rows of one group alone."""
+    partitions = (window.args.get("partition_by") or [] for window in tree.find_all(exp.Window))
+    return all(set(names) <= {column.name for column in partition} for partition in partitions)
+
+
+def _origins(scope: Scope, name: str) -> list[tuple[str, str]]:
+    """The table and column that a column of a SELECT is, where it is one as it stands; of a union one for each part."""
     if not isinstance(scope.expression, exp.Query):
-        return set()
+        return []
     bare = next((each.unalias() for each in scope.expression.selects if each.alias_or_name == name), None)
     source = scope.sources.get(bare.table) if isinstance(bare, exp.Column) else None
     if bare is None or source is None:
-        return set()
+        return []
     if isinstance(source, exp.Table):
-        return {(source.name, bare.name)}
+        return [(source.name, bare.name)]
     parts = [each for each in source.set_operation_scopes or [source] if not _is_constant(each, bare.name)]
-    origins = [_origins(each, bare.name) for each in parts]
-    return origins[0] if origins and all(each == origins[0] for each in origins) else set()
+    found = [_origins(each, bare.name) for each in parts]
+    if not all(found):
+        return []
+    together = [origin for each in found for origin in each]
+    return together[:1] if len(set(together)) == 1 else together
 
 
 def _is_constant(scope: Scope, name: str) -> bool:

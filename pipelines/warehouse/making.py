@@ -1,5 +1,6 @@
 """Making: the rows of a change, each table by the SELECT of its file, put in the place of the rows that are there."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 
@@ -60,6 +61,7 @@ class Maker:
         self._given = given
         self._rows_at_once = rows_at_once
         self.failed: dict[str, list[Outcome]] = {}  # checks by task that found something, by table
+        self._failing: Counter[tuple[str, str]] = Counter()  # rows more than before, by table and check
 
     def make(self) -> None:
         """Raises MadeAnew where the tables cannot be gone on from, WarehouseError where the SQL fails."""
@@ -211,17 +213,25 @@ class Maker:
             return
         if some_were_made_before and grains()[model.name].kind == "task":
             self._take_out(model, "made_before")
-        self._note_groups(model, f"temp.{model.name}")
+        self._note_rows(model, f"temp.{model.name}", 1)
         run(f"insert into {place} from temp.{model.name}")
 
     def _take_out(self, model: Model, tasks: str) -> None:
-        """Deletes the rows of tasks, and notes the groups that they were counted in."""
-        self._note_groups(model, f"{_place_of(model)} semi join {tasks} using (task_id)")
+        """Deletes the rows of tasks."""
+        self._note_rows(model, f"{_place_of(model)} semi join {tasks} using (task_id)", -1)
         self._connection.execute(f"delete from {_place_of(model)} where task_id in (from {tasks})")
 
-    def _note_groups(self, model: Model, rows: str) -> None:
-        if not self._change.is_all and (columns := _columns_of_groups(model)):
+    def _note_rows(self, model: Model, rows: str, sign: int) -> None:
+        """Notes of rows that go (-1) or come (1) the groups that they are counted in and the checks that they fail."""
+        if self._change.is_all:
+            return
+        if columns := _columns_of_groups(model):
             self._connection.execute(f"insert into {_groups_of(model)} select distinct {columns} from {rows}")
+        if checks := row_checks(model):
+            counts = ", ".join(f"count(*) filter (where not ({check.condition}))" for check in checks)
+            found = self._connection.execute(f"select {counts} from {rows}").fetchall()[0]
+            for check, count in zip(checks, found, strict=True):
+                self._failing[model.name, check.name] += sign * count
 
     def _check(self, model: Model) -> None:
         """Runs the checks whose rows are of one task, on the tasks at hand."""
@@ -236,7 +246,7 @@ class Maker:
         run = self._connection.execute
         moving = load_models()[MOVING].sql
         for model in models:
-            candidates = "select task_id from chosen" + (f" union {moving}" if CLOCK in model.reads else "")
+            candidates = "select task_id from chosen" + (f" union {moving}" if _moves(model) else "")
             run(f"create or replace temp table candidates as {candidates}")
             by_task = [name for name in model.reads if name in grains() and grains()[name].kind == "task"]
             for name in by_task:
@@ -257,7 +267,7 @@ class Maker:
             )
             rows = f"temp.{model.name} semi join touched using (task_id)"
             self._take_out(model, "touched")
-            self._note_groups(model, rows)
+            self._note_rows(model, rows, 1)
             run(f"insert into {place} from {rows}")
             run(f"drop table temp.{model.name}")
             self._note_weeks(model.name, "touched")
@@ -267,15 +277,21 @@ class Maker:
     def _make_groups(self, model: Model, grain: Grain) -> None:
         """Makes the groups anew that tasks at hand were counted in, or are."""
         run, place = self._connection.execute, _place_of(model)
-        columns = ", ".join(grain.columns)
-        there = " and ".join(f"{column} is not null" for column in grain.columns)  # as every column of a key
-        groups = _groups_of(load_models()[grain.source])
-        run(f"create or replace temp table affected as select distinct {columns} from {groups} where {there}")
-        same = " and ".join(f"t.{column} = a.{column}" for column in grain.columns)
-        run(
-            f"create temp table {grain.source} as "
-            f"select t.* from {TABLES}.main.{grain.source} as t semi join affected as a on {same}"
+        groups, source = _groups_of(load_models()[grain.source]), f"{TABLES}.main.{grain.source}"
+        ways = [list(zip(grain.names, way, strict=True)) for way in grain.columns]
+        # No column of a key is ever NULL, so that rows which have it so are in no group.
+        affected = (
+            f"select {', '.join(f'{column} as {name}' for name, column in way)} from {groups} "
+            f"where {' and '.join(f'{column} is not null' for _, column in way)}"
+            for way in ways
         )
+        run(f"create or replace temp table affected as {' union '.join(affected)}")
+        counted = (
+            f"select task_id from {source} as t semi join affected as a "
+            f"on {' and '.join(f't.{column} = a.{name}' for name, column in way)}"
+            for way in ways
+        )
+        run(f"create temp table {grain.source} as from {source} where task_id in ({' union '.join(counted)})")
         others = [name for name in model.reads - {grain.source} if name in grains() and grains()[name].kind == "task"]
         these = f"select task_id from temp.{grain.source}"
         for name in others:
@@ -284,7 +300,7 @@ class Maker:
         for name in others:
             run(f"drop view temp.{name}")
         run(f"drop table temp.{grain.source}")
-        same = " and ".join(f"g.{name} = a.{each}" for name, each in zip(grain.names, grain.columns, strict=True))
+        same = " and ".join(f"g.{name} = a.{name}" for name in grain.names)
         rows = f"temp.{model.name} as g semi join affected as a on {same}"
         if _is_read_by_task(model):
             key = ", ".join(model.key)
@@ -313,6 +329,8 @@ class Maker:
         if not self._change.is_all:
             self._note_weeks("tasks", "chosen")
         run(f"insert into {internal}.weeks from temp.weeks")
+        for (table, check), count in self._failing.items():
+            run("update failing set rows = rows + ? where table_name = ? and check_name = ?", [count, table, check])
 
     def _note_parts(self) -> None:
         run, internal = self._connection.execute, f"{TABLES}.{INTERNAL}"
@@ -336,6 +354,26 @@ def is_by_task(model: Model, check: Check) -> bool:
     if "task_id" not in check.columns or grains()[model.name].kind != "task":
         return False
     return check.columns in (model.key, ("task_id",))
+
+
+def row_checks(model: Model) -> list[Check]:
+    """The checks of a table by task that each row fulfils or fails by itself: rows that fail can be counted on."""
+    return [check for check in model.checks if check.condition and grains()[model.name].kind == "task"]
+
+
+def run_row_checks(session: duckdb.DuckDBPyConnection, model: Model) -> list[Outcome]:
+    """The outcomes of row_checks: of the counts that are kept, or where there are none of all rows."""
+    kept = dict(session.execute("select check_name, rows from failing where table_name = ?", [model.name]).fetchall())
+    outcomes = []
+    for check in row_checks(model):
+        if check.name in kept and not kept[check.name]:
+            outcomes.append(Outcome(check, 0, ""))
+            continue
+        outcomes.append(run_check(session, check))
+        if check.name not in kept:
+            values = [model.name, check.name, outcomes[-1].failing_rows]
+            session.execute(f"insert into {TABLES}.{INTERNAL}.failing values (?, ?, ?)", values)
+    return outcomes
 
 
 def run_check(session: duckdb.DuckDBPyConnection, check: Check) -> Outcome:
@@ -390,6 +428,12 @@ def _by_load() -> list[Model]:
     ]
 
 
+def _moves(model: Model) -> bool:
+    """Whether rows may change since time passes: those of a table by task that reads how far an account is known."""
+    by_task = (load_models()[name] for name in model.reads if name in grains() and grains()[name].kind == "task")
+    return CLOCK in model.reads or any(_moves(other) for other in by_task)
+
+
 def _reads_tasks(model: Model) -> bool:
     return any(name in grains() and grains()[name].kind == "task" for name in model.reads)
 
@@ -406,7 +450,7 @@ def _groups_of(model: Model) -> str:
 def _columns_of_groups(model: Model) -> str:
     """The columns of a table that other tables group its rows by."""
     groups = (grain for grain in grains().values() if grain.kind == "group" and grain.source == model.name)
-    return ", ".join(sorted({column for group in groups for column in group.columns}))
+    return ", ".join(sorted({column for group in groups for way in group.columns for column in way}))
 
 
 def _temp(model: Model) -> str:

@@ -80,13 +80,15 @@ class Reference:
 
 @dataclass(frozen=True)
 class Check:
-    """A condition on a table. `failing` is a query of the rows that break it; `columns`: of a key or a reference."""
+    """A condition on a table. `failing` is a query of the rows that break it; `columns`: of a key or a reference;
+    `condition`: what each row by itself is to fulfil."""
 
     name: str
     description: str
     severity: Severity
     failing: str
     columns: tuple[str, ...] = ()
+    condition: str = ""
 
 
 @dataclass(frozen=True)
@@ -393,7 +395,8 @@ def _checks(
     for directive, severity in severities:
         for condition in directives.get(directive, []):
             name = re.sub(r"\W+", "_", condition.lower()).strip("_")[:60].rstrip("_")
-            checks.append(Check(name, condition, severity, f"select * from {table} where not ({condition})"))
+            failing = f"select * from {table} where not ({condition})"
+            checks.append(Check(name, condition, severity, failing, condition=condition))
     return checks
 
 

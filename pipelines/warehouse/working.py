@@ -39,6 +39,9 @@ OF_VERSION_0_1 = ("building", "observations")  # folders of derived files, which
 
 WEEKS = pa.schema([("table_name", pa.string()), ("week", pa.date32())])  # whose Parquet files are to follow
 
+# How many rows fail a check that each row fulfils or fails by itself.
+FAILING = pa.schema([("table_name", pa.string()), ("check_name", pa.string()), ("rows", pa.int64())])
+
 # What makes the tables besides the .sql files: a change of it makes them anew.
 CODE = ["build", "change", "database", "gate", "grain", "making", "models", "observations", "working"]
 SQL = ("landing", "core", "history", "marts", "macros", "seeds")
@@ -116,6 +119,7 @@ def _begin(connection: duckdb.DuckDBPyConnection, given: str) -> None:
         "problems": PROBLEM.empty_table(),
         "unknown_paths": UNKNOWN.empty_table(),
         "weeks": WEEKS.empty_table(),
+        "failing": FAILING.empty_table(),
         "told_of_again": pa.table({"task_id": pa.array([], pa.string())}),  # while they are made ahead
         "made_with": pa.Table.from_pylist(made),
     }.items():

@@ -1,6 +1,6 @@
 -- How many tasks were under way at once, by account and hour (UTC), all types together: from when a task was last
 -- scheduled to its end, or for open ones up to now, at most until they were silent for as long as stuck tasks are. Every
--- hour that is over, from the first in which a task was under way; the last 366 days.
+-- hour that is over, from the first in which a task was scheduled; the last 366 days.
 -- key: account, hour_at
 -- check: mean_concurrent_tasks >= 0 and mean_concurrent_tasks <= peak_concurrent_tasks
 -- check: peak_concurrent_tasks <= tasks_under_way
@@ -40,58 +40,25 @@ with bounds as (
     from freshness
 ),
 
-spans as (
-    select
-        t.account,
-        unix_millis(greatest(t.scheduled_at, b.from_at)) as began_millis,
-        unix_millis(case
-            when t.phase not in ('waiting', 'running') then least(t.finished_at, b.until_at)
-            when t.phase = 'waiting' then least(t.updated_at + interval 1 second * x.stuck_waiting_seconds, b.until_at)
-            else least(t.updated_at + interval 1 second * x.stuck_running_seconds, b.until_at)
-        end) as ended_millis
-    from tasks as t
-    inner join bounds as b on t.account = b.account
-    cross join thresholds as x
-    where t.scheduled_at is not null
-),
-
-events as (
-    select account, began_millis as millis, 1 as step, 1 as begins from spans where began_millis < ended_millis
-    union all
-    select account, ended_millis, -1, 0 from spans where began_millis < ended_millis
-),
-
--- Within an hour the level starts at 0 here: what was under way before is added below.
-levels as (
-    select
-        account,
-        millis - millis % 3600000 as hour_millis,
-        millis % 3600000 as millis_into_hour,
-        step,
-        begins,
-        sum(step) over (partition by account, millis - millis % 3600000 order by millis) as level
-    from events
-),
-
 changes as (
-    select
-        account,
-        hour_millis,
-        sum(step) as change,
-        sum(begins) as begun,
-        greatest(max(level), 0) as rise,
-        sum(step * (3600000 - millis_into_hour)) as task_millis
-    from levels
-    group by account, hour_millis
+    select n.account, n.hour_at, n.change, n.begun_tasks, n.rise, n.task_millis
+    from hourly_under_way as n
+    inner join bounds as b on n.account = b.account
+    where n.hour_at >= b.from_at and n.hour_at < b.until_at
+    union all
+    -- what was under way when the first hour began
+    select n.account, b.from_at - interval 1 hour, cast(sum(n.change) as bigint), 0, 0, 0
+    from hourly_under_way as n
+    inner join bounds as b on n.account = b.account
+    where n.hour_at < b.from_at
+    group by n.account, b.from_at
 ),
 
 hours as (
     select
         f.account,
         explode(sequence(f.first_hour_at, b.until_at - interval 1 hour, interval 1 hour)) as hour_at
-    from (
-        select account, date_trunc('hour', timestamp_millis(min(hour_millis))) as first_hour_at from changes group by account
-    ) as f
+    from (select account, min(hour_at) as first_hour_at from changes group by account) as f
     inner join bounds as b on f.account = b.account
 ),
 
@@ -102,21 +69,23 @@ carried as (
         coalesce(sum(n.change) over (
             partition by h.account order by h.hour_at rows between unbounded preceding and 1 preceding
         ), 0) as under_way_before,
-        coalesce(n.begun, 0) as begun,
+        coalesce(n.begun_tasks, 0) as begun_tasks,
         coalesce(n.rise, 0) as rise,
         coalesce(n.task_millis, 0) as task_millis
     from hours as h
-    left join changes as n on h.account = n.account and unix_millis(h.hour_at) = n.hour_millis
+    left join changes as n on h.account = n.account and h.hour_at = n.hour_at
 )
 
 select
     h.account,                                                                -- account
     h.hour_at,                                                                -- the hour, UTC
-    cast(h.under_way_before + h.begun as bigint) as tasks_under_way,          -- tasks under way at any time of the hour
+    cast(h.under_way_before + h.begun_tasks as bigint) as tasks_under_way,    -- tasks under way at any time of the hour
     cast(h.under_way_before + h.rise as bigint) as peak_concurrent_tasks,
     cast(h.under_way_before * 3600000 + h.task_millis as double) / 3600000 as mean_concurrent_tasks,
     x.concurrency_limit,                                                      -- tasks that the account may have under way at once; null: not told
     cast(h.under_way_before + h.rise as double) / x.concurrency_limit as share_of_limit
 from carried as h
+inner join bounds as b on h.account = b.account
 cross join thresholds as x
+where h.hour_at >= b.from_at
 order by account, hour_at

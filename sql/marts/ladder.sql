@@ -1,7 +1,5 @@
--- Outcome and speed by the rungs of the encoding ladder that was asked for, by account and type. A rung is named by its
--- lines (the shorter side, so that portrait video has the same), frame rate where one was asked for, and codec unless it
--- is H.264: 1080p, 720p30, 2160p60 HEVC; source has no size of its own, default is of tasks that asked for no ladder. A
--- task counts once in each of its rungs: the numbers are those of whole tasks, not of the rung.
+-- Outcome and speed by the rungs of the encoding ladder that was asked for, by account and type. A rung is named as
+-- in task_rungs. A task counts once in each of its rungs: the numbers are those of whole tasks, not of the rung.
 -- key: account, type, rung
 -- refers: type to dim_type
 -- check: tasks > 0 and ended_tasks <= tasks
@@ -12,43 +10,13 @@
 --   population: completed tasks that asked for the rung
 --   mind: the time is that of all rungs of the task together
 
-with asked as (
-    select
-        task_id,
-        case
-            when width > 0 and height > 0 then least(width, height)
-            when height > 0 then height
-        end as height,
-        case when fps > 0 then fps / case when fps_den > 0 then fps_den else 1 end end as frames_per_second,
-        coalesce(nullif(upper(encoder), 'H264'), 'H.264') as codec
-    from profiles
-),
-
-rungs as (
-    select distinct
-        task_id,
-        case
-            when height is null then 'source'
-            when frames_per_second is null then cast(height as string) || 'p'
-            else cast(height as string) || 'p' || cast(cast(round(frames_per_second) as bigint) as string)
-        end || case when codec = 'H.264' then '' else ' ' || codec end as rung,
-        height,
-        case when height is not null then cast(round(frames_per_second) as bigint) end as frames_per_second,
-        codec
-    from asked
-    union all
-    select task_id, 'default', null, null, null
-    from fact_tasks
-    where type in ('upload', 'transcode-file') and task_id not in (select task_id from profiles)
-)
-
 select
-    f.account,                                                                -- account
-    f.type,                                                                   -- task type
-    r.rung,                                                                   -- lines, frame rate and codec; source or default where there are none
-    min(r.height) as height,                                                  -- its lines: the shorter side, pixels; to sort by
-    min(r.frames_per_second) as frames_per_second,                            -- frame rate asked for, rounded; null: the source's
-    min(r.codec) as codec,                                                    -- codec asked for
+    account,                                                                  -- account
+    type,                                                                     -- task type
+    rung,                                                                     -- lines, frame rate and codec; source or default where there are none
+    min(height) as height,                                                    -- its lines: the shorter side, pixels; to sort by
+    min(frames_per_second) as frames_per_second,                              -- frame rate asked for, rounded; null: the source's
+    min(codec) as codec,                                                      -- codec asked for
     count(*) as tasks,                                                        -- tasks that asked for it
     count(*) filter (where is_ended) as ended_tasks,                          -- of which completed or failed
     count(*) filter (where is_completed) as completed_tasks,                  -- of which completed
@@ -63,7 +31,6 @@ select
     percentile_cont(0.95) within group (order by server_time_seconds) filter (where is_completed) as p95_server_time_seconds,
     percentile_cont(0.5) within group (order by real_time_factor) filter (where is_completed) as p50_real_time_factor,
     percentile_cont(0.95) within group (order by real_time_factor) filter (where is_completed) as p95_real_time_factor
-from fact_tasks as f
-inner join rungs as r on f.task_id = r.task_id
-group by f.account, f.type, r.rung
+from task_rungs
+group by account, type, rung
 order by account, type, height desc nulls last, rung

@@ -39,7 +39,8 @@ HISTORY = ["open_spans", "superseded_tasks", "task_attempts", "task_history", "t
 MARTS = [
     "anomalies", "attempt_errors", "capacity", "daily_failure_signatures", "daily_history_stats",
     "daily_task_stats", "dim_date", "dim_type", "fact_tasks", "failure_signatures", "freshness", "hourly_backlog",
-    "hourly_throughput", "ladder", "processing_times", "slo", "sources",
+    "hourly_throughput", "hourly_under_way", "ladder", "processing_times", "slo", "sources", "task_rungs",
+    "task_sources",
 ]  # fmt: skip
 
 LANDING = {"landing/account_tasks", "landing/observed_tasks", "landing/created_days", "landing/refreshed_tasks"}

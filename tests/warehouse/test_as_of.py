@@ -18,7 +18,7 @@ from pipelines.warehouse.publish import publish
 
 Lived = tuple[Any, list[tuple[datetime, dict[str, list[str]]]]]
 REFUSED = {"files", "hashes", "profiles", "tracks", "superseded_tasks"}
-MADE_OF_REFUSED = {"ladder": "profiles", "sources": "tracks"}
+MADE_OF_REFUSED = {"ladder": "profiles", "sources": "tracks", "task_rungs": "profiles", "task_sources": "tracks"}
 ANSWERED = ["tasks", "loads", "quarantine", "thresholds"] + [
     model.name
     for model in published_models()

@@ -317,8 +317,8 @@ def test_rungs_have_the_names_of_the_trade(
             "true as is_completed, false as is_failed, null as failure_owner, 1.5 as server_time_seconds, "
             "0.5 as real_time_factor"
         )
-        found = connection.execute(f"select rung, tasks from ({load_models()['ladder'].sql})").fetchall()
-    assert found == [(rung, 1)]
+        found = connection.execute(f"select rung from ({load_models()['task_rungs'].sql})").fetchall()
+    assert found == [(rung,)]
 
 
 def test_sources(tables: Tables) -> None:
