@@ -116,12 +116,13 @@ def _write_in_order(
     session: duckdb.DuckDBPyConnection, model: Model, folder: Path, weeks: Collection[date] | None
 ) -> set[str]:
     chosen = "" if weeks is None else f"where {_created_in(weeks)} and week in ({', '.join(map(_literal, weeks))})"
-    reader = session.sql(
-        f"from (select *, {WEEK} as week from {model.name}) {chosen} order by week, created_at, task_id"
-        if "created_at" in model.columns
-        else f"select t.*, w.week from {model.name} as t inner join "
-        f"(from (select task_id, created_at, {WEEK} as week from tasks) {chosen}) as w on t.task_id = w.task_id order by w.week"
-    ).to_arrow_reader(ROWS_PER_READ)
+    if "created_at" in model.columns:
+        rows = f"from (select *, {WEEK} as week from {model.name}) {chosen} order by week, created_at, task_id"
+    else:
+        weeks_of_tasks = f"from (select task_id, created_at, {WEEK} as week from tasks) {chosen}"
+        rows = f"select t.*, w.week from {model.name} as t inner join ({weeks_of_tasks}) as w using (task_id)"
+        rows += " order by week"
+    reader = session.sql(rows).to_arrow_reader(ROWS_PER_READ)
     schema = described(pa.schema([field for field in reader.schema if field.name != "week"]), model)
     written: set[str] = set()
     for week, batches in groupby(_by_week(reader), itemgetter(0)):
