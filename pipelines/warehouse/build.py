@@ -50,7 +50,7 @@ VERSION = "%Y%m%dT%H%M%S%fZ"  # the name of a version: when it was built, UTC
 WORKERS = 2
 
 # Observations that are worked on at once: more go faster, and take more memory.
-ROWS_PER_MB, LEAST_ROWS, MOST_ROWS = 80, 5_000, 20_000
+ROWS_PER_MB, LEAST_ROWS, MOST_ROWS = 84, 5_000, 21_000
 
 # Errors of DuckDB that tell of a file that cannot be used, rather than of the SQL.
 BROKEN = (duckdb.IOException, duckdb.InternalException, duckdb.FatalException, duckdb.SerializationException)
