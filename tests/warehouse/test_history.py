@@ -35,25 +35,39 @@ def replay(rows: list[Row], loads: list[Manifest]) -> dict[tuple[str, int], Row]
     for task_id in {row["task_id"] for row in rows}:
         told = [row for row in rows if row["task_id"] == task_id]
         newest: Row | None = None
+        before: Row = {"payload_sha256": None, "load_id": None}
+        was_set_back = False
         standing: list[Row] = []
-        late: dict[str, Row] = {}
+        late: list[Row] = []
         for place, row in enumerate(told):
+            is_set_back, told_by = False, row["load_id"]
             if row["payload"] is not None:
+                is_repeated = row["payload_sha256"] == before["payload_sha256"] and row["load_id"] != before["load_id"]
                 if newest is None or row["updated_at_ms"] >= newest["updated_at_ms"]:
                     newest = row
-                elif not row["is_deleted"]:
-                    late.setdefault(row["payload_sha256"], row | {"place": place, "is_late": True, "state": row})
+                elif row["lane"] == "refresh" or is_repeated:
+                    newest, is_set_back, was_set_back = row, True, True
+                    told_by = before["load_id"] if is_repeated else told_by
+                elif not row["is_deleted"] and row["payload_sha256"] not in {
+                    each["payload_sha256"] for each in told[:place]
+                }:
+                    late.append(row | {"place": place, "is_late": True, "state": row, "after_ms": row["updated_at_ms"]})
+            before = row
             if newest is None:
                 continue
             turn = (newest["payload_sha256"], row["is_deleted"])
             if not standing or turn != standing[-1]["turn"]:
-                back = bool(standing) and standing[-1]["is_deleted"] and not row["is_deleted"]
-                standing.append(
-                    row | {"turn": turn, "place": place, "is_late": False, "state": newest, "is_back": back}
-                )
-        stood = {row["turn"][0] for row in standing}
-        states = standing + [row for sha256, row in late.items() if sha256 not in stood]
-        states.sort(key=lambda row: (row["state"]["updated_at_ms"], row["place"]))
+                was_deleted = bool(standing) and standing[-1]["is_deleted"]
+                is_met = row["is_deleted"] or was_deleted or is_set_back
+                from_ms = row["fetched_ms"] - SKEW_MS if is_met else newest["updated_at_ms"]
+                ranks = {
+                    "latest_from_ms": max([from_ms, *(each["latest_from_ms"] for each in standing[-1:])]),
+                    "after_ms": max([newest["updated_at_ms"], *(each["after_ms"] for each in standing)]),
+                }
+                ranks["from_ms"] = ranks["latest_from_ms"] if was_set_back else from_ms
+                about = {"turn": turn, "place": place, "is_late": False, "state": newest, "was_set_back": was_set_back}
+                standing.append(row | about | ranks | {"told_by": told_by})
+        states = sorted(standing + late, key=lambda row: (row["after_ms"], row["place"]))
         for position, row in enumerate(states):
             following = standing[standing.index(row) + 1 :] if row in standing else []
             ends = [following[0]["load_id"]] if following else []
@@ -63,23 +77,27 @@ def replay(rows: list[Row], loads: list[Manifest]) -> dict[tuple[str, int], Row]
                 if load.load_id >= row["load_id"]
                 and task_id in [*load.vanished, *(missing.task_id for missing in load.unreadable)]
             ]
+            is_followed = bool(following) and min(ends) == following[0]["load_id"]
+            proven_before = following[0]["told_by"] if is_followed else min(ends, default="~")
             proofs = [
                 load
                 for load in loads
-                if load.proven_until_ms and load.load_id < min(ends, default="~") and not row["is_deleted"]
+                if load.proven_until_ms and load.load_id < proven_before and not row["is_deleted"]
             ]
             fetched, updated = row["fetched_ms"], row["state"]["updated_at_ms"]
-            by_server = fetched - SKEW_MS
             if row["is_late"]:
                 last, stood_from, stood_until = fetched, updated, updated
             else:
-                last = max([fetched, *(load.started_at_ms for load in proofs)])
-                stood_from = by_server if row["is_deleted"] or row["is_back"] else updated
-                stood_until = max([by_server, *(load.proven_until_ms or 0 for load in proofs)])
-                if not row["is_deleted"]:
-                    stood_until = max(stood_until, updated)
-                    if not ends:  # it stands: how far it is proven is the account's, in freshness
-                        last = stood_until = None
+                last, stood_from = max([fetched, *(load.started_at_ms for load in proofs)]), row["from_ms"]
+                stood_until = max([fetched - SKEW_MS, updated, *(load.proven_until_ms or 0 for load in proofs)])
+                if row["is_deleted"]:
+                    stood_until = stood_from
+                elif not ends:  # it stands: how far it is proven is the account's, in freshness
+                    last = stood_until = None
+                elif is_followed and following[0]["was_set_back"]:
+                    stood_until = max(stood_from, min(stood_until, following[0]["from_ms"]))
+                else:
+                    stood_until = max(stood_from, stood_until)
             expected[task_id, position] = {
                 "payload_sha256": row["state"]["payload_sha256"],
                 "is_deleted": row["is_deleted"],
