@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Manifest
+from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
 from tests.warehouse import schedules
 from tests.warehouse.schedules import CREATED_MS, FIRST_LOAD_MS, SKEW_MS, Answer, Load, Schedule, land, life, rows_of
@@ -173,6 +175,7 @@ def test_history_and_tasks_are_a_replay_of_what_landed(
     rows = landed(home)
     with schedules.built(home) as connection:
         assert_is(connection, "", rows, loads)
+        assert_is_known(connection, home)
         for number, load in enumerate(loads):
             by_then = [row for row in rows if row["load_id"] <= load.load_id]
             moment = f"_as_of(make_timestamptz({load.finished_at_ms}000))"
@@ -192,6 +195,19 @@ def assert_is(connection: duckdb.DuckDBPyConnection, as_of: str, rows: list[Row]
     for row in found:
         wanted = tasks[row["task_id"]]
         assert {name: millis(row[name]) for name in wanted} == wanted, (as_of, row["task_id"])
+
+
+def assert_is_known(connection: duckdb.DuckDBPyConnection, home: Path) -> None:
+    """What loads go by, to see what has landed before, is what the tables hold."""
+    newest = {row["task_id"]: row for row in rows_of(connection, "from tasks")}
+    with Catalog(Zone(Settings(home=home).landing)) as catalog:
+        known = {state.key: state for state in catalog.states_between("default", None, None)}
+    assert newest.keys() <= known.keys()
+    for task_id, row in newest.items():
+        assert (row["payload_sha256"], row["deleted_at"] is not None) == (
+            known[task_id].sha256,
+            known[task_id].is_deleted,
+        )
 
 
 def lived_through(home: Path, moves: list[str], seen: list[int]) -> dict[str, list[Row]]:
