@@ -90,6 +90,7 @@ def schedules(draw: st.DrawFn, accounts: tuple[str, ...] = ("default",)) -> Sche
     """Mostly later and later states, with stale answers, tombstones of both kinds and come-backs among them.
 
     Some tasks begin another life midway, whose times lie before those of the first: the server's clock was set back.
+    Some loads are answered what the load before them was.
     """
     lives, firsts, set_back = [], [], []
     for number in range(draw(st.integers(1, 8))):
@@ -112,6 +113,8 @@ def schedules(draw: st.DrawFn, accounts: tuple[str, ...] = ("default",)) -> Sche
             state = low + lived * (high - low) // max(1, count - 1) + draw(st.integers(-2, 1))
             state = min(high, max(0, state))
             answers.append(Answer(task, state, draw(st.sampled_from(["state"] * 6 + ["deleted", "gone"]))))
+        if loads and draw(st.integers(0, 3)) == 0:
+            answers = list(loads[-1].answers)
         lane: Lane = draw(st.sampled_from(["sweep", "changes", "observe", "refresh"]))
         unmet = tuple(draw(st.sets(st.integers(0, len(lives) - 1), max_size=1))) if lane == "sweep" else ()
         account = draw(st.sampled_from(accounts))
