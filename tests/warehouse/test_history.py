@@ -1,6 +1,8 @@
 """The history of tasks against a replay in plain Python, and what it tells of lives that are known."""
 
+from collections.abc import Callable
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Manifest
 from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
+from pipelines.simulator import Simulator
 from tests.warehouse import schedules
 from tests.warehouse.schedules import CREATED_MS, FIRST_LOAD_MS, SKEW_MS, Answer, Load, Schedule, land, life, rows_of
 
@@ -410,3 +413,70 @@ def test_a_repeated_attempt_seen_first_after_the_user_s_retry_did_not_wait_since
     (times,) = tables["processing_times"]
     bounds = [times[f"{bound}_{what}_seconds"] for what in ("queue_wait", "processing") for bound in ("min", "max")]
     assert [round(seconds / 3600, 1) for seconds in bounds] == [0.0, 2.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize("told", ["by id", "twice"])
+@pytest.mark.parametrize("pause", [60, 10_800], ids=["before", "after"])
+def test_a_task_whose_server_s_clock_was_set_back(
+    simulate: Callable[..., Simulator],
+    archive: Callable[..., Any],
+    set_our_clock: Callable[..., None],
+    told: str,
+    pause: int,
+) -> None:
+    """It was two hours ahead. The states follow each other all the same, met before that time comes again or after."""
+    sim = simulate(tasks=40, speed=0)
+    kept = archive(sim)
+    set_our_clock(sim, -7200)
+    task_id = sim.insert(
+        type="upload", scheduledAt=sim.now(), status={"phase": "running", "retries": 0, "updatedAt": sim.now()}
+    )
+    sim._world.halt(task_id)
+
+    def moves(pause: int, **status: Any) -> int:
+        sim.advance(pause)
+        sim.update(task_id, retries=0, **status)
+        sim.advance(600)
+        return sim.now() - 600_000
+
+    kept.sync("sweep")
+    completed_ms = moves(3000, phase="completed")
+    kept.sync("sweep")
+    sim.advance(-7200)
+    set_our_clock(sim)
+    moves(60, phase="running", progress=0.5)
+    sim.advance(pause)
+    for _ in range(2 if told == "twice" else 1):
+        sim.advance(60)
+        if told == "twice":
+            kept.sync("sweep")
+        else:
+            kept.extraction().refresh([task_id])
+    met_ms = sim.now()
+    failed_ms = moves(7200, phase="failed", errorMessage="at last")
+    kept.sync("sweep")
+    with schedules.built(kept.settings.home) as connection:
+        history = rows_of(connection, f"from task_history where task_id = '{task_id}' order by position")
+        intervals = rows_of(connection, f"from task_intervals where task_id = '{task_id}' order by position")
+        timeline = rows_of(connection, f"from task_timeline('{task_id}')")
+    stale = ["running"] if told == "twice" else []  # as the first sweep had to take it
+    assert [row["phase"] for row in history if row["is_late"]] == stale
+    stood = [row for row in history if not row["is_late"]]
+    assert [row["phase"] for row in stood] == ["running", "completed", "running", "failed"]
+    for row, following in pairwise(stood):
+        assert row["stood_from_at"] <= row["stood_until_at"] <= following["stood_from_at"]
+    assert [millis(row["stood_from_at"]) for row in stood[1:]] == [
+        completed_ms,
+        max(completed_ms, met_ms),
+        failed_ms,
+    ]
+    assert [(row["phase"], row["is_start_exact"]) for row in intervals][-3:] == [
+        ("completed", True),
+        ("running", met_ms < completed_ms),  # then no moment is left between the two
+        ("failed", True),
+    ]
+    for row, following in pairwise(intervals):
+        assert row["started_at_latest"] <= row["ended_at_latest"] <= following["started_at_latest"]
+        assert following["started_at_earliest"] <= following["started_at_latest"]
+    events = [row["event"] for row in timeline if row["event"] not in ("created", "scheduled")]
+    assert events[-3:] == ["completed", "running", "failed"]
