@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -18,7 +19,7 @@ from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.publish import publish
 from pipelines.warehouse.rebuild import Digest, digest
 from pipelines.warehouse.working import Working
-from tests.warehouse.schedules import Schedule, land, schedules
+from tests.warehouse.schedules import FIRST_LOAD_MS, Answer, Load, Schedule, land, land_one, schedules
 
 EXAMPLES, MANY_EXAMPLES = 4, 300
 
@@ -26,14 +27,17 @@ EXAMPLES, MANY_EXAMPLES = 4, 300
 class Lived:
     """A home in which things happen between loads, and the lines that its runs said."""
 
-    def __init__(self, home: Path, random: Random) -> None:
+    def __init__(self, home: Path, random: Random, lives: tuple[tuple[dict[str, Any], ...], ...]) -> None:
         self.settings = Settings(home=home)
         self.said: list[str] = []
         self._random = random
+        self._lives = lives
+        self._runs = 0
         self._aside = home.with_name(f"{home.name}-aside")
 
     def follow(self) -> None:
         """A run, and its tables held against those of a home that knows nothing but what landed."""
+        self._runs += 1
         outcomes = [each for built in build.build_version(self.settings, self.said.append) for each in built.outcomes]
         assert [each for each in outcomes if each.blocks] == []
         assert digests(self.settings) == self._made_anew()
@@ -53,6 +57,13 @@ class Lived:
 
     def nothing(self) -> None:
         pass
+
+    def a_task_is_set_back(self) -> None:
+        """A GET by id answers the state that it was in first."""
+        task = self._random.randrange(len(self._lives))
+        answered = Load("refresh", (Answer(task, 0),), account=self._random.choice(["default", "default", "other"]))
+        now = FIRST_LOAD_MS + self._runs * 3_600_000 + 1_800_000  # midway between two loads of the schedule
+        land_one(answered, self._lives, self.settings.home, now)
 
     def a_part_is_lost(self) -> None:
         for part in self._a_part():
@@ -161,7 +172,7 @@ def digests(archive: Settings) -> dict[str, Digest]:
 
 
 def live(schedule: Schedule, events: list[str], seed: int, home: Path) -> Lived:
-    lived = Lived(home, Random(seed))
+    lived = Lived(home, Random(seed), schedule.lives)
     following = iter(events)
 
     def landed() -> None:
