@@ -1,6 +1,7 @@
 """What a run changes comes to the same as what making all anew gives: every table, every column, whatever happened."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
-from pipelines.warehouse import build
+from pipelines.simulator import Simulator
+from pipelines.warehouse import build, making
 from pipelines.warehouse.change import ahead
 from pipelines.warehouse.making import Maker
 from pipelines.warehouse.models import load_models, published_models
@@ -202,6 +204,20 @@ def test_whatever_happens_the_tables_are_those_of_what_landed(
     schedule: Schedule, events: list[str], seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     live(schedule, events, seed, tmp_path_factory.mktemp("home") / "archive")
+
+
+def test_groups_are_the_same_whether_made_at_once_or_in_pieces(
+    archive: Callable[..., Any], simulate: Callable[..., Simulator], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = archive(simulate(tasks=400))
+    kept.sync()
+    list(build.build_version(kept.settings))
+    elsewhere = kept.settings.model_copy(update={"home": tmp_path / "elsewhere"})
+    elsewhere.home.mkdir()
+    (elsewhere.home / "landing").symlink_to(kept.settings.landing)
+    monkeypatch.setattr(making, "MOST_COUNTED", 50)
+    list(build.build_version(elsewhere))
+    assert digests(elsewhere) == digests(kept.settings)
 
 
 @pytest.mark.slow
