@@ -48,7 +48,10 @@ select
         when t.scheduled_at < least(t.under_way_until_at, t.known_until_hour_at) then least(t.under_way_until_at, t.known_until_hour_at)
     end as under_way_until_at,                                                -- until when it was under way since it was scheduled, UTC: its end; of an open one as long as it is not stuck, at most the last full hour; null where it was not
     date_trunc('hour', t.scheduled_at) as scheduled_hour_at,                  -- hour of its scheduling, UTC
-    date_trunc('hour', least(t.under_way_until_at, t.known_until_hour_at)) as under_way_until_hour_at, -- hour until which it was under way, UTC
+    case
+        when t.scheduled_at < least(t.under_way_until_at, t.known_until_hour_at)
+            then date_trunc('hour', least(t.under_way_until_at, t.known_until_hour_at))
+    end as under_way_until_hour_at,                                           -- hour of that, UTC
     t.is_completed,                                                           -- whether it completed
     t.is_failed,                                                              -- whether it stands as failed
     coalesce(t.is_finished, false) as is_ended,                               -- whether it completed or failed: what rates are made of

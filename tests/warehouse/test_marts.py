@@ -70,6 +70,8 @@ def test_fact_tasks(tables: Tables) -> None:
     assert (facts.is_ended == is_ended).all()
     assert (facts.is_open == tasks.phase.isin(OPEN)).all()
     assert facts[~is_ended][["server_time_seconds", "turnaround_seconds", "real_time_factor"]].isna().all(axis=None)
+    assert facts.under_way_until_at.isna().any()
+    assert facts.under_way_until_at.dt.floor("h").equals(facts.under_way_until_hour_at)
     ended, durations = tasks[is_ended], facts[is_ended]
     expected = {
         "ingest_wait_seconds": seconds(ended.scheduled_at, ended.created_at),
