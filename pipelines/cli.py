@@ -315,15 +315,17 @@ def publish() -> None:
 
 
 @publish.command(epilog=example("task-archive publish postgres"))
-def postgres() -> None:
+@click.option("--all", "every_row", is_flag=True, help="Compare every row: mends what others did to the tables.")
+def postgres(every_row: bool) -> None:
     """Make the tables of a PostgreSQL schema what the published version holds, in one transaction.
 
-    The database is that of TASK_ARCHIVE_POSTGRES_DSN. Once that is set, the nightly job does the same.
+    The database is that of TASK_ARCHIVE_POSTGRES_DSN. Once that is set, the nightly job does the same. Rows are compared
+    where the version differs from the one that was published there before.
     """
     from pipelines.warehouse.postgres import publish_to_postgres
 
     settings = load_settings()
-    publish_to_postgres(settings, click.echo)
+    publish_to_postgres(settings, click.echo, every_row)
     click.echo(f"published  schema {settings.postgres_schema}")
 
 

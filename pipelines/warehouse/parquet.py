@@ -41,6 +41,13 @@ end
 """
 
 
+def tasks_of_weeks(model: Model, weeks: Iterable[str]) -> str:
+    """SQL of the tasks whose rows of a table by task are in the files of some weeks."""
+    table = model.name if "created_at" in model.columns else "tasks"
+    listed = ", ".join(f"date '{week}'" for week in sorted(weeks))
+    return f"select distinct task_id from {table} where {WEEK} in ({listed})"
+
+
 def described(schema: pa.Schema, model: Model) -> pa.Schema:
     """A table's Arrow schema, the meaning of the table and of each field in the metadata `description`."""
     fields = [field.with_metadata({"description": model.columns[field.name]}) for field in schema]

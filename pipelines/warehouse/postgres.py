@@ -3,6 +3,9 @@
 One transaction makes the tables of a schema what the published version holds. Each is loaded beside, as a temporary
 table, then rows that are gone or changed are deleted and new ones inserted. So a reader's transaction stays on the
 version that it began with, nobody waits, and views, grants and indexes that others have on the tables stay.
+
+The schema notes the hashes of the Parquet files whose rows it holds. By them the next publication leaves tables as they
+are, and of a table by task carries the weeks that differ: whichever version the schema holds, an older or a newer one.
 """
 
 import json
@@ -10,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -19,8 +23,11 @@ from pipelines.errors import ArchiveError, Busy, SettingsError
 from pipelines.settings import Settings, environment_variable
 from pipelines.warehouse.build import COMPLETE
 from pipelines.warehouse.database import connect, quoted
+from pipelines.warehouse.grain import grains
 from pipelines.warehouse.models import Model, published_models
+from pipelines.warehouse.parquet import MANIFEST, tasks_of_weeks
 from pipelines.warehouse.publish import current_database
+from pipelines.warehouse.working import PARQUET
 
 if TYPE_CHECKING:
     from adbc_driver_manager.dbapi import Connection
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 10_240
 LOCK_NOT_AVAILABLE = "55P03"  # an SQLSTATE
 
-# The archive's own list of what it published, by which it knows a table that it publishes no more.
+# The archive's own list of what it published, by which it knows a table that it publishes no more, and what it holds.
 PUBLISHED_TABLES = "published_tables"
 
 # DuckDB's types and PostgreSQL's names of the same, as format_type writes them.
@@ -57,9 +64,21 @@ class PostgresError(ArchiveError):
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a table holds, here or there: how many rows, and by path the hashes of the Parquet files that hold them."""
+
+    rows: int
+    files: dict[str, str]
+
+    def differs(self, other: "Held") -> set[str]:
+        """The files that are not the same in both, by name."""
+        return {Path(path).stem for path, _ in self.files.items() ^ other.files.items()}
+
+
+@dataclass(frozen=True)
 class Carried:
-    """A table in PostgreSQL: its rows, how many were inserted and deleted (a changed row is both), and how many values
-    were mended because PostgreSQL has no NUL character."""
+    """A table in PostgreSQL: its rows, how many were inserted and deleted (a changed row is both), and in how many of
+    the values that were loaded PostgreSQL, which has no NUL character, has another in its place."""
 
     table: str
     rows: int
@@ -114,8 +133,12 @@ def _without_nul(text: str) -> str:
     return f"replace({text}, chr(0), '\N{REPLACEMENT CHARACTER}')"
 
 
-def publish_to_postgres(settings: Settings, told: Callable[[str], None] = lambda line: None) -> list[Carried]:
+def publish_to_postgres(
+    settings: Settings, told: Callable[[str], None] = lambda line: None, every_row: bool = False
+) -> list[Carried]:
     """Makes the tables of the schema what the published version holds; `told` hears of each.
+
+    Compares the rows that may differ from what was published there before, or every row, whatever others did to them.
 
     Raises SettingsError where no DSN is set or the driver is missing, Busy where another publication or a reader's lock
     lasts too long, PostgresError with one line for what the server refuses. What was published before stays then.
@@ -128,15 +151,24 @@ def publish_to_postgres(settings: Settings, told: Callable[[str], None] = lambda
     ):
         schema = Schema(server, settings.postgres_schema)
         schema.open(settings.lock_wait_seconds)
+        published, there = held_by(database.parent / PARQUET / MANIFEST), {} if every_row else schema.held()
         carried = []
         for model in published_models():
-            carried.append(schema.carry(source, model))
+            carried.append(schema.carry(source, model, published[model.name], there.get(model.name)))
             told(str(carried[-1]))
-        schema.note(carried, version)
+        schema.note(published, version)
         if settings.postgres_reader and not schema.may_be_read_by(settings.postgres_reader, carried):
             told(f"role {settings.postgres_reader} is not there and may not be made: nothing was granted")
         server.commit()
     return carried
+
+
+def held_by(manifest: Path) -> dict[str, Held]:
+    """What the tables of a version hold, by its manifest."""
+    return {
+        name: Held(table["rows"], {file["path"]: file["sha256"] for file in table["files"]})
+        for name, table in json.loads(manifest.read_bytes())["tables"].items()
+    }
 
 
 class Server:
@@ -226,40 +258,86 @@ class Schema:
         self.server.ask(f"select pg_advisory_xact_lock(hashtextextended({quoted(f'task_archive {self.name}')}, 0))")
         if not self.server.ask(f"select 1 from pg_namespace where nspname = {quoted(self.name)}"):
             self.server.do(f"create schema {identifier(self.name)}")
+        self._make_list()
 
-    def carry(self, source: duckdb.DuckDBPyConnection, model: Model) -> Carried:
-        """Makes a table hold the rows that it has in the published version."""
+    def _make_list(self) -> None:
+        place, there = self._place(PUBLISHED_TABLES), {name for name, *_ in self._columns(PUBLISHED_TABLES)}
+        if not there:
+            self.server.do(
+                f"create table {place} (table_name text primary key, rows bigint, version text, "
+                "published_at timestamp with time zone, files jsonb)"
+            )
+            self.server.do(
+                f"comment on table {place} is 'What was published when: by it the archive knows its own tables.'"
+            )
+        elif "files" not in there:  # a list of version 0.1
+            self.server.do(f"alter table {place} add column files jsonb")
+
+    def carry(
+        self, source: duckdb.DuckDBPyConnection, model: Model, now: Held | None = None, before: Held | None = None
+    ) -> Carried:
+        """Makes a table hold the rows that it has in the published version.
+
+        `now`, `before`: what that version holds, and what the table was made to hold here the last time, where known.
+        """
         described = "select column_name, data_type from duckdb_columns() where table_name = ? order by column_index"
         columns = [column_of(name, kind) for name, kind in source.execute(described, [model.name]).fetchall()]
         if [column.name for column in columns] != list(model.columns):
             raise ArchiveError(
                 f"{model.name} was published by another version of this program: run `task-archive rebuild` first"
             )
-        mended = " + ".join(f"count(*) filter (where {column.is_mended})" for column in columns if column.is_mended)
-        counted = source.execute(f"select count(*), {mended or 0} from {model.name}").fetchall()[0]
-        beside = self._load(source, model.name, columns)
-        key_before = self._shape(model, columns)
-        deleted, inserted = self._exchange(model, beside, columns)
+        ((rows,),) = source.execute(f"select count(*) from {model.name}").fetchall()
+        key_before, is_as_it_was = self._shape(model, columns)
+        inserted = deleted = mended = 0
+        for weeks in _to_compare(model, now, before) if is_as_it_was else [None]:
+            counted = self._compare(source, model, columns, weeks)
+            inserted, deleted, mended = inserted + counted[0], deleted + counted[1], mended + counted[2]
+            if before and before.rows + inserted - deleted == rows:
+                break
         if key_before != model.key:
             self.server.do(f"alter table {self._place(model.name)} add primary key ({_listed(model.key)})")
-        self.server.do(f"drop table {beside}")
+        return Carried(model.name, rows, inserted, deleted, mended)
+
+    def _compare(
+        self, source: duckdb.DuckDBPyConnection, model: Model, columns: list[Column], weeks: set[str] | None
+    ) -> tuple[int, int, int]:
+        """Makes the rows of the tasks of some weeks, or all rows, what they are in the source.
+
+        Returns how many were inserted, how many deleted, and how many values mended.
+        """
+        rows, among, temporary = f"from {model.name}", "", []
+        if weeks is not None:
+            tasks = tasks_of_weeks(model, weeks)
+            rows = f"from {model.name} where task_id in ({tasks})"
+            task_id = column_of("task_id", "VARCHAR")
+            temporary.append(self._load("compared_tasks", source.sql(tasks), [task_id]))
+            among = f"old.task_id in (select task_id from {temporary[0]}) and"
+        values = ", ".join(f"{column.value} as {identifier(column.name)}" for column in columns)
+        temporary.append(self._load(model.name, source.sql(f"select {values} {rows}"), columns))
+        deleted, inserted = self._exchange(model, temporary[-1], columns, among)
+        self.server.do(f"drop table {', '.join(temporary)}")
         if inserted or deleted:
             self.server.do(f"analyze {self._place(model.name)}")
-        return Carried(model.name, counted[0], inserted, deleted, counted[1])
+        counts = " + ".join(f"count(*) filter (where {column.is_mended})" for column in columns if column.is_mended)
+        ((mended,),) = source.execute(f"select {counts or 0} {rows}").fetchall()
+        return inserted, deleted, mended
 
-    def _load(self, source: duckdb.DuckDBPyConnection, table: str, columns: list[Column]) -> str:
-        """Loads the rows into a temporary table; returns its name."""
-        beside = f"pg_temp.{identifier(table)}"
-        values = ", ".join(f"{column.value} as {identifier(column.name)}" for column in columns)
-        self.server.do(f"create temp table {identifier(table)} ({', '.join(column.definition for column in columns)})")
-        self.server.load(table, source.sql(f"select {values} from {table}").to_arrow_reader(ROWS_AT_ONCE))
+    def _load(self, name: str, rows: duckdb.DuckDBPyRelation, columns: list[Column]) -> str:
+        """Loads rows into a temporary table; returns where it is."""
+        beside = f"pg_temp.{identifier(name)}"
+        self.server.do(f"create temp table {identifier(name)} ({', '.join(column.definition for column in columns)})")
+        self.server.load(name, rows.to_arrow_reader(ROWS_AT_ONCE))
         self.server.do(f"analyze {beside}")
         return beside
 
-    def _shape(self, model: Model, columns: list[Column]) -> tuple[str, ...]:
-        """Makes the table, or gives the one that is there the columns and comments; returns its primary key."""
+    def _shape(self, model: Model, columns: list[Column]) -> tuple[tuple[str, ...], bool]:
+        """Makes the table, or gives the one that is there the columns and comments.
+
+        Returns the primary key that it had, and whether it had these columns and this key.
+        """
         place, wanted = self._place(model.name), {column.name: column.type for column in columns}
         there = {name: (kind, comment) for name, kind, comment in self._columns(model.name)}
+        had_columns = {name: kind for name, (kind, _) in there.items()} == wanted
         if not there:
             self.server.do(f"create table {place} ({', '.join(column.definition for column in columns)})")
         for name, (kind, _) in list(there.items()):
@@ -272,19 +350,20 @@ class Schema:
             if there.get(column.name, ("", ""))[1] != model.columns[column.name]:
                 it = f"{place}.{identifier(column.name)}"
                 self.server.do(f"comment on column {it} is {quoted(model.columns[column.name])}")
-        self.server.do(f"comment on table {place} is {quoted(model.description)}")
+        if self.server.ask(_COMMENT.format(table=quoted(place))) != [(model.description,)]:
+            self.server.do(f"comment on table {place} is {quoted(model.description)}")
         key = tuple(name for (name,) in self.server.ask(_KEY.format(table=quoted(place))))
         if key and key != model.key:
             self.server.do(f"alter table {place} drop constraint {identifier(f'{model.name}_pkey')}")
-        return key
+        return key, had_columns and key == model.key
 
-    def _exchange(self, model: Model, beside: str, columns: list[Column]) -> tuple[int, int]:
-        """Deletes rows that are gone or differ, inserts what is not there; returns how many of each."""
+    def _exchange(self, model: Model, beside: str, columns: list[Column], among: str) -> tuple[int, int]:
+        """Deletes rows that are gone or differ, `among` some or all, and inserts what is not there; how many of each."""
         place, names = self._place(model.name), _listed(column.name for column in columns)
         same_key = " and ".join(f"new.{identifier(name)} = old.{identifier(name)}" for name in model.key)
         old, new = (", ".join(f"{of}.{identifier(column.name)}" for column in columns) for of in ("old", "new"))
         deleted = self.server.do(
-            f"delete from {place} as old where not exists "
+            f"delete from {place} as old where {among} not exists "
             f"(select from {beside} as new where {same_key} and ({new}) is not distinct from ({old}))"
         )
         inserted = self.server.do(
@@ -293,21 +372,22 @@ class Schema:
         )
         return deleted, inserted
 
-    def note(self, carried: list[Carried], version: str) -> None:
+    def held(self) -> dict[str, Held]:
+        """What the tables were made to hold the last time, as far as that was noted."""
+        noted = f"select table_name, rows, files::text from {self._place(PUBLISHED_TABLES)} where files is not null"
+        return {table: Held(rows, json.loads(files)) for table, rows, files in self.server.ask(noted)}
+
+    def note(self, published: dict[str, Held], version: str) -> None:
         """Drops tables that are published no more, and notes those that are."""
         place = self._place(PUBLISHED_TABLES)
-        self.server.do(
-            f"create table if not exists {place} "
-            "(table_name text primary key, rows bigint, version text, published_at timestamp with time zone)"
-        )
-        self.server.do(
-            f"comment on table {place} is 'What was published when: by it the archive knows its own tables.'"
-        )
         for (table,) in self.server.ask(f"select table_name from {place}"):
-            if table not in {each.table for each in carried}:
+            if table not in published:
                 self.server.do(f"drop table if exists {self._place(table)}")
         self.server.do(f"delete from {place}")
-        listed = ", ".join(f"({quoted(each.table)}, {each.rows}, {quoted(version)}, now())" for each in carried)
+        listed = ", ".join(
+            f"({quoted(table)}, {held.rows}, {quoted(version)}, now(), {quoted(json.dumps(held.files))}::jsonb)"
+            for table, held in published.items()
+        )
         self.server.do(f"insert into {place} values {listed}")
 
     def may_be_read_by(self, role: str, carried: list[Carried]) -> bool:
@@ -339,12 +419,24 @@ from pg_attribute
 where attrelid = to_regclass({table}) and attnum > 0 and not attisdropped
 order by attnum
 """
+_COMMENT = "select obj_description(to_regclass({table}), 'pg_class')"
 _KEY = """
 select attname::text
 from pg_index, unnest(indkey) with ordinality as keyed(number, place), pg_attribute
 where indrelid = to_regclass({table}) and indisprimary and attrelid = indrelid and attnum = number
 order by place
 """
+
+
+def _to_compare(model: Model, now: Held | None, before: Held | None) -> list[set[str] | None]:
+    """The weeks to compare, and then all rows, None, in case that the weeks do not make up the number of rows: a task that
+    is gone from the archive is in none of them."""
+    if now is None or before is None:
+        return [None]
+    differing = now.differs(before)
+    if not differing:
+        return []
+    return [differing, None] if grains()[model.name].kind == "task" else [None]
 
 
 def _listed(names: Iterable[str]) -> str:

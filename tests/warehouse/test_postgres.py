@@ -175,6 +175,15 @@ def carried(account: Account, shared: Database) -> Database:
 
 
 def test_every_table_holds_the_same_rows(account: Account, carried: Database) -> None:
+    assert_same(account, carried)
+    assert carried.ask("select nft_metadata ->> 'note' from task_archive.tasks where nft_metadata ? 'note'") == [
+        ("c\ufffdd",)
+    ]
+    assert ("a\ufffdb",) in carried.ask("select error_message from task_archive.tasks")
+
+
+def assert_same(account: Account, carried: Database) -> None:
+    """The database holds the rows of the published version."""
     with (
         duckdb.connect(str(account.settings.published / "task_archive.duckdb"), read_only=True) as source,
         dbapi.connect(carried.url) as server,
@@ -200,10 +209,6 @@ def test_every_table_holds_the_same_rows(account: Account, carried: Database) ->
                 there = rows_of(server, f"select {name}::text from task_archive.{model.name} order by {key}")
                 here = source.execute(f"select to_json({name})::varchar from {model.name} order by {key}").fetchall()
                 assert [as_json(row[0]) for row in there] == [as_json(row[0]) for row in here], (model.name, name)
-    assert carried.ask("select nft_metadata ->> 'note' from task_archive.tasks where nft_metadata ? 'note'") == [
-        ("c\ufffdd",)
-    ]
-    assert ("a\ufffdb",) in carried.ask("select error_message from task_archive.tasks")
 
 
 def as_json(text: str | None) -> Any:
@@ -352,6 +357,56 @@ def test_readers_stay_on_their_version_and_what_others_made_on_the_tables_stays(
     assert database.ask("select has_table_privilege('bi', 'task_archive.tasks', 'select')") == [(True,)]
 
 
+def test_only_the_weeks_and_tables_that_changed_are_compared(account: Account, database: Database) -> None:
+    settings = account.into(database)
+    ((oldest,),) = account.ask("select task_id from tasks order by created_at limit 1")
+    by_hand = f"select asset_name from task_archive.tasks where task_id = '{oldest}'"
+    database.do(
+        f"update task_archive.tasks set asset_name = 'by hand' where task_id = '{oldest}'",
+        "delete from task_archive.metrics",
+    )
+    account.simulator.insert()
+    account.publish()
+    carried = {each.table: each for each in publish_to_postgres(settings)}
+    assert (carried["tasks"].inserted, carried["tasks"].rows) == (1, *account.ask("select count(*) from tasks")[0])
+    assert database.ask(by_hand) == [("by hand",)]
+    assert database.ask("select count(*) from task_archive.metrics") == [(0,)]
+    publish_to_postgres(settings, every_row=True)
+    assert_same(account, database)
+
+
+def test_a_list_that_notes_no_files_is_one_of_an_older_release(account: Account, database: Database) -> None:
+    settings = account.into(database)
+    database.do(
+        "alter table task_archive.published_tables drop column files",
+        "update task_archive.tasks set asset_name = 'by hand'",
+    )
+    publish_to_postgres(settings)
+    assert_same(account, database)
+    assert database.ask("select count(*) from task_archive.published_tables where files is null") == [(0,)]
+
+
+def test_tasks_that_move_or_lose_their_rows_and_versions_of_before(account: Account, database: Database) -> None:
+    settings = account.into(database)
+    current = settings.published / "current"
+    before = current.readlink()
+    ((moved,),) = account.ask(
+        "select task_id from profiles inner join tasks using (task_id) order by created_at, task_id limit 1"
+    )
+    account.simulator.advance(1)
+    now = account.simulator.now()
+    account.simulator.replace(moved, {"createdAt": now, "status": {"phase": "waiting", "updatedAt": now}})
+    account.simulator.insert(createdAt=now - 400 * 86_400_000)  # the only one of its week
+    account.publish()
+    assert account.ask(f"select count(*) from profiles where task_id = '{moved}'") == [(0,)]
+    after = current.readlink()
+    for version in (after, before, after):
+        current.unlink()
+        current.symlink_to(version)
+        publish_to_postgres(settings)
+        assert_same(account, database)
+
+
 def test_what_fails_leaves_all_as_it_was(account: Account, database: Database) -> None:
     settings = account.into(database)
     database.do(
@@ -368,6 +423,9 @@ def test_what_fails_leaves_all_as_it_was(account: Account, database: Database) -
     assert str(caught.value) == "PostgreSQL: no tracks here"
     assert database.ask("select count(*), max(task_id), max(updated_at) from task_archive.tasks") == kept
     assert database.ask("select * from task_archive.published_tables order by 1") == published
+    database.do("drop trigger refuse on task_archive.tracks")
+    publish_to_postgres(settings)
+    assert_same(account, database)
 
 
 def test_a_table_of_another_shape_is_altered_and_one_no_longer_published_dropped(
