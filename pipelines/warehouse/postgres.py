@@ -358,7 +358,7 @@ class Schema:
         return key, had_columns and key == model.key
 
     def _exchange(self, model: Model, beside: str, columns: list[Column], among: str) -> tuple[int, int]:
-        """Deletes rows that are gone or differ, `among` some or all, and inserts what is not there; how many of each."""
+        """Deletes rows that are gone or differ, `among` some or all, inserts what is not there; how many of each."""
         place, names = self._place(model.name), _listed(column.name for column in columns)
         same_key = " and ".join(f"new.{identifier(name)} = old.{identifier(name)}" for name in model.key)
         old, new = (", ".join(f"{of}.{identifier(column.name)}" for column in columns) for of in ("old", "new"))
@@ -429,8 +429,8 @@ order by place
 
 
 def _to_compare(model: Model, now: Held | None, before: Held | None) -> list[set[str] | None]:
-    """The weeks to compare, and then all rows, None, in case that the weeks do not make up the number of rows: a task that
-    is gone from the archive is in none of them."""
+    """The weeks to compare, and then all rows, None, where the weeks do not make up the number of rows: a task that is
+    gone from the archive is in none of them."""
     if now is None or before is None:
         return [None]
     differing = now.differs(before)
