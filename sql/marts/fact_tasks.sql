@@ -21,10 +21,13 @@ with judged as (
         unix_millis(a.known_until_at) - unix_millis(t.updated_at) as silent_millis,
         case
             when t.phase not in ('waiting', 'running') then t.finished_at
-            when t.phase = 'waiting' then t.updated_at + interval 1 second * x.stuck_waiting_seconds
-            else t.updated_at + interval 1 second * x.stuck_running_seconds
-        end as under_way_until_at,
-        date_trunc('hour', a.known_until_at) as known_until_hour_at
+            else least(
+                t.updated_at + interval 1 second * case
+                    when t.phase = 'waiting' then x.stuck_waiting_seconds else x.stuck_running_seconds
+                end,
+                date_trunc('hour', a.known_until_at)
+            )
+        end as under_way_until_at
     from tasks as t
     inner join freshness as a on t.account = a.account
     cross join thresholds as x
@@ -45,12 +48,11 @@ select
     local_date(t.finished_at, x.time_zone) as finished_day,                   -- day of its end
     date_trunc('hour', t.finished_at) as finished_hour_at,                    -- hour of its end, UTC
     case
-        when t.scheduled_at < least(t.under_way_until_at, t.known_until_hour_at) then least(t.under_way_until_at, t.known_until_hour_at)
+        when t.scheduled_at < t.under_way_until_at then t.under_way_until_at
     end as under_way_until_at,                                                -- until when it was under way since it was scheduled, UTC: its end; of an open one as long as it is not stuck, at most the last full hour; null where it was not
     date_trunc('hour', t.scheduled_at) as scheduled_hour_at,                  -- hour of its scheduling, UTC
     case
-        when t.scheduled_at < least(t.under_way_until_at, t.known_until_hour_at)
-            then date_trunc('hour', least(t.under_way_until_at, t.known_until_hour_at))
+        when t.scheduled_at < t.under_way_until_at then date_trunc('hour', t.under_way_until_at)
     end as under_way_until_hour_at,                                           -- hour of that, UTC
     t.is_completed,                                                           -- whether it completed
     t.is_failed,                                                              -- whether it stands as failed
