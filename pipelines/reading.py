@@ -143,7 +143,9 @@ def _rows_since(model: Model, since: str | None) -> str:
         have = ", ".join(other.name for other in published_models() if "task_id" in other.key)
         raise SettingsError(f"no row of {model.name} is one task's: export it whole; --since takes {have}")
     learned = f"known_at >= timestamptz {quoted(moment_of(since).isoformat())}"
-    return f"from {model.name} where task_id in (select task_id from task_history where {learned})"
+    theirs = f"task_id in (select task_id from task_history where {learned})"
+    # Ids lie anywhere among each other, rows by when they were written: by those, DuckDB skips what is older, unread.
+    return f"from {model.name} where rowid in (select rowid from {model.name} where {theirs})"
 
 
 @dataclass(frozen=True)
