@@ -319,8 +319,8 @@ def publish() -> None:
 def postgres(every_row: bool) -> None:
     """Make the tables of a PostgreSQL schema what the published version holds, in one transaction.
 
-    The database is that of TASK_ARCHIVE_POSTGRES_DSN. Once that is set, the nightly job does the same. Rows are compared
-    where the version differs from the one that was published there before.
+    The database is that of TASK_ARCHIVE_POSTGRES_DSN. Once that is set, the nightly job does the same. Rows are
+    compared where the version differs from the one that was published there before.
     """
     from pipelines.warehouse.postgres import publish_to_postgres
 

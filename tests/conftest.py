@@ -152,15 +152,24 @@ class Archive:
         return rows
 
     def landed(self) -> dict[str, bytes]:
-        """The newest state of each task that is there: latest updatedAt, then latest fetched."""
+        """The newest state of each task that is there: latest updatedAt, then latest fetched.
+
+        An older updatedAt counts where a GET by id answers it, or two loads in a row.
+        """
         newest: dict[str, tuple[int, bytes]] = {}
-        deleted: dict[str, bool] = {}
+        last: dict[str, dict[str, Any]] = {}
         for row in self.rows():
-            deleted[row["task_id"]] = row["is_deleted"]
+            before = last.get(row["task_id"], {"payload": None})
+            last[row["task_id"]] = row
+            if row["payload"] is None:
+                continue
             at = -1 if row["updated_at_ms"] is None else row["updated_at_ms"]
-            if row["payload"] is not None and at >= newest.get(row["task_id"], (-1, b""))[0]:
+            is_sure = row["lane"] == "refresh" or (
+                row["payload"] == before["payload"] and row["load_id"] != before["load_id"]
+            )
+            if is_sure or at >= newest.get(row["task_id"], (-1, b""))[0]:
                 newest[row["task_id"]] = at, row["payload"].encode()
-        return {task_id: payload for task_id, (_, payload) in newest.items() if not deleted[task_id]}
+        return {task_id: payload for task_id, (_, payload) in newest.items() if not last[task_id]["is_deleted"]}
 
     def expected(self, bodies: dict[str, bytes] | None = None) -> dict[str, bytes]:
         """What should have landed of what the simulator lists (or of `bodies`): its bytes without their secrets."""

@@ -144,6 +144,44 @@ def test_each_difference_is_found_by_its_id(synced: Callable[..., Any], seed: in
     assert compare(kept).is_equal
 
 
+@pytest.mark.parametrize("healed_by", ["refresh", "sweeps"])
+def test_a_servers_clock_that_was_set_back(
+    simulate: Simulate, archive: Archives, set_our_clock: Callable[..., None], healed_by: str
+) -> None:
+    """States that came about since then have older times than those before: what it says to do heals them."""
+    sim = simulate(**ACCOUNT, tasks=200)
+    set_our_clock(sim)
+    kept = archive(sim, page_size=PAGE)
+    changed = sorted(sim.ids())[::40]
+    sim.advance(7200)
+    for task_id in changed:
+        sim.update(task_id, phase="running", progress=0.5)
+    kept.sync()
+    sim.advance(-7200)
+    sim.advance(60)
+    for task_id in changed:
+        sim.update(task_id, phase="failed", errorMessage="set back")
+    sim.advance(3600)
+    kept.sync()  # reads the whole list, since the clock stands before the proven point
+    sim.advance(3600)
+    kept.sync()  # and goes on from there
+    make_published(kept.settings, kept.zone)
+    found = compare(kept)
+    assert of_kind(found, "outdated") == {difference.task_id for difference in found.differences} == set(changed)
+    if healed_by == "refresh":
+        (told,) = (line for line in found.lines() if "task-archive refresh -- " in line)
+        assert set(told.split(" -- ")[1].split()) == set(changed)
+        kept.extraction().refresh(changed)
+    else:
+        kept.sync("sweep")
+    make_published(kept.settings, kept.zone)
+    found = compare(kept)
+    assert (found.is_equal, found.differences) == (True, [])
+    assert kept.sync("sweep").rows_landed == 0
+    make_published(kept.settings, kept.zone)
+    assert compare(kept).is_equal
+
+
 def disjoint(random: Random, ids: list[str], *sizes: int) -> list[list[str]]:
     drawn = random.sample(ids, sum(sizes))
     return [[drawn.pop() for _ in range(size)] for size in sizes]

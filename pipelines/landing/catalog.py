@@ -33,8 +33,8 @@ create table if not exists loads (
     primary key (account, load_id)
 ) without rowid;
 create table if not exists parts (
-    number integer primary key, account text, load_id text, file text, rows integer, bytes integer, sha256 text,
-    modified_at_ns integer, is_indexed integer, damage text,
+    number integer primary key, account text, load_id text, lane text, file text, rows integer, bytes integer,
+    sha256 text, modified_at_ns integer, is_indexed integer, damage text,
     unique (account, load_id, file)
 );
 create table if not exists observed (
@@ -53,7 +53,7 @@ OBSERVED = ["task_id", "payload_sha256", "page", "position", "created_at_ms", "u
 
 # Rows of one key follow each other in the order in which they were fetched.
 STATES = """
-select o.key, p.load_id, o.page, o.position, o.is_task, o.created_at_ms, o.updated_at_ms, o.is_deleted, o.payload_sha256
+select o.key, p.load_id, p.lane, o.is_task, o.created_at_ms, o.updated_at_ms, o.is_deleted, o.payload_sha256
 from observed as o
 inner join parts as p on o.part = p.number
 where p.damage is null and p.account = :account and {which}
@@ -71,8 +71,12 @@ ROWS_AT_ONCE, MANIFESTS_AT_ONCE = 5_000, 50
 class State(NamedTuple):
     """What has landed of a task: its newest payload's hash and updatedAt, and whether it is there.
 
-    The newest payload is that with the latest updatedAt, then the latest fetched; whether the task is deleted, the
-    latest fetched alone tells, since a deleted task has no new updatedAt.
+    The newest payload is that with the latest updatedAt, then the latest fetched, of those since the last answer that
+    is sure: that of a GET by id (the lane `refresh`), or one that repeats the answer just before it, of another load.
+    sql/landing/states.sql says the same. Whether the task is deleted, the latest fetched alone tells, since a deleted
+    task has no new updatedAt.
+
+    is_last: whether the newest payload also landed last; else a stale answer came after it.
     """
 
     key: str
@@ -81,6 +85,7 @@ class State(NamedTuple):
     updated_at_ms: int | None
     is_deleted: bool
     sha256: str | None
+    is_last: bool = True
 
 
 class Catalog:
@@ -360,14 +365,18 @@ class Catalog:
     def _newest(self, query: str, values: dict[str, str], going_on: str | None) -> Iterator[State]:
         rows = self._connection.execute(query, values).fetchall()
         for key, found in groupby(rows, itemgetter(0)):
-            state, newest = State(key, False, None, None, False, None), (False, -2)
-            for _, load_id, _, _, is_task, created, updated, is_deleted, payload_sha256 in found:
+            state, newest = State(key, False, None, None, False, None), (False, 0, -2)
+            epoch = 0  # one begins with each answer that is sure
+            last: tuple[str | None, str | None] = None, None  # hash and load of the answer before
+            for _, load_id, lane, is_task, created, updated, is_deleted, payload_sha256 in found:
                 state = state._replace(is_task=bool(is_task), created_at_ms=created, is_deleted=bool(is_deleted))
-                is_own = load_id == going_on
-                rank = (is_own, 0 if is_own else -1 if updated is None else updated)
-                if payload_sha256 is not None and rank >= newest:
-                    state, newest = state._replace(updated_at_ms=updated, sha256=payload_sha256), rank
-            yield state
+                if payload_sha256 is not None:
+                    epoch += lane == "refresh" or (payload_sha256 == last[0] and load_id != last[1])
+                    rank = (True, 0, 0) if load_id == going_on else (False, epoch, -1 if updated is None else updated)
+                    if rank >= newest:
+                        state, newest = state._replace(updated_at_ms=updated, sha256=payload_sha256), rank
+                last = payload_sha256, load_id
+            yield state._replace(is_last=state.sha256 == last[0])
 
     # ------------------------------------------------------------------------------------------------------- taking in
 
@@ -440,10 +449,10 @@ class Catalog:
         """The number of a part, which may be known."""
         names = (load.account, load.load_id, part.file)
         self._connection.execute(
-            "insert into parts (account, load_id, file, rows, bytes, sha256) values (?, ?, ?, ?, ?, ?) "
+            "insert into parts (account, load_id, file, lane, rows, bytes, sha256) values (?, ?, ?, ?, ?, ?, ?) "
             "on conflict do update set rows = excluded.rows, bytes = excluded.bytes, sha256 = excluded.sha256, "
-            "is_indexed = is_indexed and sha256 = excluded.sha256",
-            (*names, part.rows, part.bytes, part.sha256),
+            "lane = excluded.lane, is_indexed = is_indexed and sha256 = excluded.sha256",
+            (*names, load.lane, part.rows, part.bytes, part.sha256),
         )
         found = self._connection.execute(
             "select number from parts where account = ? and load_id = ? and file = ?", names

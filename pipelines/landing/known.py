@@ -38,9 +38,13 @@ class Known:
         return state is not None and state.is_deleted
 
     def is_unchanged(self, key: str, sha256: str, is_deleted: bool) -> bool:
-        """Whether this payload is the newest landed state of the task."""
+        """Whether this payload is the newest landed state of the task, and the one that landed last.
+
+        After a stale answer the newest lands once more: else one that is met before and after it would seem met twice
+        in a row.
+        """
         state = self._state(key)
-        return state is not None and (state.sha256, state.is_deleted) == (sha256, is_deleted)
+        return state is not None and _is_told(state, sha256, is_deleted)
 
     def updated_at_ms(self, key: str) -> int | None:
         """When the newest landed state of the task, or the one that this load met last, was updated."""
@@ -55,7 +59,7 @@ class Known:
     def add_gone(self, key: str) -> None:
         """Notes that the task is there no more."""
         state = self._state(key) or State(key, True, None, None, False, None)
-        self._held[key] = state._replace(is_deleted=True)
+        self._held[key] = state._replace(is_deleted=True, is_last=False)
 
     def forget_held(self) -> None:
         """What was held is in the catalog now."""
@@ -85,14 +89,18 @@ class Known:
 
 
 def differing(catalog: Catalog, account: str, states: dict[str, tuple[str, bool]]) -> bool:
-    """Whether any of `states`, (payload's hash, whether deleted) by key, is not the newest landed."""
-    newest = {state.key: (state.sha256, state.is_deleted) for state in catalog.states(account, states)}
-    return any(newest.get(key) != state for key, state in states.items())
+    """Whether any of `states`, (payload's hash, whether deleted) by key, would land."""
+    newest = {state.key: state for state in catalog.states(account, states)}
+    return any(key not in newest or not _is_told(newest[key], *state) for key, state in states.items())
 
 
 def key_of(row: Row, sha256: str) -> str:
     """What tells one task from another: its id, or for an element without one its content."""
     return row.task_id if row.task_id is not None else sha256
+
+
+def _is_told(state: State, sha256: str, is_deleted: bool) -> bool:
+    return state.is_last and (state.sha256, state.is_deleted) == (sha256, is_deleted)
 
 
 def _is_in(state: State, window: Window) -> bool:

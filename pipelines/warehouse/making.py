@@ -18,6 +18,7 @@ from pipelines.warehouse.parquet import WEEK
 from pipelines.warehouse.working import INTERNAL, PARTS, TABLES, UNSOUND
 
 MOST_HELD = 60_000  # tasks whose rows are held until they are written out
+MOST_COUNTED = 400_000  # rows whose groups are made at once
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,8 @@ class Maker:
             self._run_sql(model, f"create or replace table {_place_of(model)} as {model.sql}")
             if run(f"select 1 from (from before except from {_place_of(model)}) limit 1").fetchone():
                 raise MadeAnew(f"rows of {model.name} have changed")
+        elif grain.kind == "group":
+            self._count_groups(model, grain, f"{TABLES}.main.{grain.source}", _place_of(model))
         else:
             self._run_sql(model, f"create or replace {_temp(model)}table {_place_of(model)} as {model.sql}")
 
@@ -291,15 +294,14 @@ class Maker:
             f"on {' and '.join(f't.{column} = a.{name}' for name, column in way)}"
             for way in ways
         )
-        run(f"create temp table {grain.source} as from {source} where task_id in ({' union '.join(counted)})")
+        run(f"create temp table counted as from {source} where task_id in ({' union '.join(counted)})")
         others = [name for name in model.reads - {grain.source} if name in grains() and grains()[name].kind == "task"]
-        these = f"select task_id from temp.{grain.source}"
         for name in others:
-            run(f"create temp view {name} as from {TABLES}.main.{name} where task_id in ({these})")
-        self._run_sql(model, f"create temp table {model.name} as {model.sql}")
+            run(f"create temp view {name} as from {TABLES}.main.{name} where task_id in (select task_id from counted)")
+        self._count_groups(model, grain, "temp.counted", f"temp.{model.name}")
         for name in others:
             run(f"drop view temp.{name}")
-        run(f"drop table temp.{grain.source}")
+        run("drop table temp.counted")
         same = " and ".join(f"g.{name} = a.{name}" for name in grain.names)
         rows = f"temp.{model.name} as g semi join affected as a on {same}"
         if _is_read_by_task(model):
@@ -310,6 +312,20 @@ class Maker:
         run(f"delete from {place} as g using affected as a where {same}")
         run(f"insert into {place} select g.* from {rows}")
         run(f"drop table temp.{model.name}")
+
+    def _count_groups(self, model: Model, grain: Grain, source: str, target: str) -> None:
+        """Makes a table of the groups of a relation's rows: not of too many at once, as their quantiles are held."""
+        run = self._connection.execute
+        rows = run(f"select count(*) from {source}").fetchall()[0][0]
+        is_in_pieces = "percentile_cont" in model.sql and len(grain.columns) == 1
+        pieces = 1 + rows // MOST_COUNTED if is_in_pieces else 1
+        kind = "temp table" if target.startswith("temp.") else "table"
+        for piece in range(pieces):
+            chosen = f"where hash({', '.join(grain.columns[0])}) % {pieces} = {piece}" if pieces > 1 else ""
+            run(f"create or replace temp view {grain.source} as from {source} {chosen}")
+            into = f"insert into {target}" if piece else f"create or replace {kind} {target} as"
+            self._run_sql(model, f"{into} {model.sql}")
+        run(f"drop view temp.{grain.source}")
 
     # ----------------------------------------------------------------------------------------------------------- notes
 

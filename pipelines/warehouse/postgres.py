@@ -365,7 +365,7 @@ class Schema:
         return key, had_columns and key == model.key
 
     def _exchange(self, model: Model, beside: str, columns: list[Column], among: str) -> tuple[int, int]:
-        """Deletes rows that are gone or differ, `among` some or all, and inserts what is not there; how many of each."""
+        """Deletes rows that are gone or differ, `among` some or all, inserts what is not there; how many of each."""
         place, names = self._place(model.name), _listed(column.name for column in columns)
         same_key = " and ".join(f"new.{identifier(name)} = old.{identifier(name)}" for name in model.key)
         old, new = (", ".join(f"{of}.{identifier(column.name)}" for column in columns) for of in ("old", "new"))
@@ -436,10 +436,12 @@ order by place
 
 
 def _parts(model: Model, change: Change | None) -> list[Change | None]:
-    """What of a table to compare, one after the other until the number of rows is right; None: all of it. A task that is
-    gone from the archive is in no week."""
-    if change is None or not change.files:
-        return [] if change else [None]
+    """What of a table to compare, one after the other until the number of rows is right; None is all of it. A task
+    that is gone from the archive is in no week."""
+    if change is None:
+        return [None]
+    if not change.files:
+        return []
     return [change, None] if grains()[model.name].kind == "task" else [None]
 
 

@@ -53,7 +53,7 @@ select
     load.digest_ids as digest_ids,                                            -- digest of their ids: the sum modulo 2^64 of ('0x' || left(sha256(task_id), 16))::ubigint, in hex
     load.digest_states as digest_states,                                      -- the same of task_id || ':' || updatedAt in epoch milliseconds, as met last; nothing behind the colon where it has none
     load.appeared as tasks_appeared,                                          -- of which the archive had not known; which they are, the rows say that landed with this load_id
-    load.changed as tasks_changed,                                            -- states that differ from the newest known; they landed with this load_id as well
+    load.changed as tasks_changed,                                            -- states that differ from the newest known, or from a stale one met since; they landed with this load_id as well
     load.unchanged as rows_unchanged,                                         -- rows found equal to what had landed
     load.overlap_rows as overlap_tasks,                                       -- tasks met again whose last change lies before the point proven until then
     load.overlap_equal as overlap_tasks_equal,                                -- of which equal to what had landed; the others had become visible late

@@ -6,7 +6,7 @@
 
 select
     task_id,                                            -- the task
-    position,                                           -- place among the task's states, from 0: by updatedAt, then as fetched
+    position,                                           -- place among the task's states, from 0: by updatedAt, then as fetched; one that it was set back to follows those before
     state.account as account,                           -- account whose API key saw it
     state.type as type,                                 -- task type, in Livepeer's words
     case when has_payload then state.phase end as phase, -- phase; null where the API had no answer but that the task is gone
@@ -19,7 +19,7 @@ select
     case when has_payload then state.error_message end as error_message,               -- why it failed, or why the attempt before failed
     observed_at as first_observed_at,                   -- when it was first fetched, UTC, by the archive's clock
     last_observed_at,                                   -- when it was last known to stand, UTC: fetched, or proven unchanged by a later sweep or change load; null while it stands: then it is the later of first_observed_at and proven_at in freshness
-    stood_from_at,                                      -- it stood at the latest from here, UTC, by the server's clock: its updatedAt, or when the task was seen gone or back
+    stood_from_at,                                      -- it stood at the latest from here, UTC, by the server's clock: its updatedAt, or when the task was seen gone, back or set back to an older time
     stood_until_at,                                     -- and at least until here, UTC, by the server's clock: fetched, or proven unchanged; null while it stands: then it is the later of stood_from_at and proven_until_at in freshness
     closed_by_load_id,                                  -- load that brought the next state, or no longer met the task; null while it stands
     is_late,                                            -- whether a newer state had been fetched before: a stale answer told of it

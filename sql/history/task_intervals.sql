@@ -1,8 +1,8 @@
 -- Contiguous time of a task in a phase, as far as it was observed, with the bounds of its start and its end, by the
 -- server's clock. Exact: pending starts at createdAt; waiting at scheduledAt, which ends pending; completed, failed and
 -- cancelled at their updatedAt. The user's retry rewrites scheduledAt: one that nobody saw makes pending look longer. The
--- server's own retries keep it: when the wait for one began is not told. Other bounds are as wide as observations lie
--- apart. Where a phase can follow another directly, and retries and scheduledAt are those of direct succession, it is
+-- server's own retries keep it: when the wait for one began is not told. Nor is when a task came back, or was set back to
+-- an older time. Other bounds are as wide as observations lie apart. Where a phase can follow another directly, and retries and scheduledAt are those of direct succession, it is
 -- taken to have. A phase that was passed between two observations has no row: the times between one row's end and the
 -- next row's start are not accounted for.
 -- key: task_id, position
@@ -57,6 +57,7 @@ runs as (
         max(error_message) as error_message,
         count(*) as observed_states,
         min(stood_from_at) as stood_from_at,
+        min_by(stood_from_at > updated_at, position) as is_from_fetch,
         case when bool_and(stood_until_at is not null) then max(stood_until_at) end as stood_until_at
     from numbered
     group by task_id, run
@@ -79,7 +80,7 @@ neighbours as (
     union all
     select
         task_id, 1, account, type, created_at, phase, is_deleted, scheduled_at, retry, error_message, 1,
-        stood_from_at, stood_until_at, false, 0, null, null, null, null, null, null, null
+        stood_from_at, false, stood_until_at, false, 0, null, null, null, null, null, null, null
     from told
     where task_id not in (select task_id from repeated)
 ),
@@ -88,7 +89,7 @@ starts as (
     select
         *,
         case
-            when was_deleted then null
+            when was_deleted or is_from_fetch then null
             when phase = 'pending' and run = 1 then created_at
             when phase = 'waiting' and retries = 0 then scheduled_at
             when phase in ('completed', 'failed', 'cancelled') then stood_from_at

@@ -31,7 +31,7 @@ from (
     group by scheduled_at
     union all
     select
-        coalesce(updated_at, stood_from_at), case when is_deleted then 'deleted' else coalesce(phase, 'no phase') end,
+        stood_from_at, case when is_deleted then 'deleted' else coalesce(phase, 'no phase') end,
         progress, retries, error_message, first_observed_at, observed_by, load_id, position
     from states
 )

@@ -1,6 +1,7 @@
 """The lanes against an account that changes while it is read: nothing is missed, nothing is landed twice, and the
 manifest tells the truth about both."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines.errors import SettingsError
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.lanes import changed_since_ms
 from pipelines.landing.load import UNSETTLED
 from pipelines.landing.manifest import Manifest
@@ -400,12 +402,97 @@ def test_a_stale_answer_does_not_replace_a_newer_state(simulate: Simulate, archi
     kept.sync()
     sim.lag(100)
     sim.advance(10)
-    kept.sync("sweep")  # sees the state of before
+    stale = kept.sync("sweep")  # sees the state of before
     assert b"newer" in kept.landed()[task_id]
     sim.lag(0)
     again = kept.sync("sweep")
     assert kept.landed() == kept.expected()
-    assert again.rows_landed == 0
+    assert again.rows_landed == stale.rows_landed  # the newest once more, so that what is stale twice is not in a row
+    assert kept.sync("sweep").rows_landed == 0
+
+
+# ------------------------------------------------------------------------------------------------------- set-back tasks
+
+
+def set_back(sim: Simulator, task_id: str, minutes: int, **status: Any) -> None:
+    """As by a server whose clock was set back: a new state, of an older time than the one before."""
+    sim.update(task_id, updatedAt=sim.tasks()[task_id]["status"]["updatedAt"] - minutes * 60_000, **status)
+
+
+def holds(kept: Any, task_id: str, text: str) -> bool:
+    """Whether the newest state of a task holds a text, by the files and by the catalog alike."""
+    payload = kept.landed()[task_id]
+    with Catalog(kept.zone) as catalog:
+        (state,) = catalog.states("default", [task_id])
+    assert state.sha256 == hashlib.sha256(payload).hexdigest()
+    return text.encode() in payload
+
+
+def test_an_older_time_counts_when_two_loads_in_a_row_are_told_it(simulate: Simulate, archive: Archives) -> None:
+    sim = simulate(speed=0)
+    kept = archive(sim)
+    kept.sync()
+    task_id = min(sim.ids())
+    set_back(sim, task_id, 60, phase="failed", errorMessage="set back")
+    assert kept.sync("sweep").rows_landed == 1
+    assert not holds(kept, task_id, "set back")
+    assert kept.sync("sweep").rows_landed == 1
+    assert holds(kept, task_id, "set back")
+    assert kept.landed() == kept.expected()
+    again = kept.sync("sweep")
+    assert (again.rows_landed, again.unchanged, again.verdict) == (0, again.rows_read, "whole")
+
+
+def test_an_older_time_counts_at_once_when_a_task_is_asked_for_by_id(simulate: Simulate, archive: Archives) -> None:
+    sim = simulate(speed=0)
+    kept = archive(sim)
+    kept.sync()
+    task_id = min(sim.ids())
+    set_back(sim, task_id, 60, phase="failed", errorMessage="set back")
+    assert kept.extraction().refresh([task_id]).rows_landed == 1
+    assert holds(kept, task_id, "set back")
+    assert kept.extraction().refresh([task_id]).rows_landed == 0
+    again = kept.sync("sweep")
+    assert (again.rows_landed, again.unchanged, again.verdict) == (0, again.rows_read, "whole")
+    # From then on times count as ever: a later one at once, an older one not.
+    set_back(sim, task_id, -30, phase="waiting", retries=1)
+    kept.sync("sweep")
+    assert kept.landed() == kept.expected()
+    set_back(sim, task_id, 10, phase="running", progress=0.5)
+    kept.sync("sweep")
+    assert holds(kept, task_id, '"retries":1')
+
+
+def test_what_is_stale_twice_and_not_in_a_row_does_not_count(simulate: Simulate, archive: Archives) -> None:
+    """The state known in between is met again, which is no news: that it was met lands all the same."""
+    sim = simulate(speed=0)
+    kept = archive(sim)
+    kept.sync()
+    task_id = min(sim.ids())
+    known = sim.tasks()[task_id]
+    for _ in range(3):
+        set_back(sim, task_id, 60, phase="failed", errorMessage="stale")
+        assert kept.sync("sweep").rows_landed == 1
+        assert not holds(kept, task_id, "stale")
+        sim.replace(task_id, known)
+        assert kept.sync("sweep").rows_landed == 1
+        assert kept.sync("sweep").rows_landed == 0
+    assert kept.landed() == kept.expected()
+
+
+def test_what_one_load_is_told_twice_does_not_count(simulate: Simulate, archive: Archives) -> None:
+    """A sweep meets what was updated meanwhile a second time, by update."""
+    sim = simulate(speed=0)
+    kept = archive(sim)
+    task_id = min(sim.ids())
+    sim.advance(3600)
+    sim.update(task_id, phase="running", progress=0.9)
+    kept.sync()
+    sim.update(task_id, phase="running", progress=0.5, updatedAt=sim.now() - 1000)
+    load = kept.sync("sweep")
+    assert load.rows_read > load.tasks_seen
+    assert load.rows_landed == 1
+    assert holds(kept, task_id, "0.9")
 
 
 # ------------------------------------------------------------------------------------------------------------ abilities

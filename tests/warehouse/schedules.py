@@ -87,20 +87,34 @@ MOVES = ("schedule", "run", "progress", "retry", "fail", "complete")
 
 @st.composite
 def schedules(draw: st.DrawFn, accounts: tuple[str, ...] = ("default",)) -> Schedule:
-    """Mostly later and later states, with stale answers, tombstones of both kinds and come-backs among them."""
-    lives = []
+    """Mostly later and later states, with stale answers, tombstones of both kinds and come-backs among them.
+
+    Some tasks begin another life midway, whose times lie before those of the first: the server's clock was set back.
+    Some loads are answered what the load before them was.
+    """
+    lives, firsts, set_back = [], [], []
     for number in range(draw(st.integers(1, 8))):
-        moves = ["schedule", *draw(st.lists(st.sampled_from(MOVES), max_size=6))]
-        pauses = [draw(st.sampled_from([0, 1_000, 30_000, 3_600_000])) for _ in moves]
-        lives.append(life(moves, pauses, f"task-{number}"))
+        two = []
+        for _ in range(2):
+            moves = ["schedule", *draw(st.lists(st.sampled_from(MOVES), max_size=6))]
+            pauses = [draw(st.sampled_from([0, 1_000, 30_000, 3_600_000])) for _ in moves]
+            two.append(life(moves, pauses, f"task-{number}"))
+        lives.append(two[0] + two[1])
+        firsts.append(len(two[0]))
+        set_back.append(draw(st.sampled_from([1, 2, 4, 99, 99, 99])))  # the number of a load
     loads = []
     for number in range(count := draw(st.integers(1, 7))):
         answers = []
         for _ in range(draw(st.integers(0, 2 * len(lives)))):
             task = draw(st.integers(0, len(lives) - 1))
-            last = len(lives[task]) - 1
-            state = min(last, max(0, number * last // max(1, count - 1) + draw(st.integers(-2, 1))))
+            is_first = number < set_back[task]
+            low, high = (0, firsts[task] - 1) if is_first else (firsts[task], len(lives[task]) - 1)
+            lived = number if is_first else number - set_back[task]
+            state = low + lived * (high - low) // max(1, count - 1) + draw(st.integers(-2, 1))
+            state = min(high, max(0, state))
             answers.append(Answer(task, state, draw(st.sampled_from(["state"] * 6 + ["deleted", "gone"]))))
+        if loads and draw(st.integers(0, 3)) == 0:
+            answers = list(loads[-1].answers)
         lane: Lane = draw(st.sampled_from(["sweep", "changes", "observe", "refresh"]))
         unmet = tuple(draw(st.sets(st.integers(0, len(lives) - 1), max_size=1))) if lane == "sweep" else ()
         account = draw(st.sampled_from(accounts))
@@ -110,42 +124,45 @@ def schedules(draw: st.DrawFn, accounts: tuple[str, ...] = ("default",)) -> Sche
 
 def land(schedule: Schedule, home: Path, landed: Callable[[], object] = lambda: None) -> list[Manifest]:
     """Lands the loads, an hour between them; `landed` is called after each."""
-    settings = Settings(home=home)
-    zone = Zone(settings.landing)
     manifests = []
     for number, load in enumerate(schedule.loads):
-        now = FIRST_LOAD_MS + number * 3_600_000
-        proves = load.is_proven and load.lane != "refresh"
-        unmet = [f"task-{task}" for task in load.unmet]
-        manifest = Manifest(
-            load_id=zone.new_load_id(load.lane, now),
-            account=load.account,
-            lane=load.lane,
-            window=Window(),
-            api_url="",
-            code_version="",
-            run_id="",
-            started_at_ms=now,
-            finished_at_ms=now + 60_000,
-            proven_until_ms=now - SKEW_MS if proves else None,
-            clock_skew_seconds=SKEW_MS / 1000,
-            verdict="whole" if proves else "broken",
-            vanished=unmet[::2],
-            unreadable=[Missing(task_id, "odd") for task_id in unmet[1::2]],
-        )
-        writer = LoadWriter(Catalog(zone), manifest, Redactor(b"key"))
-        for place, answer in enumerate(load.answers):
-            fetched_ms = now + 1_000 * (place + 1)
-            payload = schedule.lives[answer.task][answer.state]
-            if answer.kind == "gone":
-                if writer.known.has(payload["id"]):
-                    writer.add_gone(payload["id"], fetched_ms)
-            else:
-                marked = payload | ({"deleted": True} if answer.kind == "deleted" else {})
-                writer.add_page([read_row(json.dumps(marked).encode())], fetched_ms)
-        manifests.append(writer.complete())
+        manifests.append(land_one(load, schedule.lives, home, FIRST_LOAD_MS + number * 3_600_000))
         landed()
     return manifests
+
+
+def land_one(load: Load, lives: tuple[tuple[dict[str, Any], ...], ...], home: Path, now: int) -> Manifest:
+    """Lands a load that began at a time by our clock, after all others."""
+    zone = Zone(Settings(home=home).landing)
+    proves = load.is_proven and load.lane != "refresh"
+    unmet = [f"task-{task}" for task in load.unmet]
+    manifest = Manifest(
+        load_id=zone.new_load_id(load.lane, now),
+        account=load.account,
+        lane=load.lane,
+        window=Window(),
+        api_url="",
+        code_version="",
+        run_id="",
+        started_at_ms=now,
+        finished_at_ms=now + 60_000,
+        proven_until_ms=now - SKEW_MS if proves else None,
+        clock_skew_seconds=SKEW_MS / 1000,
+        verdict="whole" if proves else "broken",
+        vanished=unmet[::2],
+        unreadable=[Missing(task_id, "odd") for task_id in unmet[1::2]],
+    )
+    writer = LoadWriter(Catalog(zone), manifest, Redactor(b"key"))
+    for place, answer in enumerate(load.answers):
+        fetched_ms = now + 1_000 * (place + 1)
+        payload = lives[answer.task][answer.state]
+        if answer.kind == "gone":
+            if writer.known.has(payload["id"]):
+                writer.add_gone(payload["id"], fetched_ms)
+        else:
+            marked = payload | ({"deleted": True} if answer.kind == "deleted" else {})
+            writer.add_page([read_row(json.dumps(marked).encode())], fetched_ms)
+    return writer.complete()
 
 
 @contextmanager

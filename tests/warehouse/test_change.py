@@ -1,8 +1,10 @@
 """What a run changes comes to the same as what making all anew gives: every table, every column, whatever happened."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -11,14 +13,15 @@ from hypothesis import strategies as st
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
-from pipelines.warehouse import build
+from pipelines.simulator import Simulator
+from pipelines.warehouse import build, making
 from pipelines.warehouse.change import ahead
 from pipelines.warehouse.making import Maker
 from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.publish import publish
 from pipelines.warehouse.rebuild import Digest, digest
 from pipelines.warehouse.working import Working
-from tests.warehouse.schedules import Schedule, land, schedules
+from tests.warehouse.schedules import FIRST_LOAD_MS, Answer, Load, Schedule, land, land_one, schedules
 
 EXAMPLES, MANY_EXAMPLES = 4, 300
 
@@ -26,14 +29,17 @@ EXAMPLES, MANY_EXAMPLES = 4, 300
 class Lived:
     """A home in which things happen between loads, and the lines that its runs said."""
 
-    def __init__(self, home: Path, random: Random) -> None:
+    def __init__(self, home: Path, random: Random, lives: tuple[tuple[dict[str, Any], ...], ...]) -> None:
         self.settings = Settings(home=home)
         self.said: list[str] = []
         self._random = random
+        self._lives = lives
+        self._runs = 0
         self._aside = home.with_name(f"{home.name}-aside")
 
     def follow(self) -> None:
         """A run, and its tables held against those of a home that knows nothing but what landed."""
+        self._runs += 1
         outcomes = [each for built in build.build_version(self.settings, self.said.append) for each in built.outcomes]
         assert [each for each in outcomes if each.blocks] == []
         assert digests(self.settings) == self._made_anew()
@@ -53,6 +59,13 @@ class Lived:
 
     def nothing(self) -> None:
         pass
+
+    def a_task_is_set_back(self) -> None:
+        """A GET by id answers the state that it was in first."""
+        task = self._random.randrange(len(self._lives))
+        answered = Load("refresh", (Answer(task, 0),), account=self._random.choice(["default", "default", "other"]))
+        now = FIRST_LOAD_MS + self._runs * 3_600_000 + 1_800_000  # midway between two loads of the schedule
+        land_one(answered, self._lives, self.settings.home, now)
 
     def a_part_is_lost(self) -> None:
         for part in self._a_part():
@@ -161,7 +174,7 @@ def digests(archive: Settings) -> dict[str, Digest]:
 
 
 def live(schedule: Schedule, events: list[str], seed: int, home: Path) -> Lived:
-    lived = Lived(home, Random(seed))
+    lived = Lived(home, Random(seed), schedule.lives)
     following = iter(events)
 
     def landed() -> None:
@@ -191,6 +204,20 @@ def test_whatever_happens_the_tables_are_those_of_what_landed(
     schedule: Schedule, events: list[str], seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     live(schedule, events, seed, tmp_path_factory.mktemp("home") / "archive")
+
+
+def test_groups_are_the_same_whether_made_at_once_or_in_pieces(
+    archive: Callable[..., Any], simulate: Callable[..., Simulator], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = archive(simulate(tasks=400))
+    kept.sync()
+    list(build.build_version(kept.settings))
+    elsewhere = kept.settings.model_copy(update={"home": tmp_path / "elsewhere"})
+    elsewhere.home.mkdir()
+    (elsewhere.home / "landing").symlink_to(kept.settings.landing)
+    monkeypatch.setattr(making, "MOST_COUNTED", 50)
+    list(build.build_version(elsewhere))
+    assert digests(elsewhere) == digests(kept.settings)
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """The history of tasks against a replay in plain Python, and what it tells of lives that are known."""
 
+from collections.abc import Callable
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Manifest
+from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
+from pipelines.simulator import Simulator
 from tests.warehouse import schedules
 from tests.warehouse.schedules import CREATED_MS, FIRST_LOAD_MS, SKEW_MS, Answer, Load, Schedule, land, life, rows_of
 
@@ -35,25 +40,39 @@ def replay(rows: list[Row], loads: list[Manifest]) -> dict[tuple[str, int], Row]
     for task_id in {row["task_id"] for row in rows}:
         told = [row for row in rows if row["task_id"] == task_id]
         newest: Row | None = None
+        before: Row = {"payload_sha256": None, "load_id": None}
+        was_set_back = False
         standing: list[Row] = []
-        late: dict[str, Row] = {}
+        late: list[Row] = []
         for place, row in enumerate(told):
+            is_set_back, told_by = False, row["load_id"]
             if row["payload"] is not None:
+                is_repeated = row["payload_sha256"] == before["payload_sha256"] and row["load_id"] != before["load_id"]
                 if newest is None or row["updated_at_ms"] >= newest["updated_at_ms"]:
                     newest = row
-                elif not row["is_deleted"]:
-                    late.setdefault(row["payload_sha256"], row | {"place": place, "is_late": True, "state": row})
+                elif row["lane"] == "refresh" or is_repeated:
+                    newest, is_set_back, was_set_back = row, True, True
+                    told_by = before["load_id"] if is_repeated else told_by
+                elif not row["is_deleted"] and row["payload_sha256"] not in {
+                    each["payload_sha256"] for each in told[:place]
+                }:
+                    late.append(row | {"place": place, "is_late": True, "state": row, "after_ms": row["updated_at_ms"]})
+            before = row
             if newest is None:
                 continue
             turn = (newest["payload_sha256"], row["is_deleted"])
             if not standing or turn != standing[-1]["turn"]:
-                back = bool(standing) and standing[-1]["is_deleted"] and not row["is_deleted"]
-                standing.append(
-                    row | {"turn": turn, "place": place, "is_late": False, "state": newest, "is_back": back}
-                )
-        stood = {row["turn"][0] for row in standing}
-        states = standing + [row for sha256, row in late.items() if sha256 not in stood]
-        states.sort(key=lambda row: (row["state"]["updated_at_ms"], row["place"]))
+                was_deleted = bool(standing) and standing[-1]["is_deleted"]
+                is_met = row["is_deleted"] or was_deleted or is_set_back
+                from_ms = row["fetched_ms"] - SKEW_MS if is_met else newest["updated_at_ms"]
+                ranks = {
+                    "latest_from_ms": max([from_ms, *(each["latest_from_ms"] for each in standing[-1:])]),
+                    "after_ms": max([newest["updated_at_ms"], *(each["after_ms"] for each in standing)]),
+                }
+                ranks["from_ms"] = ranks["latest_from_ms"] if was_set_back else from_ms
+                about = {"turn": turn, "place": place, "is_late": False, "state": newest, "was_set_back": was_set_back}
+                standing.append(row | about | ranks | {"told_by": told_by})
+        states = sorted(standing + late, key=lambda row: (row["after_ms"], row["place"]))
         for position, row in enumerate(states):
             following = standing[standing.index(row) + 1 :] if row in standing else []
             ends = [following[0]["load_id"]] if following else []
@@ -63,23 +82,27 @@ def replay(rows: list[Row], loads: list[Manifest]) -> dict[tuple[str, int], Row]
                 if load.load_id >= row["load_id"]
                 and task_id in [*load.vanished, *(missing.task_id for missing in load.unreadable)]
             ]
+            is_followed = bool(following) and min(ends) == following[0]["load_id"]
+            proven_before = following[0]["told_by"] if is_followed else min(ends, default="~")
             proofs = [
                 load
                 for load in loads
-                if load.proven_until_ms and load.load_id < min(ends, default="~") and not row["is_deleted"]
+                if load.proven_until_ms and load.load_id < proven_before and not row["is_deleted"]
             ]
             fetched, updated = row["fetched_ms"], row["state"]["updated_at_ms"]
-            by_server = fetched - SKEW_MS
             if row["is_late"]:
                 last, stood_from, stood_until = fetched, updated, updated
             else:
-                last = max([fetched, *(load.started_at_ms for load in proofs)])
-                stood_from = by_server if row["is_deleted"] or row["is_back"] else updated
-                stood_until = max([by_server, *(load.proven_until_ms or 0 for load in proofs)])
-                if not row["is_deleted"]:
-                    stood_until = max(stood_until, updated)
-                    if not ends:  # it stands: how far it is proven is the account's, in freshness
-                        last = stood_until = None
+                last, stood_from = max([fetched, *(load.started_at_ms for load in proofs)]), row["from_ms"]
+                stood_until = max([fetched - SKEW_MS, updated, *(load.proven_until_ms or 0 for load in proofs)])
+                if row["is_deleted"]:
+                    stood_until = stood_from
+                elif not ends:  # it stands: how far it is proven is the account's, in freshness
+                    last = stood_until = None
+                elif is_followed and following[0]["was_set_back"]:
+                    stood_until = max(stood_from, min(stood_until, following[0]["from_ms"]))
+                else:
+                    stood_until = max(stood_from, stood_until)
             expected[task_id, position] = {
                 "payload_sha256": row["state"]["payload_sha256"],
                 "is_deleted": row["is_deleted"],
@@ -155,6 +178,7 @@ def test_history_and_tasks_are_a_replay_of_what_landed(
     rows = landed(home)
     with schedules.built(home) as connection:
         assert_is(connection, "", rows, loads)
+        assert_is_known(connection, home)
         for number, load in enumerate(loads):
             by_then = [row for row in rows if row["load_id"] <= load.load_id]
             moment = f"_as_of(make_timestamptz({load.finished_at_ms}000))"
@@ -174,6 +198,19 @@ def assert_is(connection: duckdb.DuckDBPyConnection, as_of: str, rows: list[Row]
     for row in found:
         wanted = tasks[row["task_id"]]
         assert {name: millis(row[name]) for name in wanted} == wanted, (as_of, row["task_id"])
+
+
+def assert_is_known(connection: duckdb.DuckDBPyConnection, home: Path) -> None:
+    """What loads go by, to see what has landed before, is what the tables hold."""
+    newest = {row["task_id"]: row for row in rows_of(connection, "from tasks")}
+    with Catalog(Zone(Settings(home=home).landing)) as catalog:
+        known = {state.key: state for state in catalog.states_between("default", None, None)}
+    assert newest.keys() <= known.keys()
+    for task_id, row in newest.items():
+        assert (row["payload_sha256"], row["deleted_at"] is not None) == (
+            known[task_id].sha256,
+            known[task_id].is_deleted,
+        )
 
 
 def lived_through(home: Path, moves: list[str], seen: list[int]) -> dict[str, list[Row]]:
@@ -376,3 +413,70 @@ def test_a_repeated_attempt_seen_first_after_the_user_s_retry_did_not_wait_since
     (times,) = tables["processing_times"]
     bounds = [times[f"{bound}_{what}_seconds"] for what in ("queue_wait", "processing") for bound in ("min", "max")]
     assert [round(seconds / 3600, 1) for seconds in bounds] == [0.0, 2.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize("told", ["by id", "twice"])
+@pytest.mark.parametrize("pause", [60, 10_800], ids=["before", "after"])
+def test_a_task_whose_server_s_clock_was_set_back(
+    simulate: Callable[..., Simulator],
+    archive: Callable[..., Any],
+    set_our_clock: Callable[..., None],
+    told: str,
+    pause: int,
+) -> None:
+    """It was two hours ahead. The states follow each other all the same, met before that time comes again or after."""
+    sim = simulate(tasks=40, speed=0)
+    kept = archive(sim)
+    set_our_clock(sim, -7200)
+    task_id = sim.insert(
+        type="upload", scheduledAt=sim.now(), status={"phase": "running", "retries": 0, "updatedAt": sim.now()}
+    )
+    sim._world.halt(task_id)
+
+    def moves(pause: int, **status: Any) -> int:
+        sim.advance(pause)
+        sim.update(task_id, retries=0, **status)
+        sim.advance(600)
+        return sim.now() - 600_000
+
+    kept.sync("sweep")
+    completed_ms = moves(3000, phase="completed")
+    kept.sync("sweep")
+    sim.advance(-7200)
+    set_our_clock(sim)
+    moves(60, phase="running", progress=0.5)
+    sim.advance(pause)
+    for _ in range(2 if told == "twice" else 1):
+        sim.advance(60)
+        if told == "twice":
+            kept.sync("sweep")
+        else:
+            kept.extraction().refresh([task_id])
+    met_ms = sim.now()
+    failed_ms = moves(7200, phase="failed", errorMessage="at last")
+    kept.sync("sweep")
+    with schedules.built(kept.settings.home) as connection:
+        history = rows_of(connection, f"from task_history where task_id = '{task_id}' order by position")
+        intervals = rows_of(connection, f"from task_intervals where task_id = '{task_id}' order by position")
+        timeline = rows_of(connection, f"from task_timeline('{task_id}')")
+    stale = ["running"] if told == "twice" else []  # as the first sweep had to take it
+    assert [row["phase"] for row in history if row["is_late"]] == stale
+    stood = [row for row in history if not row["is_late"]]
+    assert [row["phase"] for row in stood] == ["running", "completed", "running", "failed"]
+    for row, following in pairwise(stood):
+        assert row["stood_from_at"] <= row["stood_until_at"] <= following["stood_from_at"]
+    assert [millis(row["stood_from_at"]) for row in stood[1:]] == [
+        completed_ms,
+        max(completed_ms, met_ms),
+        failed_ms,
+    ]
+    assert [(row["phase"], row["is_start_exact"]) for row in intervals][-3:] == [
+        ("completed", True),
+        ("running", met_ms < completed_ms),  # then no moment is left between the two
+        ("failed", True),
+    ]
+    for row, following in pairwise(intervals):
+        assert row["started_at_latest"] <= row["ended_at_latest"] <= following["started_at_latest"]
+        assert following["started_at_earliest"] <= following["started_at_latest"]
+    events = [row["event"] for row in timeline if row["event"] not in ("created", "scheduled")]
+    assert events[-3:] == ["completed", "running", "failed"]
