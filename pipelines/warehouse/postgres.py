@@ -74,7 +74,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Change:
-    """What is new of a table since it was published there: which `files` of its `folder`, by name. It had `rows` there."""
+    """What is new of a table since it was published there, with `rows` then: `files` of its `folder`, by name."""
 
     rows: int
     folder: Path
