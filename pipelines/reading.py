@@ -7,19 +7,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from pipelines import ending, export
 from pipelines.errors import SettingsError
-from pipelines.landing.catalog import Catalog
-from pipelines.landing.damage import lost
-from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
-from pipelines.warehouse.database import connect, quoted
+from pipelines.warehouse.database import connect, current_database, quoted
 from pipelines.warehouse.models import Model, load_macros, published_models, sql_folder
-from pipelines.warehouse.publish import current_database
+
+if TYPE_CHECKING:
+    from pipelines.landing.catalog import Catalog
 
 # Settings, definitions and what texts mean: as of any time they are today's.
 TIMELESS = {"thresholds", "slo_targets", "metrics", "signature_owners", "error_texts"}
@@ -143,7 +142,9 @@ def _rows_since(model: Model, since: str | None) -> str:
         have = ", ".join(other.name for other in published_models() if "task_id" in other.key)
         raise SettingsError(f"no row of {model.name} is one task's: export it whole; --since takes {have}")
     learned = f"known_at >= timestamptz {quoted(moment_of(since).isoformat())}"
-    return f"from {model.name} where task_id in (select task_id from task_history where {learned})"
+    theirs = f"task_id in (select task_id from task_history where {learned})"
+    # Ids lie anywhere among each other, rows by when they were written: by those, DuckDB skips what is older, unread.
+    return f"from {model.name} where rowid in (select rowid from {model.name} where {theirs})"
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,10 @@ class Status:
 
 def status(settings: Settings) -> Status:
     """Freshness, loads, rows, open tasks and disk use; works before anything is published."""
+    from pipelines.landing.catalog import Catalog  # which takes longer to import than a query takes
+    from pipelines.landing.damage import lost
+    from pipelines.landing.zone import Zone
+
     tasks: dict[str, tuple[int, int]] = {}
     rows: dict[str, int] = {}
     drift: list[dict[str, Any]] = []
@@ -208,7 +213,7 @@ def status(settings: Settings) -> Status:
     return Status(str(settings.home), version, accounts, open_loads, damaged, drift, rows, sizes)
 
 
-def _status_of(catalog: Catalog, account: str, tasks: int, open_tasks: int) -> AccountStatus:
+def _status_of(catalog: "Catalog", account: str, tasks: int, open_tasks: int) -> AccountStatus:
     proven_ms = catalog.proven_until_ms(account)
     last = next(catalog.manifests(account, newest_first=True))
     sweeps = [load for load in catalog.manifests(account, lane="sweep") if load.verdict != "broken"]
@@ -244,6 +249,9 @@ def _drift(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 def is_behind(settings: Settings) -> bool:
     """Whether a load has landed that is not published: what came after it failed."""
+    from pipelines.landing.catalog import Catalog
+    from pipelines.landing.zone import Zone
+
     with Catalog(Zone(settings.landing)) as catalog:
         catalog.refresh(files_too=False)
         landed = catalog.last_load_id()

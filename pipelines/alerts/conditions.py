@@ -23,9 +23,8 @@ from pipelines.alerts.message import Alert, Severity
 from pipelines.errors import WarehouseError
 from pipelines.harmless import printable
 from pipelines.settings import Settings
-from pipelines.warehouse.database import connect, quoted
+from pipelines.warehouse.database import connect, current_database, quoted
 from pipelines.warehouse.models import read_header, sql_folder
-from pipelines.warehouse.publish import current_database
 
 SEVERITIES: dict[str, Severity] = {"alarm": "alarm", "notice": "notice"}
 

@@ -26,9 +26,8 @@ from pipelines.report.queries import Answer, Narrowed, Row, Version
 from pipelines.report.summary import changes, tiles, verdict
 from pipelines.report.words import Cell, cell, day, kind, label, moment, quoted
 from pipelines.settings import Settings
-from pipelines.warehouse.database import connect
+from pipelines.warehouse.database import connect, current_database
 from pipelines.warehouse.models import load_models
-from pipelines.warehouse.publish import current_database
 
 HERE = Path(__file__).parent
 

@@ -7,6 +7,10 @@ from pathlib import Path
 import duckdb
 
 from pipelines.errors import WarehouseError
+from pipelines.settings import Settings
+
+# The file of the tables, where they are made and where they are published.
+DATABASE = "task_archive.duckdb"
 
 # DuckDB 1.4, 1.5 and 2 all open this; BI servers are slow to follow.
 STORAGE_VERSION = "v1.4.0"
@@ -46,6 +50,14 @@ def connect(
         yield connection
     finally:
         connection.close()
+
+
+def current_database(settings: Settings) -> Path:
+    """The published DuckDB file. Raises WarehouseError before the first publication."""
+    path = settings.published / DATABASE
+    if not path.exists():
+        raise WarehouseError(f"nothing is published under {settings.published} yet: run `task-archive sync` first")
+    return path.resolve()
 
 
 def prepare(session: duckdb.DuckDBPyConnection) -> None:

@@ -8,6 +8,7 @@ The schema notes the hashes of the Parquet files whose rows it holds. By them th
 are, and of a table by task carries the weeks that differ: whichever version the schema holds, an older or a newer one.
 """
 
+import glob
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -22,11 +23,10 @@ import duckdb
 from pipelines.errors import ArchiveError, Busy, SettingsError
 from pipelines.settings import Settings, environment_variable
 from pipelines.warehouse.build import COMPLETE
-from pipelines.warehouse.database import connect, quoted
+from pipelines.warehouse.database import connect, current_database, quoted
 from pipelines.warehouse.grain import grains
 from pipelines.warehouse.models import Model, published_models
 from pipelines.warehouse.parquet import MANIFEST, tasks_of_weeks
-from pipelines.warehouse.publish import current_database
 from pipelines.warehouse.working import PARQUET
 
 if TYPE_CHECKING:
@@ -70,9 +70,14 @@ class Held:
     rows: int
     files: dict[str, str]
 
-    def differs(self, other: "Held") -> set[str]:
-        """The files that are not the same in both, by name."""
-        return {Path(path).stem for path, _ in self.files.items() ^ other.files.items()}
+
+@dataclass(frozen=True)
+class Change:
+    """What is new of a table since it was published there, with `rows` then: `files` of its `folder`, by name."""
+
+    rows: int
+    folder: Path
+    files: set[str]
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def column_of(name: str, kind: str) -> Column:
     if kind in ("UBIGINT", "HUGEINT"):
         return Column(name, "numeric(38,0)", f"{it}::decimal(38, 0)")
     if kind == "JSON" or kind.endswith("]") or kind.startswith(("STRUCT", "MAP")):
-        text = f"to_json({it})::varchar"
+        text = f"{it}::varchar" if kind == "JSON" else f"to_json({it})::varchar"  # which in Parquet is text
         # The binary form of jsonb is a version, 1, and the text.
         in_binary = f"chr(1) || replace({text}, '\\u0000', '\\ufffd')"
         return Column(name, "jsonb", in_binary, f"contains({text}, '\\u0000')")
@@ -144,6 +149,7 @@ def publish_to_postgres(
     lasts too long, PostgresError with one line for what the server refuses. What was published before stays then.
     """
     database = current_database(settings)
+    parquet = database.parent / PARQUET
     version = json.loads((database.parent / COMPLETE).read_bytes())["version"]
     with (
         connected(settings) as server,
@@ -151,10 +157,14 @@ def publish_to_postgres(
     ):
         schema = Schema(server, settings.postgres_schema)
         schema.open(settings.lock_wait_seconds)
-        published, there = held_by(database.parent / PARQUET / MANIFEST), {} if every_row else schema.held()
+        published, there = held_by(parquet / MANIFEST), {} if every_row else schema.held()
         carried = []
         for model in published_models():
-            carried.append(schema.carry(source, model, published[model.name], there.get(model.name)))
+            change = None
+            if before := there.get(model.name):
+                differing = before.files.items() ^ published[model.name].files.items()
+                change = Change(before.rows, parquet / model.name, {Path(path).stem for path, _ in differing})
+            carried.append(schema.carry(source, model, change))
             told(str(carried[-1]))
         schema.note(published, version)
         if settings.postgres_reader and not schema.may_be_read_by(settings.postgres_reader, carried):
@@ -273,13 +283,8 @@ class Schema:
         elif "files" not in there:  # a list of version 0.1
             self.server.do(f"alter table {place} add column files jsonb")
 
-    def carry(
-        self, source: duckdb.DuckDBPyConnection, model: Model, now: Held | None = None, before: Held | None = None
-    ) -> Carried:
-        """Makes a table hold the rows that it has in the published version.
-
-        `now`, `before`: what that version holds, and what the table was made to hold here the last time, where known.
-        """
+    def carry(self, source: duckdb.DuckDBPyConnection, model: Model, change: Change | None = None) -> Carried:
+        """Makes a table hold the rows that it has in the published version; `change`: where only that may differ."""
         described = "select column_name, data_type from duckdb_columns() where table_name = ? order by column_index"
         columns = [column_of(name, kind) for name, kind in source.execute(described, [model.name]).fetchall()]
         if [column.name for column in columns] != list(model.columns):
@@ -289,17 +294,17 @@ class Schema:
         ((rows,),) = source.execute(f"select count(*) from {model.name}").fetchall()
         key_before, is_as_it_was = self._shape(model, columns)
         inserted = deleted = mended = 0
-        for weeks in _to_compare(model, now, before) if is_as_it_was else [None]:
-            counted = self._compare(source, model, columns, weeks)
+        for part in _parts(model, change) if is_as_it_was else [None]:
+            counted = self._compare(source, model, columns, part)
             inserted, deleted, mended = inserted + counted[0], deleted + counted[1], mended + counted[2]
-            if before and before.rows + inserted - deleted == rows:
+            if part and part.rows + inserted - deleted == rows:
                 break
         if key_before != model.key:
             self.server.do(f"alter table {self._place(model.name)} add primary key ({_listed(model.key)})")
         return Carried(model.name, rows, inserted, deleted, mended)
 
     def _compare(
-        self, source: duckdb.DuckDBPyConnection, model: Model, columns: list[Column], weeks: set[str] | None
+        self, source: duckdb.DuckDBPyConnection, model: Model, columns: list[Column], weeks: Change | None
     ) -> tuple[int, int, int]:
         """Makes the rows of the tasks of some weeks, or all rows, what they are in the source.
 
@@ -307,10 +312,11 @@ class Schema:
         """
         rows, among, temporary = f"from {model.name}", "", []
         if weeks is not None:
-            tasks = tasks_of_weeks(model, weeks)
-            rows = f"from {model.name} where task_id in ({tasks})"
-            task_id = column_of("task_id", "VARCHAR")
-            temporary.append(self._load("compared_tasks", source.sql(tasks), [task_id]))
+            listed = ", ".join(map(quoted, weeks.files))
+            files = f"read_parquet({quoted(f'{glob.escape(str(weeks.folder))}/*.parquet')}, filename = true)"
+            rows = f"from {files} where parse_filename(filename, true) in ({listed})"
+            tasks = source.sql(tasks_of_weeks(model, weeks.files))
+            temporary.append(self._load("compared_tasks", tasks, [column_of("task_id", "VARCHAR")]))
             among = f"old.task_id in (select task_id from {temporary[0]}) and"
         values = ", ".join(f"{column.value} as {identifier(column.name)}" for column in columns)
         temporary.append(self._load(model.name, source.sql(f"select {values} {rows}"), columns))
@@ -428,15 +434,14 @@ order by place
 """
 
 
-def _to_compare(model: Model, now: Held | None, before: Held | None) -> list[set[str] | None]:
-    """The weeks to compare, and then all rows, None, where the weeks do not make up the number of rows: a task that is
-    gone from the archive is in none of them."""
-    if now is None or before is None:
+def _parts(model: Model, change: Change | None) -> list[Change | None]:
+    """What of a table to compare, one after the other until the number of rows is right; None is all of it. A task
+    that is gone from the archive is in no week."""
+    if change is None:
         return [None]
-    differing = now.differs(before)
-    if not differing:
+    if not change.files:
         return []
-    return [differing, None] if grains()[model.name].kind == "task" else [None]
+    return [change, None] if grains()[model.name].kind == "task" else [None]
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -15,8 +15,8 @@ from pipelines.errors import WarehouseError
 from pipelines.landing.zone import sync_folder, write_durably
 from pipelines.settings import Settings
 from pipelines.warehouse.build import COMPLETE
-from pipelines.warehouse.database import connect
-from pipelines.warehouse.working import DATABASE, INTERNAL, PARQUET, TABLES, Working, attach
+from pipelines.warehouse.database import DATABASE, connect, current_database
+from pipelines.warehouse.working import INTERNAL, PARQUET, TABLES, Working, attach
 
 REPORT = "report.html"
 
@@ -108,11 +108,3 @@ def _point(link: Path, target: Path) -> None:
     fresh.symlink_to(target)
     fresh.replace(link)
     sync_folder(link.parent)
-
-
-def current_database(settings: Settings) -> Path:
-    """The published DuckDB file. Raises WarehouseError before the first publication."""
-    path = settings.published / DATABASE
-    if not path.exists():
-        raise WarehouseError(f"nothing is published under {settings.published} yet: run `task-archive sync` first")
-    return path.resolve()

@@ -14,9 +14,8 @@ import duckdb
 
 from pipelines.settings import Settings
 from pipelines.warehouse import build
-from pipelines.warehouse.database import connect, quoted
+from pipelines.warehouse.database import connect, current_database, quoted
 from pipelines.warehouse.models import Model, published_models
-from pipelines.warehouse.publish import current_database
 from pipelines.warehouse.working import Working
 
 SCRATCH = "rebuild-"

@@ -15,14 +15,13 @@ import duckdb
 import pyarrow as pa
 
 from pipelines.settings import Settings
-from pipelines.warehouse.database import STORAGE_VERSION, connect, prepare, quoted
+from pipelines.warehouse.database import DATABASE, STORAGE_VERSION, connect, prepare, quoted
 from pipelines.warehouse.models import sql_folder
 from pipelines.warehouse.observations import CONTRACT, PROBLEM, UNKNOWN
 
 # A row group is compressed by one thread: of DuckDB's default of 122,880 rows, few accounts have enough to share out.
 ROWS_PER_GROUP = 30_720
 
-DATABASE = "task_archive.duckdb"
 PARQUET = "parquet"
 
 # The tables' database in a connection, and the schema of it that is not published.

@@ -1,22 +1,27 @@
 -- The completed tasks of the last seven days that took the server longest: scheduled to finished.
-select
-    f.task_id,
-    f.account,
-    f.type,
-    f.finished_at,
-    f.server_time_seconds,
-    f.turnaround_seconds,
-    f.media_duration_seconds,
-    f.real_time_factor,
-    t.asset_name
-from fact_tasks as f
+with slowest as (
+    select
+        f.task_id,
+        f.account,
+        f.type,
+        f.finished_at,
+        f.server_time_seconds,
+        f.turnaround_seconds,
+        f.media_duration_seconds,
+        f.real_time_factor
+    from fact_tasks as f
+    cross join scope as s
+    where
+        f.is_completed
+        and f.finished_day between s.last_day - 6 and s.last_day
+        and f.account = coalesce(s.account, f.account)
+        and f.type = coalesce(s.type, f.type)
+        and f.server_time_seconds is not null
+    order by f.server_time_seconds desc, f.task_id
+    limit 15
+)
+
+select f.*, t.asset_name
+from slowest as f
 inner join tasks as t on f.task_id = t.task_id
-cross join scope as s
-where
-    f.is_completed
-    and f.finished_day between s.last_day - 6 and s.last_day
-    and f.account = coalesce(s.account, f.account)
-    and f.type = coalesce(s.type, f.type)
-    and f.server_time_seconds is not null
 order by f.server_time_seconds desc, f.task_id
-limit 15

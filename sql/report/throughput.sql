@@ -8,7 +8,11 @@ with done as (
         coalesce(sum(f.asset_size_bytes), 0)::bigint as source_bytes
     from fact_tasks as f
     cross join scope as s
-    where f.is_completed and f.account = coalesce(s.account, f.account) and f.type = coalesce(s.type, f.type)
+    where
+        f.is_completed
+        and f.finished_day between s.from_day and s.last_day
+        and f.account = coalesce(s.account, f.account)
+        and f.type = coalesce(s.type, f.type)
     group by f.finished_day
 ),
 

@@ -16,7 +16,8 @@ from pipelines.alerts.message import Alert
 from pipelines.cli import main
 from pipelines.settings import Settings, load_settings
 from pipelines.warehouse import build
-from pipelines.warehouse.working import DATABASE, Working
+from pipelines.warehouse.database import DATABASE
+from pipelines.warehouse.working import Working
 
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
 Rows = list[dict[str, Any]]

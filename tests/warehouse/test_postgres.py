@@ -363,6 +363,7 @@ def test_only_the_weeks_and_tables_that_changed_are_compared(account: Account, d
     by_hand = f"select asset_name from task_archive.tasks where task_id = '{oldest}'"
     database.do(
         f"update task_archive.tasks set asset_name = 'by hand' where task_id = '{oldest}'",
+        f"delete from task_archive.task_history where task_id = '{oldest}'",
         "delete from task_archive.metrics",
     )
     account.simulator.insert()
@@ -370,6 +371,7 @@ def test_only_the_weeks_and_tables_that_changed_are_compared(account: Account, d
     carried = {each.table: each for each in publish_to_postgres(settings)}
     assert (carried["tasks"].inserted, carried["tasks"].rows) == (1, *account.ask("select count(*) from tasks")[0])
     assert database.ask(by_hand) == [("by hand",)]
+    assert database.ask(f"select count(*) from task_archive.task_history where task_id = '{oldest}'") == [(0,)]
     assert database.ask("select count(*) from task_archive.metrics") == [(0,)]
     publish_to_postgres(settings, every_row=True)
     assert_same(account, database)
