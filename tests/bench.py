@@ -116,7 +116,7 @@ def main() -> None:
     simulate = [python, "-m", "pipelines.cli", "simulate", "--port", "0", "--tasks", str(TASKS)]
     with (
         tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(simulate, stdout=subprocess.PIPE, text=True) as simulator,
+        subprocess.Popen(simulate, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as simulator,
     ):
         try:
             assert simulator.stdout is not None

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow.parquet as pq
+
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Lane, Manifest, Window
 from pipelines.landing.writer import LoadWriter
@@ -22,7 +24,10 @@ from pipelines.landing.zone import Zone
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.rows import Row, read_row
 from pipelines.livepeer.walks import Abilities
+from pipelines.report.queries import query
 from pipelines.simulator import Simulator
+from pipelines.warehouse.database import connect
+from pipelines.warehouse.models import sql_folder
 
 SIZES = [int(size) for size in sys.argv[1:] if size.isdigit()] or [200_000, 2_000_000, 5_000_000]
 LOADS = [100, 100_000] if "--without-loads" not in sys.argv else []
@@ -89,7 +94,54 @@ def life(home: Path, tasks: int) -> Iterator[Figures]:
         yield run("rebuild", home, simulator, "rebuild")
         yield run("query why_tasks_fail", home, simulator, "query", "why_tasks_fail")
         yield run("status", home, simulator, "status")
+    print(*slowest_queries(home), *disk(home), sep="\n", flush=True)
     shutil.rmtree(home)
+
+
+def slowest_queries(home: Path) -> Iterator[str]:
+    """The slowest three of the named queries, and of the report's: the second time, in DuckDB alone."""
+    for folder in ("queries", "report"):
+        with connect(home / "published" / "task_archive.duckdb", read_only=True) as connection:
+            seconds: dict[str, float] = {}
+            for name in ("from_day", "to_day", "account", "type"):
+                connection.execute(f"set variable {name} = null")
+            if folder == "report":
+                connection.execute(query("scope").sql)
+            for path in sorted((sql_folder() / folder).glob("*.sql")):
+                sql = path.read_text(encoding="utf-8")
+                for _ in range(2):
+                    began = time.monotonic()
+                    connection.execute(sql).fetchall()
+                    seconds[path.stem] = time.monotonic() - began
+        slowest = sorted(seconds, key=lambda name: -seconds[name])[:3]
+        listed = ", ".join(f"{name} {seconds[name] * 1000:.0f} ms" for name in slowest)
+        yield f"slowest of {len(seconds)} in sql/{folder}: {listed}"
+
+
+def disk(home: Path) -> Iterator[str]:
+    """What the landing zone and the published versions take, against the JSON that landed."""
+    parts = [pq.read_metadata(path) for path in home.glob("landing/*/*/part-*.parquet")]
+    payload = parts[0].schema.names.index("payload")
+    json_bytes = sum(
+        part.row_group(group).column(payload).total_uncompressed_size
+        for part in parts
+        for group in range(part.num_row_groups)
+    )
+    seen: set[int] = set()
+
+    def taken(folder: Path) -> int:
+        """Bytes of the files that no folder before has."""
+        files = {path.lstat().st_ino: path.lstat().st_size for path in folder.rglob("*") if path.is_file()}
+        fresh = files.keys() - seen
+        seen.update(fresh)
+        return sum(files[each] for each in fresh)
+
+    yield f"{'landing':24}{taken(home / 'landing') / json_bytes:9.1%} of {json_bytes / 1e6:,.0f} MB of JSON"
+    for version in sorted((home / "published" / "versions").iterdir(), reverse=True):
+        database = (version / "task_archive.duckdb").stat().st_size
+        beside = taken(version) - database
+        share = f"{(database + beside) / json_bytes:9.1%}, {beside / json_bytes:.1%} beside its DuckDB file"
+        yield f"{'a published version':24}{share}"
 
 
 def many_loads(home: Path, loads: int) -> Iterator[Figures]:

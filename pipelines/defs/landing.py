@@ -13,6 +13,7 @@ from pipelines.harmless import markdown_cell
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
 from pipelines.livepeer.failures import TransientError
+from pipelines.memory import keep_little
 from pipelines.reading import is_behind, open_tasks
 from pipelines.warehouse.ahead import made_ahead
 
@@ -145,6 +146,7 @@ def _for_each_account(
     failures: dict[str, str] = {}
     may_pass = False
     settings = archive.settings
+    keep_little()
     with made_ahead(settings, archive.listener(context.log.info)) as listener:
         for account in settings.accounts(wanted):
             try:

@@ -129,6 +129,8 @@ def _bring_up_to_date(settings: Settings, working: Working, tables: dict[str, Bu
             say(gone)
         failed = _follow_landing(settings, working, catalog, given_by(settings, lost), say)
     with working.opened(working.file) as connection:
+        # What goes to Arrow and Parquet is beside what DuckDB counts.
+        connection.execute(f"set memory_limit = '{settings.memory_mb * 4 // 5}MB'")
         for built in _follow_tables(connection, working.parquet, failed):
             tables[built.model.name] = built
             yield built
