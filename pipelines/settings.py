@@ -8,17 +8,17 @@ import math
 import os
 import re
 import resource
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipelines.errors import SettingsError
+from pipelines.home import Home
 
 ENV_FILE = ".env"
 KEY_VARIABLE = "LIVEPEER_API_KEY"
@@ -86,6 +86,10 @@ def _is_plain(url: str) -> bool:
     return False
 
 
+def _home(value: Any) -> Any:
+    return Home.at(value) if isinstance(value, Path | str) else value
+
+
 class SloTarget(NamedTuple):
     """What share of a type's tasks is to complete in what time from their creation, seconds."""
 
@@ -144,7 +148,9 @@ class Settings(BaseSettings):
     api_url: Annotated[str, AfterValidator(_url)] = Field(
         "https://livepeer.studio/api", validation_alias="LIVEPEER_API_URL", description="the API's base URL"
     )
-    home: Path = Field(Path("archive"), description="folder of the archive, made when missing")
+    home: Annotated[Home, NoDecode, BeforeValidator(_home)] = Field(
+        default_factory=lambda: Home.at("archive"), description="folder of the archive, made when missing"
+    )
     page_size: int = Field(1000, ge=1, le=1000, description="tasks asked for in one request")
     overlap_seconds: int = Field(
         900,
@@ -288,26 +294,6 @@ class Settings(BaseSettings):
     )
     api_keys: dict[str, SecretStr] = Field(default_factory=dict, exclude=True, description="API key by account")
 
-    @property
-    def landing(self) -> Path:
-        """Immutable raw files: the truth of the archive."""
-        return self.home / "landing"
-
-    @property
-    def warehouse(self) -> Path:
-        """The catalog of what has landed and the tables as the last run left them: derived, can be deleted."""
-        return self.home / "warehouse"
-
-    @property
-    def published(self) -> Path:
-        """What readers open."""
-        return self.home / "published"
-
-    @property
-    def dagster(self) -> Path:
-        """The Dagster instance: runs, events, schedules."""
-        return self.home / "dagster"
-
     def accounts(self, wanted: str | None = None) -> dict[str, SecretStr]:
         """The accounts to work on with their keys; raises SettingsError when there is none or `wanted` is unknown."""
         if not self.api_keys:
@@ -333,22 +319,10 @@ class Settings(BaseSettings):
             )
 
     def fingerprint_key_bytes(self) -> bytes:
-        """The key of redaction's fingerprints, made at the first use: `home/fingerprint.key`, for its owner only."""
+        """The key of redaction's fingerprints: the setting's, or the one that the home keeps."""
         if self.fingerprint_key is not None:
             return self.fingerprint_key.get_secret_value().encode()
-        path = self.home / "fingerprint.key"
-        if not path.exists():
-            self.home.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f".{path.name}.{os.getpid()}.new")  # a kill must not leave a key that is empty
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(32))
-                file.flush()
-                os.fsync(descriptor)
-            with suppress(FileExistsError):  # of two processes that make it at once, the first one's counts
-                path.hardlink_to(fresh)
-            fresh.unlink()
-        return path.read_bytes()
+        return self.home.fingerprint_key()
 
 
 def environment_variable(field: str) -> str:
@@ -367,14 +341,6 @@ def _api_keys(environment: dict[str, str | None]) -> dict[str, SecretStr]:
             raise SettingsError(f"{name} holds blanks or characters that no API key has: copy the key again")
         keys[account] = SecretStr(str(value).strip())
     return dict(sorted(keys.items()))
-
-
-def usable_home(home: Path) -> Path:
-    """The whole path of a home. Raises SettingsError where DuckDB could not write: it reads some paths as others."""
-    whole = home.expanduser().resolve()
-    if set("?\\") & set(str(whole)):
-        raise SettingsError(f"TASK_ARCHIVE_HOME: DuckDB cannot write below {whole}, for the ? or \\ in its path")
-    return whole
 
 
 def address_space_mb() -> float:
@@ -402,7 +368,6 @@ def load_settings(**overrides: Any) -> Settings:
             for fault in error.errors(include_input=False)
         ]
         raise SettingsError("; ".join(faults)) from None
-    settings.home = usable_home(settings.home)
     if not settings.api_keys:
         settings.api_keys = _api_keys({**dotenv_values(ENV_FILE), **os.environ})
     return settings

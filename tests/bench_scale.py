@@ -23,7 +23,7 @@ from pipelines.landing.writer import LoadWriter
 from pipelines.landing.zone import Zone
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.rows import Row, read_row
-from pipelines.livepeer.walks import Abilities
+from pipelines.livepeer.walks import Capabilities
 from pipelines.report.queries import query
 from pipelines.simulator import Simulator
 from pipelines.warehouse.database import connect
@@ -168,7 +168,7 @@ def many_loads(home: Path, loads: int) -> Iterator[Figures]:
                 finished_at_ms=at_ms + 1_000,
                 proven_until_ms=at_ms,
                 clock_skew_seconds=0.0,
-                abilities=Abilities(id_keyset=True, filters=True, count=True),
+                capabilities=Capabilities(id_keyset=True, filters=True, count=True),
                 verdict="whole",
             )
             writer = LoadWriter(catalog, load, Redactor(b"bench"))

@@ -15,9 +15,9 @@ import httpx
 import hypothesis
 import pytest
 
+from pipelines.landing.context import ProgressCallbacks
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
-from pipelines.landing.source import Listener
 from pipelines.livepeer.redact import Redactor
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
@@ -129,23 +129,23 @@ class Archive:
     account: str = "default"
     of_simulator: str = "default"  # the account's name there
 
-    def extraction(self, listener: Listener | None = None) -> Extraction:
-        return Extraction(self.settings, self.account, "test run", listener)
+    def extraction(self, callbacks: ProgressCallbacks | None = None) -> Extraction:
+        return Extraction(self.settings, self.account, "test run", callbacks)
 
     def sync(self, lane: Any = "auto") -> Manifest:
         return self.extraction().sync(lane)
 
     @property
     def zone(self) -> LandedFiles:
-        return LandedFiles(self.settings.landing)
+        return LandedFiles(self.settings.home.landing)
 
     def manifests(self) -> list[Manifest]:
         return self.zone.manifests(self.account)
 
     def rows(self, load_id: str | None = None) -> list[dict[str, Any]]:
         """Rows of the landing zone in the order they were fetched."""
-        found = str(self.settings.landing / self.account / (load_id or "*") / "part-*.parquet")
-        if not list(self.settings.landing.glob(f"{self.account}/{load_id or '*'}/part-*.parquet")):
+        found = str(self.settings.home.landing / self.account / (load_id or "*") / "part-*.parquet")
+        if not list(self.settings.home.landing.glob(f"{self.account}/{load_id or '*'}/part-*.parquet")):
             return []
         query = "select * from read_parquet(?) order by load_id, page, position"
         rows: list[dict[str, Any]] = duckdb.execute(query, [found]).to_arrow_table().to_pylist()
@@ -179,7 +179,7 @@ class Archive:
 
     def files(self) -> dict[str, bytes]:
         """Every file of the landing zone."""
-        root = self.settings.landing
+        root = self.settings.home.landing
         return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 

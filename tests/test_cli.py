@@ -18,8 +18,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipelines import __version__
-from pipelines.cli import main
-from pipelines.reading import named_queries
+from pipelines.cli.main import main
+from pipelines.serving.published import named_queries
 from pipelines.settings import LEAST_ADDRESS_SPACE_MB
 from pipelines.simulator import Simulator
 from pipelines.simulator import api as routes
@@ -216,7 +216,7 @@ def test_lack_of_memory_is_one_line(
         raise error
 
     for command, place in (
-        ("status", "pipelines.reading.status"),
+        ("status", "pipelines.serving.status.status"),
         ("sync", "pipelines.warehouse.build.build_version"),
         ("sync", "pipelines.livepeer.walks.probe"),
     ):

@@ -8,11 +8,11 @@ from pathlib import Path
 import duckdb
 
 from pipelines.alerts.conditions import load_conditions
-from pipelines.cli import main
-from pipelines.reading import named_queries
+from pipelines.cli.main import main
+from pipelines.serving.dictionary import documents
+from pipelines.serving.published import named_queries
 from pipelines.settings import Settings, environment_variable
 from pipelines.warehouse import build
-from pipelines.warehouse.dictionary import documents
 from pipelines.warehouse.models import published_models
 from pipelines.warehouse.working import Working
 

@@ -8,10 +8,10 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
-from pipelines.cli import main
+from pipelines.cli.main import main
 from pipelines.errors import SettingsError
-from pipelines.explain import explain, glossary, metrics_named
-from pipelines.reading import published
+from pipelines.serving.explain import explain, glossary, metrics_named
+from pipelines.serving.published import published
 from pipelines.settings import Settings
 from pipelines.warehouse.models import published_models
 

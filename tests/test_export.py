@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from pipelines.cli import main
+from pipelines.cli.main import main
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse.database import quoted
@@ -270,12 +270,12 @@ def test_binary_goes_into_a_pipe_and_to_no_terminal(published: Published) -> Non
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose published file has a table of 300,000 rows of 2 kB, which no compression makes smaller."""
     settings = Settings(home=tmp_path_factory.mktemp("wide"))
-    settings.published.mkdir()
+    settings.home.published.mkdir()
     hashes = (" || ".join(f"sha256('{column} {part} ' || i)" for part in range(8)) for column in range(4))
     columns = ", ".join(f"{text} as c{column}" for column, text in enumerate(hashes))
-    with duckdb.connect(str(settings.published / "task_archive.duckdb")) as connection:
+    with duckdb.connect(str(settings.home.published / "task_archive.duckdb")) as connection:
         connection.execute(f"create table wide as select i, {columns} from range(300000) t(i)")
-    return settings.home
+    return settings.home.path
 
 
 # In a small process of its own: a child's peak counts what its parent held when it was forked.

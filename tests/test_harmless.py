@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from pipelines.harmless import markdown_cell, printable, printable_json, spreadsheet_cell
+from pipelines.text import markdown_cell, printable, printable_json, spreadsheet_cell
 
 CONTROLS = "a\x1b[31mred\x07\x00\x7f\x9b1m\r\n\t\u2028\u202eevil\ud800"
 

@@ -16,9 +16,9 @@ import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
-from pipelines.cli import main
+from pipelines.cli.main import main
+from pipelines.cli.run import RunFailed, prepare_instance, run_job
 from pipelines.definitions import defs
-from pipelines.runs import RunFailed, prepare_instance, run_job
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 from tests.landed import LandedFiles
@@ -78,14 +78,14 @@ def files(settings: Settings) -> dict[str, tuple[int, int]]:
     """Every file of the landing zone and of what is published, with its size and time."""
     return {
         str(path): (path.lstat().st_size, path.lstat().st_mtime_ns)
-        for folder in (settings.landing, settings.published)
+        for folder in (settings.home.landing, settings.home.published)
         for path in folder.rglob("*")
         if path.is_symlink() or path.is_file()
     }
 
 
 def phases(settings: Settings, *task_ids: str) -> list[str]:
-    with duckdb.connect(str(settings.published / "task_archive.duckdb"), read_only=True) as connection:
+    with duckdb.connect(str(settings.home.published / "task_archive.duckdb"), read_only=True) as connection:
         query = "select phase from tasks where task_id in (select unnest(?)) order by task_id"
         return [phase for (phase,) in connection.execute(query, [list(task_ids)]).fetchall()]
 
@@ -138,7 +138,7 @@ def test_a_change_is_landed_and_published_by_the_next_pass_where_that_failed(
         result = observe()
     assert result.exit_code == 1
     assert re.search("failed: .*No space left", result.output)
-    load = LandedFiles(settings.landing).manifests()[-1]
+    load = LandedFiles(settings.home.landing).manifests()[-1]
     assert (load.lane, load.verdict) == ("observe", "whole")
     assert phases(settings, *changed) != ["failed"] * 3
 
@@ -193,7 +193,7 @@ def test_what_is_wrong_is_said_at_once(synced: Simulated) -> None:
 
 def test_before_the_first_sync_it_says_what_to_run(synced: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
     _, settings = synced
-    monkeypatch.setenv("TASK_ARCHIVE_HOME", str(settings.home.parent / "fresh"))
+    monkeypatch.setenv("TASK_ARCHIVE_HOME", str(settings.home.path.parent / "fresh"))
     result = observe()
     assert result.exit_code == 1
     assert "run `task-archive sync`" in result.output

@@ -19,7 +19,8 @@ from click.testing import CliRunner, Result
 from pydantic import SecretStr
 from sqlglot import exp
 
-from pipelines.cli import main
+from pipelines.audit.replay import Digest, compare_with_rebuilt, digest
+from pipelines.cli.main import main
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Part
 from pipelines.landing.zone import write_manifest
@@ -31,7 +32,6 @@ from pipelines.warehouse.grain import grains
 from pipelines.warehouse.making import levels
 from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.publish import publish
-from pipelines.warehouse.rebuild import Digest, compare_with_rebuilt, digest
 from pipelines.warehouse.working import Working
 from tests.landed import LandedFiles
 
@@ -106,7 +106,7 @@ def test_digests_depend_on_what_was_landed_alone(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, threads: int
 ) -> None:
     settings = Settings(home=tmp_path / "as landed")
-    shutil.copytree(home / "landing", settings.landing)
+    shutil.copytree(home / "landing", settings.home.landing)
     expected = built_digests(settings)
     assert [name for name, found in expected.items() if not found.rows] == ["damaged_files"]
 
@@ -118,7 +118,7 @@ def test_digests_depend_on_what_was_landed_alone(
 
     monkeypatch.setattr(working, "connect", with_threads)
     other = Settings(home=tmp_path / "regrouped")
-    regrouped(settings.landing, other.landing, Random(seed))
+    regrouped(settings.home.landing, other.landing, Random(seed))
     found = built_digests(other)
     assert {name: found[name] for name in found if found[name] != expected[name]} == {}
 
@@ -172,7 +172,7 @@ def run() -> Run:
 
 
 def published(settings: Settings) -> dict[str, Digest]:
-    with connect(settings.published / "task_archive.duckdb", read_only=True) as connection:
+    with connect(settings.home.published / "task_archive.duckdb", read_only=True) as connection:
         return {model.name: digest(connection, model.name) for model in published_models()}
 
 
@@ -189,10 +189,10 @@ def read_again() -> None:
 def test_rebuild_publishes_the_same_and_fills_a_new_column_for_all_history(
     settings: Settings, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, version = published(settings), (settings.published / "current").readlink()
+    before, version = published(settings), (settings.home.published / "current").readlink()
     with duckdb.connect(Working(settings).file) as connection:
         connection.execute("update tasks set phase = 'spoilt'")  # what is derived is not trusted
-    (LandedFiles(settings.landing).damaged / "default" / "20200101T000000000Z-sweep").mkdir(parents=True)
+    (LandedFiles(settings.home.landing).damaged / "default" / "20200101T000000000Z-sweep").mkdir(parents=True)
     folder = tmp_path / "sql"
     shutil.copytree(models.sql_folder(), folder)
     tasks = folder / "core" / "tasks.sql"
@@ -206,7 +206,7 @@ def test_rebuild_publishes_the_same_and_fills_a_new_column_for_all_history(
         result = run(["rebuild"])
     read_again()
     assert result.exit_code == 0, result.output
-    assert (settings.published / "current").readlink() != version
+    assert (settings.home.published / "current").readlink() != version
     assert "damaged    landed file default/20200101T000000000Z-sweep/manifest.json" in result.stdout
     counted = "select count(*), count(*) filter (phase_and_id = phase || ' ' || task_id) from "
     for table in ("tasks", "superseded_tasks"):
@@ -222,10 +222,10 @@ def test_rebuild_publishes_the_same_and_fills_a_new_column_for_all_history(
 
 
 def test_verify_is_equal_and_leaves_everything_as_it_is(settings: Settings, run: Run) -> None:
-    before = every_file(settings.home)
+    before = every_file(settings.home.path)
     result = run(["rebuild", "--verify", "--json"])
     assert result.exit_code == 0, result.output
-    after = every_file(settings.home)
+    after = every_file(settings.home.path)
     assert {name for name in after.keys() ^ before.keys() if not name.endswith(".lock")} == set()
     assert all(after[name] == body for name, body in before.items())
     tables = json.loads(result.stdout)["tables"]
@@ -251,14 +251,14 @@ def test_verify_tells_the_rows_and_columns_that_differ(settings: Settings, run: 
 
 
 def with_published(settings: Settings, sql: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect(str((settings.published / "task_archive.duckdb").resolve())) as connection:
+    with duckdb.connect(str((settings.home.published / "task_archive.duckdb").resolve())) as connection:
         return connection.execute(sql).fetchall()
 
 
 @pytest.mark.slow
 def test_the_tables_do_without_a_damaged_file_and_tell_of_it(settings: Settings, run: Run) -> None:
     whole = published(settings)
-    zone = LandedFiles(settings.landing)
+    zone = LandedFiles(settings.home.landing)
     path, part = next(iter(zone.parts(zone.manifests())))
     good = path.read_bytes()
     path.write_bytes(good[:-1])
@@ -271,7 +271,7 @@ def test_the_tables_do_without_a_damaged_file_and_tell_of_it(settings: Settings,
 
 
 def test_verify_before_anything_is_published(settings: Settings, run: Run) -> None:
-    shutil.rmtree(settings.published)
+    shutil.rmtree(settings.home.published)
     result = run(["rebuild", "--verify"])
     assert result.exit_code == 1
     assert "nothing is published" in result.stderr

@@ -7,8 +7,8 @@ import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
-from pipelines.cli import main
-from pipelines.reading import published
+from pipelines.cli.main import main
+from pipelines.serving.published import published
 from pipelines.settings import Settings
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from pipelines.reading import status
+from pipelines.serving.status import status
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
@@ -33,7 +33,7 @@ def test_a_home_of_version_0_1_0_opens(
     simulate: Callable[..., Simulator], archive: Callable[..., Any], tmp_path: Path
 ) -> None:
     kept = archive(simulate(tasks=60, days=4, seed=3, now=1_795_000_000_000, speed=0))
-    home = kept.settings.home
+    home = kept.settings.home.path
     with tarfile.open(HOME) as packed:
         packed.extractall(home, filter="data")
     before = (home / "published" / "task_archive.duckdb").resolve()

@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 from pydantic import SecretStr
 
-from pipelines.cli import main
+from pipelines.audit.server import SLICES, TYPES, CannotVerify, Comparison, verify
+from pipelines.cli.main import main
 from pipelines.landing.lanes import Extraction
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
-from pipelines.verify import SLICES, TYPES, CannotVerify, Comparison, verify
 from pipelines.warehouse import build
 from pipelines.warehouse.publish import publish
 from tests.landed import LandedFiles
@@ -52,7 +52,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
                 home=folder, api_url=simulator.url, api_keys=keys, fingerprint_key=SecretStr(FINGERPRINT)
             )
             assert Extraction(settings, "default", "run").sync().verdict == "whole"
-            make_published(settings, LandedFiles(settings.landing))
+            make_published(settings, LandedFiles(settings.home.landing))
         return folder
 
     return home
@@ -71,9 +71,9 @@ def synced(homes: Callable[[int], Path], simulate: Simulate, archive: Archives, 
 
 def compare(kept: Any) -> Comparison:
     """Also sees that it writes nothing."""
-    before = every_file(kept.settings.home)
+    before = every_file(kept.settings.home.path)
     found = verify(kept.settings, "default")
-    assert every_file(kept.settings.home) == before
+    assert every_file(kept.settings.home.path) == before
     return found
 
 
@@ -366,7 +366,7 @@ def test_the_command_on_the_landing_zone(run: Command) -> None:
     assert f"sound      {len(load.parts) + 1:,} files" in sound.stdout
     path, part = next(iter(kept.zone.parts([load])))
     path.write_bytes(path.read_bytes()[:-1])
-    before = every_file(kept.settings.landing)
+    before = every_file(kept.settings.home.landing)
     result = run("--landing")
     assert result.exit_code == 3
     assert (
@@ -375,6 +375,6 @@ def test_the_command_on_the_landing_zone(run: Command) -> None:
     )
     assert "put it back from a backup; without one, the next `task-archive sync` reads" in result.stdout
     assert json.loads(run("--landing", "--json").stdout)["damages"][0]["file"] == path.name
-    assert every_file(kept.settings.landing) == before
+    assert every_file(kept.settings.home.landing) == before
     kept.sync()
     assert "a sweep has brought back their current state" in run("--landing").stdout

@@ -19,8 +19,8 @@ from pydantic import SecretStr
 
 from pipelines.alerts.message import Message
 from pipelines.errors import ArchiveError, in_one_line
-from pipelines.harmless import printable
 from pipelines.settings import LOOPBACK, Settings
+from pipelines.text import printable
 
 TIMEOUT_SECONDS = 30
 POLICY = policy.default.clone(max_line_length=900)  # folding at 78 leaves the first line of a long subject empty

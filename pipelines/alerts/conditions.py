@@ -21,8 +21,8 @@ import duckdb
 
 from pipelines.alerts.message import Alert, Severity
 from pipelines.errors import WarehouseError
-from pipelines.harmless import printable
 from pipelines.settings import Settings
+from pipelines.text import printable
 from pipelines.warehouse.database import connect, current_database, quoted
 from pipelines.warehouse.models import read_header, sql_folder
 

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pipelines.harmless import printable
+from pipelines.text import printable
 
-# alarm: a state that somebody should end. Told again until it is over, and then that it is.
-# notice: something new. Told once.
+# alarm: a state that somebody should end. It is sent again while it lasts, and once when it is over.
+# notice: something new. It is sent once.
 Severity = Literal["alarm", "notice"]
 
 ALERTS_SHOWN = 20

@@ -4,10 +4,11 @@ from typing import Any
 
 import dagster as dg
 
+from pipelines.alerts.notify import after_look
 from pipelines.defs.landing import Lane, SyncConfig, account_tasks, created_days, observed_tasks, refreshed_tasks
 from pipelines.defs.tables import MAKES_ANEW, tables
 from pipelines.errors import ArchiveError, SettingsError
-from pipelines.observing import has_news
+from pipelines.serving.news import has_news
 from pipelines.settings import environment_variable, load_settings
 
 nightly = dg.define_asset_job(
@@ -65,6 +66,10 @@ def _schedule(name: str, setting: str, is_on: bool = True, **arguments: Any) -> 
 def _where_there_is_news(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Looks before it runs: hundreds of idle runs a day would bury the others. A look that fails is left to a run."""
     try:
-        return dg.RunRequest() if has_news(load_settings()) else dg.SkipReason("nothing new")
+        settings = load_settings()
+        if has_news(settings):
+            return dg.RunRequest()
     except ArchiveError:
         return dg.RunRequest()
+    after_look(settings, "observe", None)
+    return dg.SkipReason("nothing new")

@@ -9,13 +9,14 @@ import duckdb
 
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, as_fault_of_the_program, in_one_line
-from pipelines.harmless import markdown_cell
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
 from pipelines.livepeer.failures import TransientError
-from pipelines.memory import keep_little
-from pipelines.reading import is_behind, open_tasks
+from pipelines.serving.news import is_behind
+from pipelines.serving.published import open_tasks
+from pipelines.text import markdown_cell
 from pipelines.warehouse.ahead import made_ahead
+from pipelines.warehouse.memory import keep_little
 
 FIRST_DAY = "2020-01-01"  # before the first task of Livepeer's video API
 CREATED_DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
@@ -147,10 +148,10 @@ def _for_each_account(
     may_pass = False
     settings = archive.settings
     keep_little()
-    with made_ahead(settings, archive.listener(context.log.info)) as listener:
+    with made_ahead(settings, archive.callbacks(context.log.info)) as callbacks:
         for account in settings.accounts(wanted):
             try:
-                load = run(Extraction(settings, account, context.run.run_id, listener))
+                load = run(Extraction(settings, account, context.run.run_id, callbacks))
                 loads += [load] if load else []
             except (ArchiveError, OSError, duckdb.Error) as error:  # the disk may be full
                 failures[account] = in_one_line(error)

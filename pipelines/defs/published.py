@@ -48,10 +48,10 @@ def report(context: dg.AssetExecutionContext, archive: Archive) -> dg.Materializ
     """The version's report: one HTML file that needs nothing else. Comes after the tables, which never wait for it."""
     from pipelines.report.page import make
     from pipelines.report.pictures import as_markdown
-    from pipelines.report.queries import Narrowed
+    from pipelines.report.queries import ReportFilter
 
     try:
-        page = make(archive.settings, Narrowed())
+        page = make(archive.settings, ReportFilter())
         file = publish_report(archive.settings, page.html)
         pictures = as_markdown(page.charts)
     except Exception as error:
@@ -81,7 +81,7 @@ def postgres() -> list[dg.AssetsDefinition]:
     )
     def carried(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
         """The same tables in a schema of PostgreSQL, in one transaction; a reader's stays on the version before."""
-        from pipelines.warehouse.postgres import publish_to_postgres
+        from pipelines.serving.targets.postgres import publish_to_postgres
 
         try:
             tables = publish_to_postgres(archive.settings, context.log.info)

@@ -10,19 +10,19 @@ from filelock import FileLock, Timeout
 from pydantic import PrivateAttr
 
 from pipelines.errors import Busy
-from pipelines.landing.source import Listener, Progress
+from pipelines.landing.context import Progress, ProgressCallbacks
 from pipelines.settings import Settings, load_settings
 
 SECONDS_BETWEEN_LINES = 5.0
 
 # The command sets this to draw a progress bar; other runs write lines to Dagster's log.
-listener_of_this_process: ContextVar[Listener | None] = ContextVar("listener_of_this_process", default=None)
+callbacks_of_this_process: ContextVar[ProgressCallbacks | None] = ContextVar("callbacks_of_this_process", default=None)
 
 
 def locked(settings: Settings) -> FileLock:
     """The archive's lock, taken; the system drops it when the process dies. Raises Busy after the wait."""
-    settings.home.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(settings.home / ".lock")
+    settings.home.make()
+    lock = FileLock(settings.home.lock)
     try:
         lock.acquire(timeout=settings.lock_wait_seconds)
     except Timeout:
@@ -53,9 +53,9 @@ class Archive(dg.ConfigurableResource[Any]):
         """Gives the lock back."""
         self._lock.release()
 
-    def listener(self, say: Callable[[str], None]) -> Listener:
+    def callbacks(self, say: Callable[[str], None]) -> ProgressCallbacks:
         """Who is told of a lane's progress: the command's progress bar, or a line every few seconds."""
-        return listener_of_this_process.get() or Listener(progress=lines(say), say=say)
+        return callbacks_of_this_process.get() or ProgressCallbacks(progress=lines(say), say=say)
 
 
 def lines(say: Callable[[str], None]) -> Callable[[Progress], None]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from pipelines.alerts import telling
+from pipelines.alerts import notify as telling
 from pipelines.alerts.channels import configured
 from pipelines.defs.retention import forget_old_runs
 from pipelines.settings import load_settings

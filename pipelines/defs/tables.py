@@ -9,7 +9,7 @@ from pipelines.defs.landing import NIGHTLY_FRESHNESS, account_tasks, created_day
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, WarehouseError, in_one_line
 from pipelines.warehouse import build
-from pipelines.warehouse.making import Outcome
+from pipelines.warehouse.making import CheckResult
 from pipelines.warehouse.models import Model, load_models, made_from, published_models
 
 LANDED = [asset.key for asset in (account_tasks, observed_tasks, created_days, refreshed_tasks)]
@@ -82,7 +82,7 @@ def tables(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.M
             raise WarehouseError(f"nothing is published: {'; '.join(broken)}")
 
 
-def _materialized(built: build.Built) -> dg.MaterializeResult:
+def _materialized(built: build.BuiltTable) -> dg.MaterializeResult:
     model = built.model
     return dg.MaterializeResult(
         asset_key=asset_key(model.name),
@@ -104,7 +104,7 @@ def _materialized(built: build.Built) -> dg.MaterializeResult:
     )
 
 
-def _check_results(built: build.Built) -> Iterator[dg.AssetCheckResult]:
+def _check_results(built: build.BuiltTable) -> Iterator[dg.AssetCheckResult]:
     for severity, name in CHECKS.items():
         outcomes = [each for each in built.outcomes if each.check.severity == severity]
         if outcomes:
@@ -118,7 +118,7 @@ def _check_results(built: build.Built) -> Iterator[dg.AssetCheckResult]:
             )
 
 
-def _broken(outcomes: list[Outcome]) -> str:
+def _broken(outcomes: list[CheckResult]) -> str:
     """The conditions that do not hold, with the rows that break them; nothing where all hold."""
     return "; ".join(
         f"{each.check.name}: {each.failing_rows:,} rows, such as {each.example}" for each in outcomes if not each.passed

@@ -7,7 +7,7 @@ from pipelines.landing.manifest import Window
 from pipelines.livepeer.rows import Row
 
 
-class Known:
+class LandedStates:
     """The newest landed state of each task of an account, those that the load has landed itself included."""
 
     def __init__(self, catalog: Catalog, account: str, load_id: str) -> None:

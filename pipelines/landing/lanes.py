@@ -11,16 +11,16 @@ from typing import Literal
 
 from pipelines.errors import SettingsError
 from pipelines.landing import damage
+from pipelines.landing.context import AccountContext
 from pipelines.landing.known import differing, key_of
 from pipelines.landing.load import Load, needed, server_clock_ms, unserved
 from pipelines.landing.manifest import Lane, Manifest, Window
-from pipelines.landing.source import Source
 from pipelines.landing.writer import as_landed
 from pipelines.livepeer import walks
 from pipelines.livepeer.failures import ApiError, RowFault
 
 
-class Extraction(Source):
+class Extraction(AccountContext):
     """The lanes of one account."""
 
     def sync(self, lane: Literal["auto", "changes", "sweep"] = "auto") -> Manifest:
@@ -52,7 +52,7 @@ class Extraction(Source):
                 return None
             load = Load(self, "observe", look.window)
             note = load.manifest
-            note.abilities, note.server_started_at_ms = look.abilities, look.server_at_ms
+            note.capabilities, note.server_started_at_ms = look.capabilities, look.server_at_ms
             looked_up = self.catalog.looked_up(self.account)
             found = open_tasks(needed(look.window.updated_from_ms))
             note.looked_up = sorted(found, key=lambda task_id: looked_up.get(task_id, ""))[
@@ -85,12 +85,12 @@ class Extraction(Source):
     def _look(self) -> "_Look":
         """Compares what was updated since the last proven point with what has landed, page by page up to a difference.
 
-        The server's abilities are those that the last load found; where some are missing, no such look is cheap.
+        The server's capabilities are those that the last load found; where some are missing, no such look is cheap.
         """
         window = self._changed_since()
         loads = self.catalog.manifests(self.account, newest_first=True)
-        abilities = next(load.abilities for load in loads if load.abilities is not None)
-        if not (abilities.id_keyset and abilities.filters and abilities.count):
+        capabilities = next(load.capabilities for load in loads if load.capabilities is not None)
+        if not (capabilities.id_keyset and capabilities.filters and capabilities.count):
             raise SettingsError(f"{self.client.host} cannot be asked for changes alone: run `task-archive sync`")
         since_ms = needed(window.updated_from_ms)
         has_news = False
@@ -107,12 +107,12 @@ class Extraction(Source):
         except RowFault:  # of a row that could be served until now
             has_news = True
         server_at_ms = server_clock_ms(self.client.traffic.earliest_server_at_ms)
-        return _Look(window, abilities, server_at_ms, has_news or server_at_ms < since_ms)
+        return _Look(window, capabilities, server_at_ms, has_news or server_at_ms < since_ms)
 
     def _set_damage_aside(self, every_byte: bool = False) -> list[damage.Damage]:
         """Has only files used that are what was landed; returns what the archive goes without."""
         self.catalog.refresh(self.account, every_byte=every_byte)
-        return damage.set_aside(self.catalog, self.account, self.listener.say)
+        return damage.set_aside(self.catalog, self.account, self.callbacks.say)
 
     def _run(self, lane: Lane, window: Window) -> Manifest:
         with self.client:
@@ -129,11 +129,10 @@ class Extraction(Source):
 
 @dataclass(frozen=True)
 class _Look:
-    """What a look at the changes told: the window looked at, by which abilities, the server's time, whether anything is
-    new."""
+    """What a look at the changes found: its window, the server's capabilities and time, and whether anything is new."""
 
     window: Window
-    abilities: walks.Abilities
+    capabilities: walks.Capabilities
     server_at_ms: int
     has_news: bool
 

@@ -11,10 +11,10 @@ from functools import cached_property
 
 from pipelines import __version__
 from pipelines.landing import damage
+from pipelines.landing.context import AccountContext, Progress
 from pipelines.landing.digest import Digests
 from pipelines.landing.manifest import Lane, Manifest, Missing, Window
-from pipelines.landing.source import Progress, Source
-from pipelines.landing.writer import LoadWriter, Taken
+from pipelines.landing.writer import LoadWriter, PageResult
 from pipelines.livepeer import walks
 from pipelines.livepeer.rows import Row, project_of, read_row
 
@@ -29,10 +29,10 @@ UNSETTLED = "a missed task could hide behind one that was deleted meanwhile"
 class Load:
     """One load from its first request to its proof."""
 
-    def __init__(self, source: Source, lane: Lane, window: Window) -> None:
+    def __init__(self, source: AccountContext, lane: Lane, window: Window) -> None:
         self.settings = source.settings
         self.client = source.client
-        self.listener = source.listener
+        self.callbacks = source.callbacks
         self.zone = source.zone
         self.began = time.monotonic()
         manifest = _resume_or_begin(source, lane, window)
@@ -53,13 +53,13 @@ class Load:
         note = self.manifest
         if note.lane != "observe":
             self._probe()
-        if not self.abilities.id_keyset:
+        if not self.capabilities.id_keyset:
             self._fetch_by_documented_paging()
             return
         if self._goes_by_update and needed(note.window.updated_from_ms) > needed(note.server_started_at_ms):
-            self.listener.say("the server's clock stands before the last proven point: the whole list is read")
+            self.callbacks.say("the server's clock stands before the last proven point: the whole list is read")
             note.window = Window()
-        if self.abilities.count and note.server_count_before is None:
+        if self.capabilities.count and note.server_count_before is None:
             note.server_count_before = walks.count(self.client, self._filters())
         if self._goes_by_update:
             self._fetch_by_update()
@@ -103,7 +103,7 @@ class Load:
                 self._note_unreadable(task_id, "belongs to another user (403)")
             else:
                 self.refused.append(task_id)
-                self.listener.say(LISTS_ONLY)
+                self.callbacks.say(LISTS_ONLY)
             self._report()
 
     @cached_property
@@ -127,7 +127,7 @@ class Load:
         if self.refused:
             tasks = f"{len(self.refused)} tasks, first {self.refused[0]}"
             self._because(f"{LISTS_ONLY}: whether {tasks}, were deleted or changed cannot be known")
-        walked_by_key = note.abilities is not None and note.abilities.id_keyset
+        walked_by_key = note.capabilities is not None and note.capabilities.id_keyset
         if note.verdict != "broken" and note.lane in ("sweep", "changes", "observe") and walked_by_key:
             note.proven_until_ms = self._proven_until_ms()
             note.newest_update_ms = max(note.newest_update_ms or 0, note.window.updated_from_ms or 0)
@@ -154,29 +154,29 @@ class Load:
         return min(proven_ms, note.started_at_ms)
 
     @property
-    def abilities(self) -> walks.Abilities:
+    def capabilities(self) -> walks.Capabilities:
         """What the server can do, once the load knows."""
-        if self.manifest.abilities is None:
+        if self.manifest.capabilities is None:
             raise ValueError("asked for before the probe")
-        return self.manifest.abilities
+        return self.manifest.capabilities
 
     @property
     def _goes_by_update(self) -> bool:
-        return self.manifest.window.updated_from_ms is not None and self.abilities.filters
+        return self.manifest.window.updated_from_ms is not None and self.capabilities.filters
 
     def _probe(self) -> None:
         note = self.manifest
-        abilities, first = walks.probe(self.client)
-        if note.abilities is None:
-            note.abilities, note.server_started_at_ms = abilities, server_clock_ms(first.server_at_ms)
+        capabilities, first = walks.probe(self.client)
+        if note.capabilities is None:
+            note.capabilities, note.server_started_at_ms = capabilities, server_clock_ms(first.server_at_ms)
         self.project = project_of(first.rows[0]) if first.rows else None
-        if abilities.count and note.server_count_before is None and self._filters() is None:
+        if capabilities.count and note.server_count_before is None and self._filters() is None:
             note.server_count_before = first.total_count if first.rows else 0
 
     def _filters(self) -> walks.Filters | None:
         """The window in the server's words; a server without filters has the whole list read."""
         window = self.manifest.window
-        if not self.abilities.filters:
+        if not self.capabilities.filters:
             return None
         if window.updated_from_ms is not None:
             return walks.updated_since(window.updated_from_ms)
@@ -203,7 +203,7 @@ class Load:
     def _catch_up(self) -> None:
         """Reads what came behind the walk by id: for a sweep the updated, for a backfill the created since it began."""
         note, size = self.manifest, self.settings.page_size
-        if not self.abilities.filters:
+        if not self.capabilities.filters:
             return
         since_ms = needed(note.server_started_at_ms) - self.settings.overlap_seconds * 1000
         if note.lane == "sweep":
@@ -272,7 +272,7 @@ class Load:
                 (row.created_at_ms or 0) < note.settled_until_ms and row.task_id not in met_before for row in rows
             )
 
-    def _note_overlap(self, rows: list[Row], taken: Taken) -> None:
+    def _note_overlap(self, rows: list[Row], taken: PageResult) -> None:
         """Counts the tasks that lie before the point proven so far: there to be met again, not to be news."""
         proven_ms = needed(self.manifest.window.updated_from_ms) + self.settings.overlap_seconds * 1000
         for row in rows:
@@ -301,7 +301,7 @@ class Load:
 
     def _count_settled(self, until_ms: int) -> int | None:
         window = self.manifest.window
-        if not (self.abilities.count and self.abilities.filters):
+        if not (self.capabilities.count and self.capabilities.filters):
             return None
         to_ms = min(until_ms, until_ms if window.created_to_ms is None else window.created_to_ms)
         return walks.count(self.client, walks.created_between(window.created_from_ms, to_ms))
@@ -316,7 +316,7 @@ class Load:
         """
         note = self.manifest
         self._look_up_vanished()
-        if not self.abilities.count:
+        if not self.capabilities.count:
             self._because("the server does not count its rows, so that nothing confirms the number met")
             return
         for _ in range(CATCH_UP_ROUNDS):
@@ -432,7 +432,7 @@ class Load:
         note = self.manifest
         if task_id not in {missing.task_id for missing in note.unreadable}:
             note.unreadable = [*note.unreadable, Missing(task_id, reason)]
-        self.listener.say(f"task {task_id} cannot be had: {reason}")
+        self.callbacks.say(f"task {task_id} cannot be had: {reason}")
 
     def _checkpoint(self, stage: str, cursor: str | None) -> None:
         self._note()
@@ -453,7 +453,7 @@ class Load:
 
     def _report(self) -> None:
         note, counted = self.manifest, self.manifest.server_count_before
-        self.listener.progress(
+        self.callbacks.progress(
             Progress(
                 account=note.account,
                 lane=note.lane,
@@ -465,7 +465,7 @@ class Load:
         )
 
 
-def _resume_or_begin(source: Source, lane: Lane, window: Window) -> Manifest:
+def _resume_or_begin(source: AccountContext, lane: Lane, window: Window) -> Manifest:
     """The manifest to write on: of an interrupted walk by id of the same window, else a fresh one.
 
     Other interrupted loads are closed as broken with what they had landed, so that nothing fetched is lost.
@@ -484,7 +484,7 @@ def _resume_or_begin(source: Source, lane: Lane, window: Window) -> Manifest:
         manifest.finished_at_ms = max(manifest.started_at_ms, time.time_ns() // 1_000_000)
         LoadWriter(source.catalog, manifest, source.redactor).complete()
     if resumed is not None:
-        source.listener.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
+        source.callbacks.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
         resumed.run_id = source.run_id  # whoever started this run is to see what came of the load
         return resumed
     now_ms = time.time_ns() // 1_000_000

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from pipelines.livepeer.walks import Abilities
+from pipelines.livepeer.walks import Capabilities
 
 Lane = Literal["sweep", "changes", "observe", "backfill", "refresh"]
 Verdict = Literal["whole", "limited", "broken"]
@@ -63,7 +63,7 @@ class Manifest(msgspec.Struct):
     proven_until_ms: int | None = None
     newest_update_ms: int | None = None
     clock_skew_seconds: float | None = None
-    abilities: Abilities | None = None
+    capabilities: Capabilities | None = msgspec.field(default=None, name="abilities")
     requests: int = 0
     attempts_repeated: int = 0
     bytes_received: int = 0

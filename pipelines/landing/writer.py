@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.landing.catalog import Catalog
-from pipelines.landing.known import Known, key_of
+from pipelines.landing.known import LandedStates, key_of
 from pipelines.landing.manifest import Manifest, Part
 from pipelines.landing.zone import OBSERVATION, sync_folder, write_manifest, write_note
 from pipelines.livepeer.redact import Redactor
@@ -20,7 +20,7 @@ PAGES_PER_PART = 10
 ROWS_PER_GROUP = 1_000  # what is read to have a task again
 
 
-class Taken(NamedTuple):
+class PageResult(NamedTuple):
     """What was on a page: the keys of its tasks, and of those whose state was new and lands."""
 
     keys: set[str]
@@ -35,20 +35,20 @@ class LoadWriter:
         self.folder = catalog.zone.folder(manifest.account, manifest.load_id)
         self.folder.mkdir(parents=True, exist_ok=True)
         _remove_unnoted(self.folder, manifest)
-        self.known = Known(catalog, manifest.account, manifest.load_id)
+        self.known = LandedStates(catalog, manifest.account, manifest.load_id)
         self._catalog = catalog
         self._redactor = redactor
         self._held: list[tuple[Any, ...]] = []
         self._pages = 0
 
-    def add_page(self, rows: Sequence[Row], fetched_at_ms: int) -> Taken:
+    def add_page(self, rows: Sequence[Row], fetched_at_ms: int) -> PageResult:
         """Takes a page in."""
         note = self.manifest
         landing = [
             (row, key_of(row, sha256), text, sha256)
             for row, (text, sha256) in zip(rows, as_landed(self._redactor, rows), strict=True)
         ]
-        taken = Taken({key for _, key, _, _ in landing}, set())
+        taken = PageResult({key for _, key, _, _ in landing}, set())
         self.known.look_up(taken.keys)
         for position, (row, key, text, sha256) in enumerate(landing):
             if self.known.is_unchanged(key, sha256, row.is_deleted):

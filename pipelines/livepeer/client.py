@@ -71,7 +71,7 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Politeness:
+class ClientOptions:
     """How hard to press: see the settings of the same names."""
 
     timeout_seconds: float = 120
@@ -89,7 +89,7 @@ class Client:
         api_url: str,
         api_key: str,
         scrub: Callable[[str], str],
-        politeness: Politeness,
+        politeness: ClientOptions,
         limits: Limits,
     ) -> None:
         self.api_url = api_url

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
-from pipelines import ending
+from pipelines import signals
 from pipelines.livepeer import failures
 from pipelines.livepeer.client import Client, Page
 from pipelines.livepeer.rows import Row, read_row
@@ -34,7 +34,7 @@ LAST_NUMBER = 2**128 - 1
 
 
 @dataclass(frozen=True)
-class Abilities:
+class Capabilities:
     """What the server can do beyond its documentation; probed, not assumed."""
 
     id_keyset: bool
@@ -115,7 +115,7 @@ class _Pages:
             )
 
 
-def probe(client: Client) -> tuple[Abilities, Page]:
+def probe(client: Client) -> tuple[Capabilities, Page]:
     """Asks what only a server with each ability answers rightly; also returns the first answer, for its Date."""
     first = _any_row(client, None)
     try:
@@ -126,7 +126,7 @@ def probe(client: Client) -> tuple[Abilities, Page]:
         filters = not client.list_tasks(limit=1, filters=updated_since(FAR_FUTURE_MS)).rows
     except failures.BadRequest:
         filters = False
-    return Abilities(id_keyset, filters, first.total_count is not None or not first.rows), first
+    return Capabilities(id_keyset, filters, first.total_count is not None or not first.rows), first
 
 
 def count(client: Client, filters: Filters | None, after: str | None = None, ends: Sequence[str] = ENDS) -> int | None:
@@ -246,7 +246,7 @@ def by_update(client: Client, limit: int, since_ms: int, hints: Hints = NOTHING_
 
 
 def by_documented_paging(client: Client, limit: int) -> Iterator[Rows]:
-    """The paging of the public documentation, for a server without the abilities: follows the Link's cursor.
+    """The paging of the public documentation, for a server without the capabilities: follows the Link's cursor.
 
     Each page overlaps the one before, and the list is read again until a pass finds no task that the passes before did
     not, at most PAGING_PASSES times. Likely whole, not provably.
@@ -281,7 +281,7 @@ def one_ahead(steps: Iterator[T]) -> Iterator[T]:
             yield step
     except BaseException:
         # A signal does not wait for the request under way.
-        thread.shutdown(wait=not ending.is_near(ending.PATIENCE_SECONDS))
+        thread.shutdown(wait=not signals.is_near(signals.PATIENCE_SECONDS))
         raise
     thread.shutdown()
 

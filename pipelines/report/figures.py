@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from pipelines.report.formatting import change, command, counted, duration, mended_by, number, percent, short_day
 from pipelines.report.queries import Row
-from pipelines.report.words import change, command, counted, duration, mended_by, number, percent, short_day
 
 Scope = dict[str, Any]
 
@@ -32,7 +32,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Said:
+class Finding:
     """What is said of a query's rows: the finding, what to mind, the charts of it; and whether the rows tell anything.
 
     Without charts the table is shown.
@@ -50,7 +50,7 @@ class Figure:
 
     query: str
     caption: str
-    says: Callable[[list[Row], Scope], Said]
+    says: Callable[[list[Row], Scope], Finding]
     shows: tuple[str, ...] = ()
 
 
@@ -63,30 +63,30 @@ class Section:
     figures: tuple[Figure, ...]
 
 
-def _by_type(rows: list[Row], scope: Scope) -> Said:
+def _by_type(rows: list[Row], scope: Scope) -> Finding:
     on, created = short_day(scope["last_day"]), rows[0]["created_tasks"]
     if not created:
-        return Said(f"No task was created on {on}.")
+        return Finding(f"No task was created on {on}.")
     types = sum(row["created_tasks"] > 0 for row in rows[1:])
-    return Said(
+    return Finding(
         f"{counted(created, 'task')} of {counted(types, 'type')} {'was' if created == 1 else 'were'} created on {on}."
     )
 
 
-def _volume(rows: list[Row], scope: Scope) -> Said:
+def _volume(rows: list[Row], scope: Scope) -> Finding:
     if not any(row["created_tasks"] for row in rows):
         return _nothing("No task was created in these days.")
     finding = _a_day(rows, "created_tasks", "tasks a day were created")
     note = "Paler: tasks of the day are still moving, their outcomes change." if not rows[0]["is_mature"] else ""
-    return Said(f"{finding}.", note, (Chart("tasks_by_phase", "Tasks by day of creation", "created_tasks"),))
+    return Finding(f"{finding}.", note, (Chart("tasks_by_phase", "Tasks by day of creation", "created_tasks"),))
 
 
-def _failure_rate(rows: list[Row], scope: Scope) -> Said:
+def _failure_rate(rows: list[Row], scope: Scope) -> Finding:
     charts = (Chart("failure_rate", "Failure rate by day of creation", "failure_rate"),)
     now, before = rows[0], rows[7] if len(rows) >= 14 else {}
     rate, then = now["failure_rate_of_7_days"], before.get("failure_rate_of_7_days")
     if rate is None:
-        return Said("Too few tasks ended in the last 7 days to tell a failure rate.", "", charts)
+        return Finding("Too few tasks ended in the last 7 days to tell a failure rate.", "", charts)
     if then is None:
         finding = f"{percent(rate)} of tasks failed {_last(rows)}"
     elif _overlap(now, before):
@@ -100,10 +100,10 @@ def _failure_rate(rows: list[Row], scope: Scope) -> Said:
             f"; {short_day(now['day'])} {percent(now['failure_rate'])}, a week before {percent(before['failure_rate'])}"
         )
     note = "A dot is a day with its 95 % confidence band; hollow while tasks of the day are still moving."
-    return Said(f"{finding}.", note, charts)
+    return Finding(f"{finding}.", note, charts)
 
 
-def _owners(rows: list[Row], scope: Scope) -> Said:
+def _owners(rows: list[Row], scope: Scope) -> Finding:
     last = rows[:7]
     failed = sum(row["failed_tasks"] for row in last)
     if not failed:
@@ -115,16 +115,16 @@ def _owners(rows: list[Row], scope: Scope) -> Said:
     if shares["unknown"]:
         said += f", {percent(shares['unknown'])} of unknown owner"
     chart = Chart("failure_owners", "Failed tasks by who is to act", "failed_tasks")
-    return Said(f"Of {counted(failed, 'failure')} {_last(rows)}, {said}.", "", (chart,))
+    return Finding(f"Of {counted(failed, 'failure')} {_last(rows)}, {said}.", "", (chart,))
 
 
-def _signatures(rows: list[Row], scope: Scope) -> Said:
+def _signatures(rows: list[Row], scope: Scope) -> Finding:
     if not rows:
         return _nothing("No task failed in these days.")
     first = rows[0]
     if not first["failed_tasks_last_7_days"]:
-        return Said(f"No task failed in the last 7 days; {counted(len(rows), 'kind')} of failure before.")
-    return Said(
+        return Finding(f"No task failed in the last 7 days; {counted(len(rows), 'kind')} of failure before.")
+    return Finding(
         f"Most often in the last 7 days: \N{LEFT DOUBLE QUOTATION MARK}{_cut(first['template'])}"
         f"\N{RIGHT DOUBLE QUOTATION MARK} of {first['type']}, {counted(first['failed_tasks_last_7_days'], 'time')} "
         f"({number(first['failed_tasks_7_days_before'])} in the 7 before), {mended_by(first['owner'])}.",
@@ -132,7 +132,7 @@ def _signatures(rows: list[Row], scope: Scope) -> Said:
     )
 
 
-def _durations(rows: list[Row], scope: Scope) -> Said:
+def _durations(rows: list[Row], scope: Scope) -> Finding:
     by_type: dict[str, list[Row]] = {}
     for row in rows:
         by_type.setdefault(row["type"], []).append(row)
@@ -150,7 +150,7 @@ def _durations(rows: list[Row], scope: Scope) -> Said:
         if compared
         else f"{charts[0].heading}; nothing to compare with yet."
     )
-    return Said(finding, note, tuple(charts))
+    return Finding(finding, note, tuple(charts))
 
 
 def _usual_p95(rows: list[Row], scope: Scope, since: int) -> float | None:
@@ -174,7 +174,7 @@ def _slower(now: float, then: float) -> str:
     return "as before" if abs(share) < 0.005 else f"{abs(share) * 100:.0f} % {'slower' if share > 0 else 'faster'}"
 
 
-def _slo(rows: list[Row], scope: Scope) -> Said:
+def _slo(rows: list[Row], scope: Scope) -> Finding:
     if not rows:
         return _nothing("No target is set for these tasks: TASK_ARCHIVE_SLO sets one, such as `upload: 95% under 10m`.")
     newest = {row["type"]: row for row in reversed(rows)}
@@ -202,10 +202,10 @@ def _slo(rows: list[Row], scope: Scope) -> Said:
             f"{type_}: {percent(row['window_attainment'])} in 28 days were done under "
             f"{duration(row['target_seconds'])}, the target is {percent(row['target_share'])}; {budget}"
         )
-    return Said(f"{'; '.join(said)}.", "A failure counts against the target unless it is the user's.", charts)
+    return Finding(f"{'; '.join(said)}.", "A failure counts against the target unless it is the user's.", charts)
 
 
-def _week(rows: list[Row], scope: Scope) -> Said:
+def _week(rows: list[Row], scope: Scope) -> Finding:
     if len(rows) < 7 * 24:
         return _nothing("The hours of the week can be told apart after a week.")
     most, least = (pick(rows, key=lambda row: row["mean_tasks"]) for pick in (max, min))
@@ -216,16 +216,16 @@ def _week(rows: list[Row], scope: Scope) -> Said:
         f"{least['weekday']} at {least['hour']:02}:00, {number(least['mean_tasks'])}"
     )
     note = f"Mean tasks created in each hour of the week, in {scope['time_zone']}."
-    return Said(f"{said}.", note, (Chart("week_hours", "Tasks created by weekday and hour", "created_tasks"),))
+    return Finding(f"{said}.", note, (Chart("week_hours", "Tasks created by weekday and hour", "created_tasks"),))
 
 
-def _throughput(rows: list[Row], scope: Scope) -> Said:
+def _throughput(rows: list[Row], scope: Scope) -> Finding:
     if not any(row["completed_tasks"] for row in rows):
         return _nothing("No task completed in these days.")
     finding = _a_day(rows, "media_minutes", "media minutes a day were processed")
     peak = max(rows, key=lambda row: row["busiest_hour_tasks"])
     note = f"Most tasks completed in an hour: {number(peak['busiest_hour_tasks'])}, on {short_day(peak['day'])}."
-    return Said(
+    return Finding(
         f"{finding}.",
         note,
         (
@@ -235,7 +235,7 @@ def _throughput(rows: list[Row], scope: Scope) -> Said:
     )
 
 
-def _backlog(rows: list[Row], scope: Scope) -> Said:
+def _backlog(rows: list[Row], scope: Scope) -> Finding:
     if not any(row["peak_open_tasks"] for row in rows):
         return _nothing("No task was open at a full hour of these days.")
     peak = max(rows[:7], key=lambda row: row["peak_open_tasks"])
@@ -244,10 +244,10 @@ def _backlog(rows: list[Row], scope: Scope) -> Said:
         f"At most {counted(peak['peak_open_tasks'], 'task')} were open at once {_last(rows)}, on "
         f"{short_day(peak['day'])}; {number(usual)} on a usual day of the report"
     )
-    return Said(f"{finding}.", "", (Chart("open_tasks", "Open tasks at the full hours", "peak_open_tasks"),))
+    return Finding(f"{finding}.", "", (Chart("open_tasks", "Open tasks at the full hours", "peak_open_tasks"),))
 
 
-def _concurrency(rows: list[Row], scope: Scope) -> Said:
+def _concurrency(rows: list[Row], scope: Scope) -> Finding:
     if scope["type"]:
         return _nothing("Concurrency is of all types together: make the report without --type.")
     if not rows:
@@ -262,10 +262,10 @@ def _concurrency(rows: list[Row], scope: Scope) -> Said:
     note = "Scheduled to finished: tasks that wait in the queue count as under way."
     note += "" if limit else " No limit is set: TASK_ARCHIVE_CONCURRENCY_LIMIT."
     spec = "concurrent_tasks_and_limit" if limit else "concurrent_tasks"
-    return Said(f"{finding}.", note, (Chart(spec, "Tasks under way at once", "peak_concurrent_tasks"),))
+    return Finding(f"{finding}.", note, (Chart(spec, "Tasks under way at once", "peak_concurrent_tasks"),))
 
 
-def _ladder(rows: list[Row], scope: Scope) -> Said:
+def _ladder(rows: list[Row], scope: Scope) -> Finding:
     if not rows:
         return _nothing("No task asked for renditions.")
     only, of_account = _first(rows, scope)
@@ -277,7 +277,7 @@ def _ladder(rows: list[Row], scope: Scope) -> Said:
     )
     note = "Of the whole archive. A task counts in each of its rungs: what is asked together fails together."
     if not rated:
-        return Said(f"Too few tasks of {name} ended to tell the rungs apart.", note)
+        return Finding(f"Too few tasks of {name} ended to tell the rungs apart.", note)
     worst, best = (pick(rated, key=lambda row: row["failure_rate"]) for pick in (max, min))
     finding = (
         f"{name}: of the rungs, {worst['rung']} fails most, {percent(worst['failure_rate'])}, and {best['rung']} "
@@ -285,10 +285,10 @@ def _ladder(rows: list[Row], scope: Scope) -> Said:
     )
     if worst["low_failure_rate"] <= best["high_failure_rate"]:
         finding = f"{name}: the rungs fail alike, {percent(best['failure_rate'])} to {percent(worst['failure_rate'])}"
-    return Said(f"{finding}.", note, charts)
+    return Finding(f"{finding}.", note, charts)
 
 
-def _sources(rows: list[Row], scope: Scope) -> Said:
+def _sources(rows: list[Row], scope: Scope) -> Finding:
     if not rows:
         return _nothing("No completed task tells of its source.")
     (only, of_account), most = _first(rows, scope), rows[0]
@@ -301,43 +301,43 @@ def _sources(rows: list[Row], scope: Scope) -> Said:
         factor = number(slow["p50_real_time_factor"])
         finding += f"; slowest for its length is {slow['source']} of {slow['length']}, {factor} s a second of media"
         charts = (Chart("source_speed", f"{most['type']}{of_account}: speed by source", "p50_real_time_factor", only),)
-    return Said(f"{finding}.", "Of the whole archive. Failed tasks have no probe: they do not show here.", charts)
+    return Finding(f"{finding}.", "Of the whole archive. Failed tasks have no probe: they do not show here.", charts)
 
 
-def _anomalies(rows: list[Row], scope: Scope) -> Said:
+def _anomalies(rows: list[Row], scope: Scope) -> Finding:
     if not rows:
         return _nothing("Nothing was far from its weekday's usual in these days.")
     last = sum((scope["last_day"] - row["day"]).days < 7 for row in rows)
     finding = "1 anomaly" if last == 1 else f"{last or 'No'} anomalies"
-    return Said(
+    return Finding(
         f"{finding} in the last 7 days.",
         "Days and hours far from the median of the same weekday in the 8 weeks before.",
     )
 
 
-def _slowest(rows: list[Row], scope: Scope) -> Said:
+def _slowest(rows: list[Row], scope: Scope) -> Finding:
     if not rows:
         return _nothing("No task completed in the last 7 days.")
     first = rows[0]
-    return Said(
+    return Finding(
         f"The slowest of the last 7 days took the server {duration(first['server_time_seconds'])}.",
         f"`{command('task', first['task_id'])}` tells all that is known of a task.",
     )
 
 
-def _stuck(rows: list[Row], scope: Scope) -> Said:
+def _stuck(rows: list[Row], scope: Scope) -> Finding:
     if not rows:
         return _nothing("No task is stuck.")
     of_tasks, first = rows[0]["of_tasks"], rows[0]
     are = "is" if of_tasks == 1 else "are"
     shown = f" The {len(rows)} longest silent are shown." if of_tasks > len(rows) else ""
-    return Said(
+    return Finding(
         f"{counted(of_tasks, 'task')} {are} stuck, silent for up to {duration(first['silent_seconds'])}.",
         f"`{command('refresh', first['task_id'])}` asks the API for one of them again.{shown}",
     )
 
 
-def _coverage(rows: list[Row], scope: Scope) -> Said:
+def _coverage(rows: list[Row], scope: Scope) -> Finding:
     last = rows[:7]
     ended, seen = (sum(row[name] for row in last) for name in ("ended_tasks", "seen_open_tasks"))
     if not ended:
@@ -349,18 +349,18 @@ def _coverage(rows: list[Row], scope: Scope) -> Said:
     )
     chart = Chart("coverage", "Tasks seen before they ended", "coverage")
     charts = (chart,) if any(row["coverage"] for row in rows) else ()
-    return Said(f"{finding}.", "" if seen / ended >= SEEN_WELL else note, charts)
+    return Finding(f"{finding}.", "" if seen / ended >= SEEN_WELL else note, charts)
 
 
-def _loads(rows: list[Row], scope: Scope) -> Said:
+def _loads(rows: list[Row], scope: Scope) -> Finding:
     whole = sum(row["verdict"] == "whole" for row in rows)
     if whole == len(rows):
-        return Said(
+        return Finding(
             f"Each of the last {counted(len(rows), 'load')} was proven whole."
             if len(rows) > 1
             else "The only load was proven whole."
         )
-    return Said(f"{len(rows) - whole} of the last {counted(len(rows), 'load')} had a gap in the proof.")
+    return Finding(f"{len(rows) - whole} of the last {counted(len(rows), 'load')} had a gap in the proof.")
 
 
 SECTIONS = (
@@ -458,9 +458,9 @@ SECTIONS = (
 )
 
 
-def _nothing(finding: str) -> Said:
+def _nothing(finding: str) -> Finding:
     """A sentence that says it all."""
-    return Said(finding, is_telling=False)
+    return Finding(finding, is_telling=False)
 
 
 def _first(rows: list[Row], scope: Scope) -> tuple[dict[str, str], str]:

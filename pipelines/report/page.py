@@ -18,14 +18,14 @@ import duckdb
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from pipelines.harmless import printable
+from pipelines.report.cache import specs, vega
 from pipelines.report.figures import SECTIONS, Figure
-from pipelines.report.kept import specs, vega
-from pipelines.report.pictures import Drawn
-from pipelines.report.queries import Answer, Narrowed, Row, Version
+from pipelines.report.formatting import Cell, cell, day, kind, label, moment, quoted
+from pipelines.report.pictures import RenderedChart
+from pipelines.report.queries import Answer, ReportData, ReportFilter, Row
 from pipelines.report.summary import changes, tiles, verdict
-from pipelines.report.words import Cell, cell, day, kind, label, moment, quoted
 from pipelines.settings import Settings
+from pipelines.text import printable
 from pipelines.warehouse.database import connect, current_database
 from pipelines.warehouse.models import load_models
 
@@ -37,7 +37,7 @@ class Page:
     """A report: the HTML file, and the charts in it."""
 
     html: str
-    charts: list[Drawn]
+    charts: list[RenderedChart]
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,18 @@ class Table:
     count: int
 
 
-def make(settings: Settings, narrowed: Narrowed) -> Page:
+def make(settings: Settings, report_filter: ReportFilter) -> Page:
     """The report of the published version. Raises WarehouseError where there is none, and as `render`."""
     with connect(current_database(settings), read_only=True, memory_mb=settings.memory_mb) as connection:
-        return render(connection, narrowed)
+        return render(connection, report_filter)
 
 
-def render(connection: duckdb.DuckDBPyConnection, narrowed: Narrowed) -> Page:
+def render(connection: duckdb.DuckDBPyConnection, report_filter: ReportFilter) -> Page:
     """The page of the tables that the connection reads. Raises SettingsError for an account or type unknown to them."""
-    version = Version(connection, narrowed)
+    version = ReportData(connection, report_filter)
     scope, zone, made_at = version.scope, ZoneInfo(version.scope["time_zone"]), datetime.now(UTC)
     has_tasks = scope["first_day"] is not None and scope["from_day"] <= scope["last_day"]
-    drawn: list[Drawn] = []
+    drawn: list[RenderedChart] = []
     sections = [
         {
             "id": section.id,
@@ -101,13 +101,13 @@ def render(connection: duckdb.DuckDBPyConnection, narrowed: Narrowed) -> Page:
     return Page(html, drawn)
 
 
-def _figure(version: Version, figure: Figure, zone: ZoneInfo, drawn: list[Drawn]) -> dict[str, Any]:
+def _figure(version: ReportData, figure: Figure, zone: ZoneInfo, drawn: list[RenderedChart]) -> dict[str, Any]:
     """A figure for the template; its charts are added to `drawn`."""
     answer = version.ask(figure.query)
     said = figure.says(answer.rows, version.scope)
     with_points = [chart for chart in said.charts if chart.has_points(answer.rows)]
     drawn += [
-        Drawn(chart.spec, chart.heading if len(said.charts) > 1 else said.finding, chart.rows(answer.rows))
+        RenderedChart(chart.spec, chart.heading if len(said.charts) > 1 else said.finding, chart.rows(answer.rows))
         for chart in with_points
     ]
     return {
@@ -151,7 +151,7 @@ def _about(scope: dict[str, Any], made_at: datetime, zone: ZoneInfo) -> str:
     return f"{', '.join(about)}. Made {moment(made_at, zone)}; times are {zone.key}."
 
 
-def _nothing(version: Version) -> str:
+def _nothing(version: ReportData) -> str:
     """Why there is nothing to show."""
     if not version.ask("freshness").rows:
         return "Nothing has been loaded yet: `task-archive sync` does."

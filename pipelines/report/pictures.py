@@ -8,14 +8,14 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 
-from pipelines.harmless import markdown_cell
-from pipelines.report.kept import specs
+from pipelines.report.cache import specs
 from pipelines.report.queries import Row
 from pipelines.settings import address_space_mb
+from pipelines.text import markdown_cell
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RenderedChart:
     """A chart of a page: its name in charts.py, its heading, and the rows it draws."""
 
     name: str
@@ -29,7 +29,7 @@ WIDTH = 640  # pixels
 JAVASCRIPT_ADDRESS_SPACE_MB = 100_000
 
 
-def as_markdown(drawn: list[Drawn]) -> str:
+def as_markdown(drawn: list[RenderedChart]) -> str:
     """The key charts of a page as images in Markdown, each under its heading; some 150 kB for 90 days.
 
     None where the address space is limited: vl-convert's JavaScript takes 67 GB of it, and ends the process without.
@@ -42,12 +42,12 @@ def as_markdown(drawn: list[Drawn]) -> str:
     )
 
 
-def _image(chart: Drawn) -> str:
+def _image(chart: RenderedChart) -> str:
     svg = base64.b64encode(as_svg(chart).encode()).decode()
     return f"![{markdown_cell(chart.heading)}](data:image/svg+xml;base64,{svg})"
 
 
-def as_svg(chart: Drawn) -> str:
+def as_svg(chart: RenderedChart) -> str:
     """A chart as SVG."""
     import vl_convert
 

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from pipelines.errors import SettingsError, WarehouseError
-from pipelines.harmless import printable
+from pipelines.text import printable
 from pipelines.warehouse.models import read_header, sql_folder
 
 Row = dict[str, Any]
@@ -38,7 +38,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Narrowed:
+class ReportFilter:
     """What a report is about; None: the last 90 whole days, every type, every account."""
 
     from_day: date | None = None
@@ -47,22 +47,22 @@ class Narrowed:
     account: str | None = None
 
 
-class Version:
-    """The tables that a connection reads, narrowed to what a report is about.
+class ReportData:
+    """The tables that a connection reads, restricted by a filter.
 
     `scope` is the row of the table of that name. Raises SettingsError for an account or a type that no task has.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, narrowed: Narrowed) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, report_filter: ReportFilter) -> None:
         self._connection = connection
         self._answers: dict[str, Answer] = {}
-        self._check("account", narrowed.account)
-        self._check("type", narrowed.task_type)
+        self._check("account", report_filter.account)
+        self._check("type", report_filter.task_type)
         for variable, value in (
-            ("from_day", narrowed.from_day),
-            ("to_day", narrowed.to_day),
-            ("account", narrowed.account),
-            ("type", narrowed.task_type),
+            ("from_day", report_filter.from_day),
+            ("to_day", report_filter.to_day),
+            ("account", report_filter.account),
+            ("type", report_filter.task_type),
         ):
             connection.execute(f"set variable {variable} = $value", {"value": value})
         self._run("scope")

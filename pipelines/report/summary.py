@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from pipelines.reading import age
+from pipelines.report.formatting import change, command, counted, duration, mended_by, moment, number, percent
 from pipelines.report.queries import Row
-from pipelines.report.words import change, command, counted, duration, mended_by, moment, number, percent
+from pipelines.text import age
 
 LATE = timedelta(hours=26)  # a nightly run and its time to run
 

@@ -16,13 +16,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from pipelines.landing.catalog import Catalog
-from pipelines.landing.source import Listener, Progress
+from pipelines.landing.context import Progress, ProgressCallbacks
 from pipelines.landing.zone import Zone
-from pipelines.memory import keep_little
 from pipelines.settings import Settings
 from pipelines.warehouse.build import SETTINGS, given_by, rows_at_once
 from pipelines.warehouse.change import ahead
 from pipelines.warehouse.making import MOST_HELD, Maker
+from pipelines.warehouse.memory import keep_little
 from pipelines.warehouse.working import TABLES, Working
 
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -32,13 +32,13 @@ NEEDED = {"home", "memory_mb", "slo", *SETTINGS.names}
 
 
 @contextmanager
-def made_ahead(settings: Settings, listener: Listener) -> Iterator[Listener]:
+def made_ahead(settings: Settings, callbacks: ProgressCallbacks) -> Iterator[ProgressCallbacks]:
     """Whom to tell of the progress of loads, so that what lands of large ones is made ahead while this is open.
 
     Nothing is made where there are tables to go on from.
     """
     if Working(settings).file.exists():
-        yield listener
+        yield callbacks
         return
     process: subprocess.Popen[bytes] | None = None
 
@@ -46,10 +46,10 @@ def made_ahead(settings: Settings, listener: Listener) -> Iterator[Listener]:
         nonlocal process
         if process is None and progress.rows_read > rows_at_once(settings):
             process = _started(settings)
-        listener.progress(progress)
+        callbacks.progress(progress)
 
     try:
-        yield replace(listener, progress=report)
+        yield replace(callbacks, progress=report)
     except BaseException:
         if process is not None:
             process.kill()
@@ -89,7 +89,7 @@ def main() -> None:
     threading.Thread(target=wait_for_the_end, daemon=True).start()
     given, rows, held = given_by(settings, []), rows_at_once(settings), 0
     with (
-        Catalog(Zone(settings.landing)) as catalog,
+        Catalog(Zone(settings.home.landing)) as catalog,
         Working(settings).opened_fresh(given.fingerprint) as connection,
     ):
         while not stop.is_set():

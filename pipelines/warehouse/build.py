@@ -26,12 +26,12 @@ from pipelines.errors import WarehouseError
 from pipelines.landing import damage
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import Zone, write_durably
-from pipelines.memory import keep_little
 from pipelines.settings import Settings, slo_targets
 from pipelines.warehouse.change import MadeAnew, left, since
 from pipelines.warehouse.database import quoted
 from pipelines.warehouse.grain import grains
-from pipelines.warehouse.making import Maker, Outcome, is_by_task, levels, run_check, run_row_checks
+from pipelines.warehouse.making import CheckResult, Maker, is_by_task, levels, run_check, run_row_checks
+from pipelines.warehouse.memory import keep_little
 from pipelines.warehouse.models import (
     Metric,
     Model,
@@ -75,14 +75,14 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltTable:
     """A table as it stands: its rows, its columns as (name, DuckDB type), the outcomes of its checks, and its Parquet
     files that were written."""
 
     model: Model
     rows: int
     columns: list[tuple[str, str]]
-    outcomes: list[Outcome]
+    outcomes: list[CheckResult]
     written: set[str] = field(default_factory=set)
 
 
@@ -94,15 +94,15 @@ class Given(NamedTuple):
     fingerprint: str
 
 
-def build_version(settings: Settings, say: Say = lambda line: None) -> Iterator[Built]:
+def build_version(settings: Settings, say: Say = lambda line: None) -> Iterator[BuiltTable]:
     """Brings the tables up to what has landed, and yields each.
 
     COMPLETE is there once every table stands and no check that blocks has failed.
     """
     keep_little()
-    working, complete = Working(settings), settings.warehouse / COMPLETE
+    working, complete = Working(settings), settings.home.warehouse / COMPLETE
     complete.unlink(missing_ok=True)
-    tables: dict[str, Built] = {}
+    tables: dict[str, BuiltTable] = {}
     try:
         yield from _bring_up_to_date(settings, working, tables, say)
     except BROKEN as error:  # of a part of the file that nothing had read before
@@ -113,16 +113,18 @@ def build_version(settings: Settings, say: Say = lambda line: None) -> Iterator[
         yield from (built for built in again if built.model.name not in known)
     if any(each.blocks for built in tables.values() for each in built.outcomes):
         return
-    about = {"version": _next_version(settings.published / "versions"), "code_version": __version__}
+    about = {"version": _next_version(settings.home.published / "versions"), "code_version": __version__}
     listed = (InManifest(built.model, built.rows, built.columns, built.written) for built in tables.values())
     write_durably(working.parquet / MANIFEST, manifest_of(working.parquet, about, listed))
     rows = {name: built.rows for name, built in tables.items()}
     write_durably(complete, json.dumps(about | {"rows": rows}, indent=1).encode())
 
 
-def _bring_up_to_date(settings: Settings, working: Working, tables: dict[str, Built], say: Say) -> Iterator[Built]:
+def _bring_up_to_date(
+    settings: Settings, working: Working, tables: dict[str, BuiltTable], say: Say
+) -> Iterator[BuiltTable]:
     """Makes each table what it is to be, and yields it; notes it in `tables`."""
-    with Catalog(Zone(settings.landing)) as catalog:
+    with Catalog(Zone(settings.home.landing)) as catalog:
         catalog.refresh()
         lost = damage.set_aside(catalog, None, say)
         if gone := damage.summary(lost):
@@ -142,10 +144,10 @@ def _bring_up_to_date(settings: Settings, working: Working, tables: dict[str, Bu
 def forget(settings: Settings) -> None:
     """Has the next run make all anew, from the landing zone alone."""
     Working(settings).remove()
-    Catalog.remove(Zone(settings.landing))
+    Catalog.remove(Zone(settings.home.landing))
 
 
-def build_empty(settings: Settings) -> list[Built]:
+def build_empty(settings: Settings) -> list[BuiltTable]:
     """Every table without rows, in a home that holds nothing: what the SQL alone says of columns and types."""
     order = list(load_models())
     return sorted(build_version(settings), key=lambda built: order.index(built.model.name))
@@ -163,7 +165,7 @@ def _next_version(versions: Path) -> str:
 
 def _follow_landing(
     settings: Settings, working: Working, catalog: Catalog, given: Given, say: Say
-) -> dict[str, list[Outcome]]:
+) -> dict[str, list[CheckResult]]:
     """Brings what is made from observations and loads up to date; returns the checks that found something, by table."""
     if working.file.exists():
         try:
@@ -185,7 +187,7 @@ def _follow_landing(
         return _make_all(settings, working, catalog, given)
 
 
-def _make_all(settings: Settings, working: Working, catalog: Catalog, given: Given) -> dict[str, list[Outcome]]:
+def _make_all(settings: Settings, working: Working, catalog: Catalog, given: Given) -> dict[str, list[CheckResult]]:
     with working.opened_fresh(given.fingerprint) as connection:
         maker = Maker(connection, catalog, left(connection, catalog), given.tables, rows_at_once(settings))
         maker.make()
@@ -229,8 +231,8 @@ def _as_row(lost: damage.Damage) -> dict[str, Any]:
 
 
 def _follow_tables(
-    connection: duckdb.DuckDBPyConnection, parquet: Path, failed: dict[str, list[Outcome]]
-) -> Iterator[Built]:
+    connection: duckdb.DuckDBPyConnection, parquet: Path, failed: dict[str, list[CheckResult]]
+) -> Iterator[BuiltTable]:
     """Makes the tables that are made from tables as soon as what they read is there, and checks and exports each table
     while the next are made."""
     # Each worker runs its own queries; DuckDB's threads are what is left of the cores, lest they take turns.
@@ -248,7 +250,7 @@ def _follow_tables(
         plan.add((model.name, True), (model.name, False), *referred, *((name, True) for name in read))
     plan.prepare()
 
-    def work(name: str, finish: bool) -> Built | None:
+    def work(name: str, finish: bool) -> BuiltTable | None:
         model = models[name]
         if not finish and name in follow_landing:
             return None
@@ -259,8 +261,8 @@ def _follow_tables(
         return None
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        running: dict[Future[Built | None], tuple[str, bool]] = {}
-        results: list[Built | None] = []
+        running: dict[Future[BuiltTable | None], tuple[str, bool]] = {}
+        results: list[BuiltTable | None] = []
         alone: list[tuple[str, bool]] = []  # what has to wait until it has the memory for itself
         try:
             while plan.is_active():
@@ -320,8 +322,8 @@ def _finish(
     model: Model,
     parquet: Path,
     weeks: dict[str, set[date]] | None,
-    failed: list[Outcome],
-) -> Built:
+    failed: list[CheckResult],
+) -> BuiltTable:
     """Comments, checks and exports one table."""
     columns = [(row[0], row[1]) for row in session.execute(f"describe {model.name}").fetchall()]
     if [name for name, _ in columns] != list(model.columns):
@@ -337,7 +339,7 @@ def _finish(
     outcomes = [
         found[check]
         if check in found
-        else Outcome(check, 0, "")
+        else CheckResult(check, 0, "")
         if is_by_task(model, check)
         else run_check(session, check)
         for check in model.checks
@@ -345,7 +347,7 @@ def _finish(
     changed = None if weeks is None else weeks.get("tasks", set()) | weeks.get(model.name, set())
     written = export(session, model, parquet, changed)
     rows: int = session.execute(f"select count(*) from {model.name}").fetchall()[0][0]
-    return Built(model, rows, columns, outcomes, written)
+    return BuiltTable(model, rows, columns, outcomes, written)
 
 
 def _create_macros(connection: duckdb.DuckDBPyConnection) -> None:

@@ -54,9 +54,9 @@ def connect(
 
 def current_database(settings: Settings) -> Path:
     """The published DuckDB file. Raises WarehouseError before the first publication."""
-    path = settings.published / DATABASE
+    path = settings.home.published / DATABASE
     if not path.exists():
-        raise WarehouseError(f"nothing is published under {settings.published} yet: run `task-archive sync` first")
+        raise WarehouseError(f"nothing is published under {settings.home.published} yet: run `task-archive sync` first")
     return path.resolve()
 
 

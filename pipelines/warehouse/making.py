@@ -22,7 +22,7 @@ MOST_COUNTED = 400_000  # rows whose groups are made at once
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckResult:
     """A check on a table: how many rows break it, and one of them."""
 
     check: Check
@@ -61,7 +61,7 @@ class Maker:
         self._change = change
         self._given = given
         self._rows_at_once = rows_at_once
-        self.failed: dict[str, list[Outcome]] = {}  # checks by task that found something, by table
+        self.failed: dict[str, list[CheckResult]] = {}  # checks by task that found something, by table
         self._failing: Counter[tuple[str, str]] = Counter()  # rows more than before, by table and check
 
     def make(self) -> None:
@@ -377,13 +377,13 @@ def row_checks(model: Model) -> list[Check]:
     return [check for check in model.checks if check.condition and grains()[model.name].kind == "task"]
 
 
-def run_row_checks(session: duckdb.DuckDBPyConnection, model: Model) -> list[Outcome]:
+def run_row_checks(session: duckdb.DuckDBPyConnection, model: Model) -> list[CheckResult]:
     """The outcomes of row_checks: of the counts that are kept, or where there are none of all rows."""
     kept = dict(session.execute("select check_name, rows from failing where table_name = ?", [model.name]).fetchall())
     outcomes = []
     for check in row_checks(model):
         if check.name in kept and not kept[check.name]:
-            outcomes.append(Outcome(check, 0, ""))
+            outcomes.append(CheckResult(check, 0, ""))
             continue
         outcomes.append(run_check(session, check))
         if check.name not in kept:
@@ -392,7 +392,7 @@ def run_row_checks(session: duckdb.DuckDBPyConnection, model: Model) -> list[Out
     return outcomes
 
 
-def run_check(session: duckdb.DuckDBPyConnection, check: Check) -> Outcome:
+def run_check(session: duckdb.DuckDBPyConnection, check: Check) -> CheckResult:
     """How many rows break a check, and one of them."""
     rows = session.execute(f"select count(*) from ({check.failing})").fetchall()[0][0]
     example = ""
@@ -402,7 +402,7 @@ def run_check(session: duckdb.DuckDBPyConnection, check: Check) -> Outcome:
         example = ", ".join(
             f"{name}={value}" for name, value in list(zip(names, cursor.fetchall()[0], strict=True))[:6]
         )
-    return Outcome(check, rows, example)
+    return CheckResult(check, rows, example)
 
 
 @cache

@@ -34,11 +34,11 @@ class Published:
 
 def publish(settings: Settings) -> Published:
     """Publishes the version that was built. Raises WarehouseError where there is none."""
-    built, working = settings.warehouse / COMPLETE, Working(settings)
+    built, working = settings.home.warehouse / COMPLETE, Working(settings)
     if not built.exists():
         raise WarehouseError("no version was built: run the tables first")
     about = json.loads(built.read_bytes())
-    root = settings.published
+    root = settings.home.published
     versions = root / "versions"
     versions.mkdir(parents=True, exist_ok=True)
     for leftover in versions.glob(".*"):  # of a run that was killed
@@ -95,8 +95,8 @@ def publish_report(settings: Settings, html: str) -> Path:
     """Puts the report of the published version beside it; returns where it is found."""
     folder = current_database(settings).parent
     write_durably(folder / REPORT, html.encode())
-    _point(settings.published / REPORT, Path("versions") / folder.name / REPORT)
-    return settings.published / REPORT
+    _point(settings.home.published / REPORT, Path("versions") / folder.name / REPORT)
+    return settings.home.published / REPORT
 
 
 def _point(link: Path, target: Path) -> None:

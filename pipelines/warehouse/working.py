@@ -53,8 +53,8 @@ class Working:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.file = settings.warehouse / DATABASE
-        self.parquet = settings.warehouse / PARQUET
+        self.file = settings.home.warehouse / DATABASE
+        self.parquet = settings.home.warehouse / PARQUET
         self.fresh = self.file.with_name(f"{self.file.name}.new")  # being made, to take its place
 
     def stale(self, file: Path, given: str) -> str | None:
@@ -85,7 +85,7 @@ class Working:
         What is written to the fresh file is lost unless it is checkpointed, as the file is if the run is killed.
         """
         file.parent.mkdir(parents=True, exist_ok=True)
-        with connect(memory_mb=self._settings.memory_mb, spill=self._settings.warehouse / "spill") as connection:
+        with connect(memory_mb=self._settings.memory_mb, spill=self._settings.home.warehouse / "spill") as connection:
             connection.execute(JOIN_AS_WRITTEN)
             attach(connection, file, "recovery_mode 'no_wal_writes'" if file == self.fresh else "")
             connection.execute(f"create schema if not exists {TABLES}.{INTERNAL}")

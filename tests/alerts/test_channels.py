@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from pipelines.alerts.channels import Mail, Undelivered, Webhook
 from pipelines.alerts.message import Alert, Message
-from pipelines.cli import main
+from pipelines.cli.main import main
 
 Run = Callable[..., Result]
 ME = "ops@example.com"

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from pipelines.alerts.conditions import ask, load_conditions
 from pipelines.alerts.message import Alert
-from pipelines.cli import main
+from pipelines.cli.main import main
 from pipelines.settings import Settings, load_settings
 from pipelines.warehouse import build
 from pipelines.warehouse.database import DATABASE

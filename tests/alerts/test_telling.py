@@ -16,13 +16,13 @@ from click.testing import Result
 from filelock import FileLock
 from pydantic import SecretStr
 
-from pipelines.alerts import telling
-from pipelines.alerts.memory import Memory, Told, due, over, recall
+from pipelines.alerts import notify as telling
 from pipelines.alerts.message import Alert
+from pipelines.alerts.state import Memory, Notification, due, load_state, over
+from pipelines.cli.observe import observe
+from pipelines.cli.run import prepare_instance
 from pipelines.defs import sensors
 from pipelines.landing.lanes import Extraction
-from pipelines.observing import observe
-from pipelines.runs import prepare_instance
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
@@ -34,9 +34,9 @@ NOTICE = Alert("drift", "default $.a", "notice", "default: drift", "task-archive
 Run = Callable[..., Result]
 
 
-def told(alert: Alert, hours_ago: float) -> dict[str, Told]:
+def told(alert: Alert, hours_ago: float) -> dict[str, Notification]:
     at = NOW - timedelta(hours=hours_ago)
-    return {alert.key: Told(alert.condition, alert.severity, alert.says, alert.degree, at)}
+    return {alert.key: Notification(alert.condition, alert.severity, alert.says, alert.degree, at)}
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_from_the_first_failure_to_its_end(
         sensors.run_failed(context.for_run_failure())
     assert len(webhook.received) == 1
     assert run("alert", "check").exit_code == 3
-    assert recall(load_settings()).runs["nightly"].failed_runs == 2
+    assert load_state(load_settings()).runs["nightly"].failed_runs == 2
 
     # All that is to be told after the run that goes well at last is one message.
     simulator.clear_faults()
@@ -280,7 +280,7 @@ def test_a_memory_that_is_damaged_is_made_anew(run: Run, home: Path) -> None:
     result = run("alert", "check")
     assert result.exit_code == 0
     assert result.stdout.startswith("not asked  drift: nothing is published under")
-    assert recall(load_settings()) == Memory()
+    assert load_state(load_settings()) == Memory()
 
 
 def test_before_anything_was_set_or_run(run: Run, home: Path) -> None:

@@ -18,13 +18,13 @@ import dagster as dg
 import duckdb
 import pytest
 
+from pipelines.cli.run import Done, RunFailed, prepare_instance, run_job
 from pipelines.definitions import defs
 from pipelines.defs.event_log import EventLog
 from pipelines.defs.tables import _check_results
-from pipelines.runs import Done, RunFailed, prepare_instance, run_job
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
-from pipelines.warehouse.build import Built, Outcome
+from pipelines.warehouse.build import BuiltTable, CheckResult
 from pipelines.warehouse.models import load_models
 from pipelines.warehouse.working import Working
 from tests.landed import LandedFiles
@@ -143,7 +143,7 @@ def test_the_nightly_job_publishes_and_shows_what_it_did(simulated: tuple[Simula
             "proof_is_whole": True, "rows_are_sound": True, "rows_are_plausible": True,
         }  # fmt: skip
         assert found["rows_are_plausible"].metadata["failing rows: created_at <= updated_at"].value == 0
-    with duckdb.connect(str(settings.published / "task_archive.duckdb"), read_only=True) as connection:
+    with duckdb.connect(str(settings.home.published / "task_archive.duckdb"), read_only=True) as connection:
         ids = {row[0] for row in connection.execute("select task_id from tasks").fetchall()}
         in_sql = "printf('%016x', (sum(('0x' || left(sha256({}), 16))::ubigint) % 18446744073709551616)::ubigint)"
         of_ids, of_states = (in_sql.format(text) for text in ("task_id", "task_id || ':' || epoch_ms(updated_at)"))
@@ -166,7 +166,7 @@ def test_who_watches_a_run_is_told_of_each_event(simulated: tuple[Simulator, Set
         watching.watch_event_logs(run.run_id, None, told)
         instance.report_engine_event("while it was watched", run)
         assert is_told.wait(30)
-        file = settings.dagster / "history" / "runs" / f"{run.run_id}.db"
+        file = settings.home.dagster / "history" / "runs" / f"{run.run_id}.db"
         written_at = file.stat().st_mtime_ns
         assert len(watching.all_logs(run.run_id)) > 1
         assert file.stat().st_mtime_ns == written_at  # reading tells nobody: the one who reads would be told again
@@ -175,9 +175,10 @@ def test_who_watches_a_run_is_told_of_each_event(simulated: tuple[Simulator, Set
 def test_rows_that_are_not_plausible_are_reported_and_published() -> None:
     tasks = load_models()["tasks"]
     outcomes = [
-        Outcome(check, int(check.description == "created_at <= updated_at"), "task_id=odd") for check in tasks.checks
+        CheckResult(check, int(check.description == "created_at <= updated_at"), "task_id=odd")
+        for check in tasks.checks
     ]
-    sound, plausible = _check_results(Built(tasks, 1, [], outcomes))
+    sound, plausible = _check_results(BuiltTable(tasks, 1, [], outcomes))
     assert (sound.passed, plausible.passed, plausible.severity) == (True, False, dg.AssetCheckSeverity.WARN)
     assert plausible.description == "created_at_updated_at: 1 rows, such as task_id=odd"
 
@@ -204,7 +205,7 @@ def test_a_backfill_of_days_is_one_run_and_marks_each_day(simulated: tuple[Simul
     assert [load.lane for load in done.loads] == ["backfill"]
     with dg.DagsterInstance.get() as instance:
         assert instance.get_materialized_partitions(dg.AssetKey(["landing", "created_days"])) == set(days)
-    with duckdb.connect(str(settings.published / "task_archive.duckdb"), read_only=True) as connection:
+    with duckdb.connect(str(settings.home.published / "task_archive.duckdb"), read_only=True) as connection:
         connection.execute("set TimeZone = 'UTC'")
         found = connection.execute("select task_id, cast(created_at as date)::varchar from tasks").fetchall()
     expected = {
@@ -224,7 +225,7 @@ def test_refresh_fetches_single_tasks_and_marks_deleted_ones(simulated: tuple[Si
     simulator.remove(deleted)
     done: Done = run_job(settings, "refresh", {"task_ids": [changed, deleted]})
     assert done.loads[0].deleted == [deleted]
-    with duckdb.connect(str(settings.published / "task_archive.duckdb"), read_only=True) as connection:
+    with duckdb.connect(str(settings.home.published / "task_archive.duckdb"), read_only=True) as connection:
         rows = connection.execute(
             "select task_id, phase, error_message, deleted_at is not null from tasks where task_id in (?, ?)",
             [changed, deleted],
@@ -239,7 +240,7 @@ def test_a_check_that_fails_keeps_the_version_before(
 ) -> None:
     _, settings = simulated
     run_job(settings, "nightly")
-    before = (settings.published / "current").readlink()
+    before = (settings.home.published / "current").readlink()
     from pipelines.warehouse import build
 
     tasks = load_models()["tasks"]
@@ -252,9 +253,9 @@ def test_a_check_that_fails_keeps_the_version_before(
             run_job(settings, "rebuild")
     finally:
         object.__setattr__(tasks, "sql", before_sql)
-    assert (settings.published / "current").readlink() == before
+    assert (settings.home.published / "current").readlink() == before
     assert (Working(settings).file).exists()
-    assert not (settings.warehouse / build.COMPLETE).exists()
+    assert not (settings.home.warehouse / build.COMPLETE).exists()
 
 
 def attempts_of_a_scheduled_run(settings: Settings) -> tuple[int, str]:
@@ -330,7 +331,7 @@ def test_of_two_runs_at_once_the_second_waits(simulated: tuple[Simulator, Settin
     simulator.latency_seconds = 0.1
     runs = [subprocess.Popen(SYNC, env=os.environ.copy(), stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [run.wait(180) for run in runs] == [0, 0]
-    first, second = LandedFiles(settings.landing).manifests()
+    first, second = LandedFiles(settings.home.landing).manifests()
     assert (first.lane, second.lane, first.verdict, second.verdict) == ("sweep", "changes", "whole", "whole")
     assert (first.finished_at_ms or 0) <= second.started_at_ms
 
@@ -350,7 +351,7 @@ def test_workspace_yaml_loads_in_dagster(tmp_path: Path) -> None:
 def test_the_instance_is_made_without_telemetry(simulated: tuple[Simulator, Settings]) -> None:
     _, settings = simulated
     prepare_instance(settings)
-    assert "enabled: false" in (settings.dagster / "dagster.yaml").read_text()
+    assert "enabled: false" in (settings.home.dagster / "dagster.yaml").read_text()
     assert os.environ["DAGSTER_DISABLE_TELEMETRY"] == "1"
 
 
@@ -395,7 +396,7 @@ def test_the_report_comes_after_the_tables_and_stops_nothing(
 ) -> None:
     _, settings = simulated
     done = run_job(settings, "nightly")
-    before, report = (settings.published / "current").readlink(), settings.published / "report.html"
+    before, report = (settings.home.published / "current").readlink(), settings.home.published / "report.html"
     assert report.resolve().parent.name == before.name
     with dg.DagsterInstance.get() as instance:
         event = instance.get_latest_materialization_event(dg.AssetKey(["published", "report"]))
@@ -415,5 +416,5 @@ def test_the_report_comes_after_the_tables_and_stops_nothing(
     monkeypatch.setattr("pipelines.report.page.render", broken)
     with pytest.raises(RunFailed, match="tables are published, but their report could not be made: the moon is"):
         run_job(settings, "nightly", {"lane": "sweep"})
-    assert (settings.published / "current").readlink() != before
+    assert (settings.home.published / "current").readlink() != before
     assert report.resolve().parent.name == before.name

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from pipelines.cli.run import DAGSTER_YAML, prepare_instance
 from pipelines.defs.retention import forget_old_runs
-from pipelines.runs import DAGSTER_YAML, prepare_instance
 from pipelines.settings import Settings
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pipelines.cli import main
+from pipelines.cli.main import main
 from pipelines.definitions import defs
 from pipelines.landing.lanes import Extraction
 from pipelines.settings import load_settings

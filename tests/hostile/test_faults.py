@@ -68,8 +68,8 @@ class Scene:
     def fresh(self) -> Any:
         self.numbers += 1
         home = self.root / f"attempt-{self.numbers}"
-        if self.base.settings.home.exists():
-            shutil.copytree(self.base.settings.home, home)
+        if self.base.settings.home.path.exists():
+            shutil.copytree(self.base.settings.home.path, home)
         return self.archive(self.sim, home=home.name, **self.settings)
 
     def count_requests(self) -> int:
@@ -84,7 +84,7 @@ class Scene:
         assert max(twice.values()) == 1
         for path, part in kept.zone.parts(kept.manifests()):
             assert kept.zone.damage_of(path, part) is None
-        shutil.rmtree(kept.settings.home)
+        shutil.rmtree(kept.settings.home.path)
 
 
 def kept_files(kept: Any) -> dict[str, bytes]:

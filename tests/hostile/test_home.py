@@ -249,7 +249,7 @@ def test_a_clock_that_jumps(
             assert load.verdict == "whole"
             list(build.build_version(jumping.settings))
             versions.append(publish(jumping.settings).version)
-        assert (jumping.settings.published / "task_archive.duckdb").exists()
+        assert (jumping.settings.home.published / "task_archive.duckdb").exists()
         steady.sync()
         assert jumping.landed() == steady.landed() == jumping.expected()
         proven.append(load.proven_until_ms)

@@ -283,7 +283,7 @@ def machine(make_archive: Callable[..., Any], root: Path, tally: Tally) -> type[
 
         @invariant()
         def nothing_vanishes(self) -> None:
-            landing = self.kept.settings.landing
+            landing = self.kept.settings.home.landing
             files = {
                 str(path.relative_to(landing)): hashlib.sha256(path.read_bytes()).hexdigest()
                 for path in landing.rglob("*")

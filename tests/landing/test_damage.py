@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.landing import damage
 from pipelines.landing.catalog import Catalog
-from pipelines.landing.source import Listener
+from pipelines.landing.context import ProgressCallbacks
 from pipelines.landing.writer import PAGES_PER_PART
 from pipelines.landing.zone import MANIFEST, PROGRESS
 from pipelines.livepeer.failures import ApiError
@@ -53,7 +53,7 @@ def kept(sim: Simulator, archive: Archives) -> Any:
 def sync(kept: Any, lane: str = "auto") -> tuple[Any, list[str]]:
     """The load, and what was said meanwhile."""
     said: list[str] = []
-    return kept.extraction(Listener(say=said.append)).sync(lane), said
+    return kept.extraction(ProgressCallbacks(say=said.append)).sync(lane), said
 
 
 def lost(kept: Any) -> list[damage.Damage]:
@@ -86,7 +86,7 @@ def test_a_damaged_part_is_named_and_set_aside_and_its_tasks_land_again(sim: Sim
     assert load.lost_files == [name]
     assert [line for line in said if name in line] == said[: 1 if bad is not None else 0]
     assert not path.exists()
-    aside = kept.settings.home / "landing-damaged" / "default" / name
+    aside = kept.settings.home.path / "landing-damaged" / "default" / name
     assert (aside.read_bytes() if aside.exists() else None) == bad
     (found,) = lost(kept)
     assert found.part is not None
@@ -180,7 +180,7 @@ def test_a_manifest_of_another_load_does_not_count(kept: Any) -> None:
 @pytest.mark.parametrize("harm", ["part", "note"])
 def test_an_interrupted_load_with_damage_does_not_prove_what_it_lost(sim: Simulator, kept: Any, harm: str) -> None:
     """It goes on behind the part it lost, so that it cannot make up for it: the next one does."""
-    shutil.rmtree(kept.settings.landing)
+    shutil.rmtree(kept.settings.home.landing)
     sim.fault("503", at=len(sim.requests) + 30, times=None)
     with pytest.raises(ApiError):
         kept.sync()
@@ -202,11 +202,11 @@ def test_an_interrupted_load_with_damage_does_not_prove_what_it_lost(sim: Simula
 def test_looking_changes_nothing(kept: Any) -> None:
     HARM["cut"](part_of(kept, 0))
     part_of(kept, 1).unlink()
-    before = every_file(kept.settings.landing)
+    before = every_file(kept.settings.home.landing)
     found = lost(kept)
     assert [(each.file, each.what) for each in found] == [
         ("part-00000.parquet", "was cut"),
         ("part-00001.parquet", "is missing"),
     ]
-    assert every_file(kept.settings.landing) == before
+    assert every_file(kept.settings.home.landing) == before
     assert json.loads(json.dumps([str(each) for each in found]))[0].endswith("by a sweep load")

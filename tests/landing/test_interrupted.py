@@ -128,9 +128,9 @@ def landed_twice(kept: Any) -> list[tuple[str, str]]:
 def check_landing(disturbed: Any, quiet: Any) -> None:
     assert disturbed.landed() == quiet.landed() == quiet.expected()
     assert landed_twice(disturbed) == []
-    assert leftovers(disturbed.settings.home) == []
+    assert leftovers(disturbed.settings.home.path) == []
     noted = {path for path, _ in disturbed.zone.parts(disturbed.manifests())}
-    assert noted == set(disturbed.settings.landing.rglob("part-*.parquet"))
+    assert noted == set(disturbed.settings.home.landing.rglob("part-*.parquet"))
     for path, part in disturbed.zone.parts(disturbed.manifests()):
         assert disturbed.zone.damage_of(path, part) is None
     assert disturbed.zone.open_loads("default") == []
@@ -213,7 +213,7 @@ def test_the_command_killed_and_run_again(sim: Simulator, archives: tuple[Any, A
     check_landing(disturbed, quiet)
     published = []
     for kept in archives:
-        with duckdb.connect(str(kept.settings.published / "task_archive.duckdb"), read_only=True) as connection:
+        with duckdb.connect(str(kept.settings.home.published / "task_archive.duckdb"), read_only=True) as connection:
             published.append(read_tables(connection))
         assert [load.verdict for load in kept.manifests()][-1] == "whole"
     assert published[0] == published[1]

@@ -11,10 +11,10 @@ import pytest
 
 from pipelines.errors import SettingsError
 from pipelines.landing.catalog import Catalog
+from pipelines.landing.context import Progress, ProgressCallbacks
 from pipelines.landing.lanes import changed_since_ms
 from pipelines.landing.load import UNSETTLED
 from pipelines.landing.manifest import Manifest
-from pipelines.landing.source import Listener, Progress
 from pipelines.livepeer import failures
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
@@ -495,7 +495,7 @@ def test_what_one_load_is_told_twice_does_not_count(simulate: Simulate, archive:
     assert holds(kept, task_id, "0.9")
 
 
-# ------------------------------------------------------------------------------------------------------------ abilities
+# --------------------------------------------------------------------------------------------------------- capabilities
 
 
 @pytest.mark.parametrize("api", ["legacy", "opaque"])
@@ -507,10 +507,10 @@ def test_an_older_server_is_read_whole_but_not_proved(simulate: Simulate, archiv
     assert load.verdict == "limited"
     assert len(load.reasons) == 1
     assert "cannot prove" in load.reasons[0]
-    assert load.abilities is not None
-    assert not load.abilities.id_keyset
-    assert not load.abilities.filters
-    assert not load.abilities.count
+    assert load.capabilities is not None
+    assert not load.capabilities.id_keyset
+    assert not load.capabilities.filters
+    assert not load.capabilities.count
     assert load.tasks_seen == 300
     assert adds_up(kept, load)
 
@@ -549,8 +549,8 @@ def test_without_filters_changes_read_everything(
     new, gone = sim.insert(), min(sim.ids())
     sim.delete(gone)
     load = kept.sync()
-    assert load.abilities is not None
-    assert (load.abilities.id_keyset, load.abilities.filters, load.abilities.count) == (True, False, True)
+    assert load.capabilities is not None
+    assert (load.capabilities.id_keyset, load.capabilities.filters, load.capabilities.count) == (True, False, True)
     assert load.tasks_seen == len(sim.ids())
     assert (load.vanished, load.deleted) == ([gone], [gone])
     assert new in kept.landed()
@@ -890,7 +890,7 @@ def test_progress_goes_up_to_its_total_and_not_past_it(simulate: Simulate, archi
     kept = archive(sim)
     for _ in range(2):
         told: list[Progress] = []
-        load = kept.extraction(Listener(progress=told.append)).sync()
+        load = kept.extraction(ProgressCallbacks(progress=told.append)).sync()
         assert load.rows_read > load.tasks_seen > 0
         met = [progress.tasks_met for progress in told]
         assert met == sorted(met)
@@ -899,7 +899,7 @@ def test_progress_goes_up_to_its_total_and_not_past_it(simulate: Simulate, archi
             assert progress.expected_tasks is None or progress.tasks_met <= progress.expected_tasks
             assert not re.search(r"-\d+ s left", str(progress))
     told = []
-    kept.extraction(Listener(progress=told.append)).refresh(sorted(sim.ids())[:3])
+    kept.extraction(ProgressCallbacks(progress=told.append)).refresh(sorted(sim.ids())[:3])
     assert [str(progress).split(",")[0] for progress in told] == [f"default refresh: {n} tasks" for n in (1, 2, 3)]
 
 
@@ -911,7 +911,7 @@ def test_the_rate_of_a_load_that_goes_on_is_that_of_this_process(simulate: Simul
         kept.sync()
     sim.clear_faults()
     told: list[Progress] = []
-    kept.extraction(Listener(progress=told.append)).sync()
+    kept.extraction(ProgressCallbacks(progress=told.append)).sync()
     assert (told[0].tasks_met, told[0].rows_read) == (250, 50)
 
 
@@ -936,7 +936,7 @@ def test_accounts_land_side_by_side(
     assert not kept.landed().keys() & second.landed().keys()
     assert {row["account"] for row in second.rows()} == {"second"}
     assert [load.lane for load in (kept.sync(), second.sync())] == ["changes", "changes"]
-    assert sorted(path.name for path in kept.settings.landing.iterdir()) == ["default", "second"]
+    assert sorted(path.name for path in kept.settings.home.landing.iterdir()) == ["default", "second"]
 
 
 def test_one_accounts_sweep_says_nothing_of_another(simulate: Simulate, archive: Archives) -> None:

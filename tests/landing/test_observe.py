@@ -46,7 +46,7 @@ def test_nothing_new_costs_a_request_and_leaves_no_trace(sim: Simulator, kept: A
         assert not kept.extraction().has_news()
         assert len(sim.requests) == 2 * number
     assert kept.files() == before
-    assert {folder.name for folder in (kept.settings.landing / "default").iterdir()} == {
+    assert {folder.name for folder in (kept.settings.home.landing / "default").iterdir()} == {
         load.load_id for load in kept.manifests()
     }
 

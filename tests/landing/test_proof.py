@@ -9,9 +9,9 @@ import duckdb
 import pytest
 
 from pipelines.landing.catalog import Catalog
+from pipelines.landing.context import ProgressCallbacks
 from pipelines.landing.load import ELSEWHERE, LISTS_ONLY, UNSETTLED
 from pipelines.landing.manifest import Manifest, decode, encode
-from pipelines.landing.source import Listener
 from pipelines.livepeer import failures
 from pipelines.simulator import Simulator
 from pipelines.simulator import api as routes
@@ -66,7 +66,7 @@ def test_a_sweeps_digests_are_those_of_the_account_and_of_the_archive(simulate: 
         "select printf('%016x', (sum(('0x' || left(sha256(task_id), 16))::ubigint) % 18446744073709551616)::ubigint) "
         "from (select distinct task_id from read_parquet(?))"
     )
-    files = str(kept.settings.landing / "default" / "*" / "part-*.parquet")
+    files = str(kept.settings.home.landing / "default" / "*" / "part-*.parquet")
     assert duckdb.execute(found, [files]).fetchall() == [(third.digest_ids,)]
 
 
@@ -353,7 +353,7 @@ def test_a_key_that_may_list_and_not_get_is_said_once(
         sim.remove(task_id)
     for _ in range(2):
         said: list[str] = []
-        load = kept.extraction(Listener(say=said.append)).sync("sweep")
+        load = kept.extraction(ProgressCallbacks(say=said.append)).sync("sweep")
         assert load.reasons == [
             f"{LISTS_ONLY}: whether 53 tasks, first {gone[0]}, were deleted or changed cannot be known"
         ]

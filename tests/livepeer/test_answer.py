@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.livepeer import failures
 from pipelines.livepeer.answer import MOST_ERROR_BYTES, Limits
-from pipelines.livepeer.client import Client, Politeness
+from pipelines.livepeer.client import Client, ClientOptions
 
 MEGABYTE = 1_000_000
 Send = Callable[[socket.socket], None]
@@ -51,7 +51,7 @@ def connect(clean_environment: None) -> Iterator[Callable[..., tuple[Client, Raw
     def connect(send: Send, **limits: Any) -> tuple[Client, Raw]:
         server = Raw(send)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        politeness = Politeness(timeout_seconds=5, retry_wait_seconds=0.01)
+        politeness = ClientOptions(timeout_seconds=5, retry_wait_seconds=0.01)
         client = Client(server.url, "key", str, politeness, Limits(**limits))
         opened.append((client, server))
         return client, server

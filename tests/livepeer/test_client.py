@@ -14,7 +14,7 @@ from pipelines.errors import SettingsError
 from pipelines.landing.lanes import Extraction
 from pipelines.livepeer import failures
 from pipelines.livepeer.answer import Limits
-from pipelines.livepeer.client import LONGEST_WAIT_SECONDS, Client, Politeness
+from pipelines.livepeer.client import LONGEST_WAIT_SECONDS, Client, ClientOptions
 from pipelines.livepeer.redact import Redactor
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
@@ -30,11 +30,11 @@ def sim(simulate: Callable[..., Simulator]) -> Simulator:
 
 @pytest.fixture
 def connect(clean_environment: None) -> Iterator[Callable[..., Client]]:
-    """connect(url, key, fields of Politeness): a client."""
+    """connect(url, key, fields of ClientOptions): a client."""
     clients: list[Client] = []
 
     def connect(url: str, key: str = "sim-key-default", **politeness: Any) -> Client:
-        client = Client(url, key, Redactor(b"key", [key]).scrub, Politeness(**(IMPATIENT | politeness)), Limits())
+        client = Client(url, key, Redactor(b"key", [key]).scrub, ClientOptions(**(IMPATIENT | politeness)), Limits())
         clients.append(client)
         return client
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.livepeer import failures, walks
 from pipelines.livepeer.answer import Limits
-from pipelines.livepeer.client import Client, Politeness
+from pipelines.livepeer.client import Client, ClientOptions
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.walks import Rows, Unreadable
 from pipelines.simulator import Simulator
@@ -29,7 +29,9 @@ def connect(clean_environment: None) -> Iterator[Connect]:
 
     def connect(simulator: Simulator) -> Client:
         scrub = Redactor(b"key", [simulator.api_key]).scrub
-        clients.append(Client(simulator.url, simulator.api_key, scrub, Politeness(retry_wait_seconds=0.001), Limits()))
+        clients.append(
+            Client(simulator.url, simulator.api_key, scrub, ClientOptions(retry_wait_seconds=0.001), Limits())
+        )
         return clients[-1]
 
     yield connect
@@ -49,14 +51,14 @@ def updated_since(sim: Simulator, since_ms: int) -> set[str]:
     return {row.id for row in sim._listed("default") if (row.updated_at or 0) >= since_ms}
 
 
-# ------------------------------------------------------------------------------------------------------------ abilities
+# --------------------------------------------------------------------------------------------------------- capabilities
 
 
 @pytest.mark.parametrize(("api", "able"), [("studio", True), ("legacy", False), ("opaque", False)])
 def test_abilities_are_found_out(simulate: Simulate, connect: Connect, api: str, able: bool) -> None:
     sim = simulate(tasks=60, api=api, speed=0)
-    abilities, first = walks.probe(connect(sim))
-    assert (abilities.id_keyset, abilities.filters, abilities.count) == (able, able, able)
+    capabilities, first = walks.probe(connect(sim))
+    assert (capabilities.id_keyset, capabilities.filters, capabilities.count) == (able, able, able)
     assert first.server_at_ms == sim.now() // 1000 * 1000
     assert len(sim.requests) == 3
 
@@ -65,8 +67,8 @@ def test_abilities_are_found_out_where_rows_cannot_be_served(simulate: Simulate,
     sim = simulate(tasks=60, speed=0)
     for task_id in (min(sim.ids()), max(sim.ids())):
         sim.poison(task_id)
-    abilities, _ = walks.probe(connect(sim))
-    assert abilities == walks.Abilities(True, True, True)
+    capabilities, _ = walks.probe(connect(sim))
+    assert capabilities == walks.Capabilities(True, True, True)
 
 
 @pytest.mark.parametrize("poisoned", [0, 1, 2])
@@ -369,7 +371,7 @@ def test_a_list_without_end_is_not_walked_for_ever(
 ) -> None:
     server = Endless(counts)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    client = Client(server.url, "key", str, Politeness(), Limits(pages_beyond_count=30))
+    client = Client(server.url, "key", str, ClientOptions(), Limits(pages_beyond_count=30))
     try:
         with client, pytest.raises(failures.BrokenWalk, match="TASK_ARCHIVE_PAGES_BEYOND_COUNT") as raised:
             list(WALKS[walk](client, 20))
@@ -386,7 +388,7 @@ def test_a_list_without_end_is_not_walked_for_ever(
 def test_a_list_with_an_end_is_walked_to_it(simulate: Simulate, walk: str, limit: int) -> None:
     """However narrow the limit is: where pages overlap they are many more than the rows fill."""
     sim = simulate(tasks=60, speed=0)
-    with Client(sim.url, sim.api_key, str, Politeness(), Limits(pages_beyond_count=1)) as client:
+    with Client(sim.url, sim.api_key, str, ClientOptions(), Limits(pages_beyond_count=1)) as client:
         assert set(ids_of(WALKS[walk](client, limit))) == sim.ids()
 
 

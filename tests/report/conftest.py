@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from pipelines.landing.lanes import Extraction
 from pipelines.report.page import make
-from pipelines.report.queries import Narrowed
+from pipelines.report.queries import ReportFilter
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
@@ -168,6 +168,6 @@ def report(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path
     return written(settings, tmp_path_factory.mktemp("report") / "report.html")
 
 
-def written(settings: Settings, file: Path, **narrowed: Any) -> Path:
-    file.write_text(make(settings, Narrowed(**narrowed)).html, encoding="utf-8")
+def written(settings: Settings, file: Path, **report_filter: Any) -> Path:
+    file.write_text(make(settings, ReportFilter(**report_filter)).html, encoding="utf-8")
     return file

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from pipelines.explain import explain
-from pipelines.reading import published
 from pipelines.report.charts import CHARTS, as_dict
+from pipelines.serving.explain import explain
+from pipelines.serving.published import published
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from tests.conftest import NOW_MS
@@ -126,8 +126,8 @@ def test_commands_do_as_they_say_whatever_the_type(report: Path, settings: Setti
         assert explain(settings, name, day).values, name
 
     type_ = "`reboot`; $(reboot)"
-    narrowed = explained(written(settings, tmp_path / "report.html", task_type=type_, account="default"))
-    assert narrowed["daily_task_stats"][1:] == ["--day", "2026-11-17", "--type", type_, "--account", "default"]
+    report_filter = explained(written(settings, tmp_path / "report.html", task_type=type_, account="default"))
+    assert report_filter["daily_task_stats"][1:] == ["--day", "2026-11-17", "--type", type_, "--account", "default"]
 
 
 def test_several_accounts_are_summed_and_told_apart(look: Look, tmp_path: Path) -> None:

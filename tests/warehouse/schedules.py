@@ -133,7 +133,7 @@ def land(schedule: Schedule, home: Path, landed: Callable[[], object] = lambda: 
 
 def land_one(load: Load, lives: tuple[tuple[dict[str, Any], ...], ...], home: Path, now: int) -> Manifest:
     """Lands a load that began at a time by our clock, after all others."""
-    zone = Zone(Settings(home=home).landing)
+    zone = Zone(Settings(home=home).home.landing)
     proves = load.is_proven and load.lane != "refresh"
     unmet = [f"task-{task}" for task in load.unmet]
     manifest = Manifest(

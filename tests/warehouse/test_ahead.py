@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from pipelines.landing.context import ProgressCallbacks
 from pipelines.landing.lanes import Extraction
-from pipelines.landing.source import Listener
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
@@ -30,8 +30,8 @@ def settings(archive_settings: Callable[..., Settings], simulator: Simulator) ->
 
 
 def fetch(settings: Settings) -> None:
-    with made_ahead(settings, Listener()) as listener:
-        Extraction(settings, "default", "test run", listener).sync()
+    with made_ahead(settings, ProgressCallbacks()) as callbacks:
+        Extraction(settings, "default", "test run", callbacks).sync()
 
 
 def test_what_is_made_ahead_is_what_would_be_made_afterwards(
@@ -59,7 +59,7 @@ def test_what_is_made_ahead_is_what_would_be_made_afterwards(
     assert not working.fresh.exists()
     elsewhere = settings.model_copy(update={"home": tmp_path / "elsewhere"})
     elsewhere.home.mkdir()
-    (elsewhere.home / "landing").symlink_to(settings.landing)
+    (elsewhere.home / "landing").symlink_to(settings.home.landing)
     list(build.build_version(elsewhere))
     assert digests(settings) == digests(elsewhere)
 

@@ -8,8 +8,8 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
-from pipelines.cli import main
-from pipelines.reading import published, published_as_of
+from pipelines.cli.main import main
+from pipelines.serving.published import published, published_as_of
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build

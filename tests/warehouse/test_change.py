@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from pipelines.audit.replay import Digest, digest
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
@@ -19,7 +20,6 @@ from pipelines.warehouse.change import ahead
 from pipelines.warehouse.making import Maker
 from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.publish import publish
-from pipelines.warehouse.rebuild import Digest, digest
 from pipelines.warehouse.working import Working
 from tests.warehouse.schedules import FIRST_LOAD_MS, Answer, Load, Schedule, land, land_one, schedules
 
@@ -48,11 +48,11 @@ class Lived:
         getattr(self, event)()
 
     def _made_anew(self) -> dict[str, Digest]:
-        home = self.settings.home.with_name(f"{self.settings.home.name}-anew")
+        home = self.settings.home.path.with_name(f"{self.settings.home.path.name}-anew")
         shutil.rmtree(home, ignore_errors=True)
         for name in ("landing", "landing-damaged"):
-            if (self.settings.home / name).exists():
-                shutil.copytree(self.settings.home / name, home / name)
+            if (self.settings.home.path / name).exists():
+                shutil.copytree(self.settings.home.path / name, home / name)
         elsewhere = self.settings.model_copy(update={"home": home})
         list(build.build_version(elsewhere))
         return digests(elsewhere)
@@ -65,7 +65,7 @@ class Lived:
         task = self._random.randrange(len(self._lives))
         answered = Load("refresh", (Answer(task, 0),), account=self._random.choice(["default", "default", "other"]))
         now = FIRST_LOAD_MS + self._runs * 3_600_000 + 1_800_000  # midway between two loads of the schedule
-        land_one(answered, self._lives, self.settings.home, now)
+        land_one(answered, self._lives, self.settings.home.path, now)
 
     def a_part_is_lost(self) -> None:
         for part in self._a_part():
@@ -77,20 +77,20 @@ class Lived:
 
     def _a_part(self) -> list[Path]:
         """A part that has landed, if there is one; a copy of it is kept aside."""
-        parts = sorted(self.settings.landing.glob("*/*/part-*.parquet"))
+        parts = sorted(self.settings.home.landing.glob("*/*/part-*.parquet"))
         chosen = self._random.sample(parts, min(1, len(parts)))
         for part in chosen:
-            target = self._aside / part.relative_to(self.settings.landing)
+            target = self._aside / part.relative_to(self.settings.home.landing)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(part, target)
         return chosen
 
     def what_was_lost_is_put_back(self) -> None:
         for file in self._aside.rglob("*.*"):
-            shutil.copy(file, self.settings.landing / file.relative_to(self._aside))
+            shutil.copy(file, self.settings.home.landing / file.relative_to(self._aside))
 
     def a_load_is_lost(self) -> None:
-        if loads := sorted(self.settings.landing.glob("*/*")):
+        if loads := sorted(self.settings.home.landing.glob("*/*")):
             shutil.rmtree(self._random.choice(loads))
 
     def a_setting_changes(self) -> None:
@@ -119,10 +119,10 @@ class Lived:
         self._in_working_file("update internal.made_with set digest = 'other' where what like 'sql/marts/l%'")
 
     def the_catalog_is_lost(self) -> None:
-        Catalog.remove(Zone(self.settings.landing))
+        Catalog.remove(Zone(self.settings.home.landing))
 
     def the_catalog_is_spoilt(self) -> None:
-        (self.settings.warehouse / "landing.sqlite").write_bytes(b"no database at all" * 100)
+        (self.settings.home.warehouse / "landing.sqlite").write_bytes(b"no database at all" * 100)
 
     def a_run_ends_before_its_tables_are_whole(self) -> None:
         for number, _ in enumerate(build.build_version(self.settings, self.said.append)):
@@ -144,7 +144,10 @@ class Lived:
         working = Working(self.settings)
         working.remove()
         given = build.given_by(self.settings, [])
-        with Catalog(Zone(self.settings.landing)) as catalog, working.opened_fresh(given.fingerprint) as connection:
+        with (
+            Catalog(Zone(self.settings.home.landing)) as catalog,
+            working.opened_fresh(given.fingerprint) as connection,
+        ):
             catalog.refresh()
             for _ in range(self._random.choice([0, 1, 2, 9])):
                 change = ahead(connection, catalog, 1)
@@ -156,7 +159,7 @@ class Lived:
             connection.execute("checkpoint task_archive")
 
     def a_version_is_published(self) -> None:
-        if (self.settings.warehouse / build.COMPLETE).exists():
+        if (self.settings.home.warehouse / build.COMPLETE).exists():
             publish(self.settings)
 
     def _in_working_file(self, statement: str) -> None:
@@ -214,7 +217,7 @@ def test_groups_are_the_same_whether_made_at_once_or_in_pieces(
     list(build.build_version(kept.settings))
     elsewhere = kept.settings.model_copy(update={"home": tmp_path / "elsewhere"})
     elsewhere.home.mkdir()
-    (elsewhere.home / "landing").symlink_to(kept.settings.landing)
+    (elsewhere.home / "landing").symlink_to(kept.settings.home.landing)
     monkeypatch.setattr(making, "MOST_COUNTED", 50)
     list(build.build_version(elsewhere))
     assert digests(elsewhere) == digests(kept.settings)

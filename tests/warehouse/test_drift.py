@@ -148,7 +148,7 @@ with duckdb.connect(Working(settings).file) as connection:
 def test_status_tells_of_drift(kept: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 
-    from pipelines.cli import main
+    from pipelines.cli.main import main
     from pipelines.warehouse.publish import publish
 
     put(kept.simulator, {"params.upload.turbo": 1})

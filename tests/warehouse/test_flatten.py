@@ -31,7 +31,7 @@ TABLES = ("tasks", "profiles", "tracks", "hashes", "files")
 def flattened(home: Path, payloads: list[bytes]) -> dict[str, list[dict[str, Any]]]:
     """Lands payloads as they are, builds the tables, and returns their rows."""
     archive = Settings(home=home)
-    zone = Zone(archive.landing)
+    zone = Zone(archive.home.landing)
     manifest = Manifest(
         load_id=zone.new_load_id("sweep", 1_795_000_000_000),
         account="default",

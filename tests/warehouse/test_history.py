@@ -25,8 +25,8 @@ Row = dict[str, Any]
 
 def landed(home: Path) -> list[Row]:
     """The landed observations in the order of fetching."""
-    files = str(Settings(home=home).landing / "*" / "*" / "*.parquet")
-    if not list(Settings(home=home).landing.glob("*/*/*.parquet")):
+    files = str(Settings(home=home).home.landing / "*" / "*" / "*.parquet")
+    if not list(Settings(home=home).home.landing.glob("*/*/*.parquet")):
         return []
     query = "select *, epoch_ms(fetched_at) as fetched_ms from read_parquet(?) order by load_id, page, position"
     rows: list[Row] = duckdb.connect().sql(query, params=[files]).to_arrow_table().to_pylist()
@@ -203,7 +203,7 @@ def assert_is(connection: duckdb.DuckDBPyConnection, as_of: str, rows: list[Row]
 def assert_is_known(connection: duckdb.DuckDBPyConnection, home: Path) -> None:
     """What loads go by, to see what has landed before, is what the tables hold."""
     newest = {row["task_id"]: row for row in rows_of(connection, "from tasks")}
-    with Catalog(Zone(Settings(home=home).landing)) as catalog:
+    with Catalog(Zone(Settings(home=home).home.landing)) as catalog:
         known = {state.key: state for state in catalog.states_between("default", None, None)}
     assert newest.keys() <= known.keys()
     for task_id, row in newest.items():
@@ -455,7 +455,7 @@ def test_a_task_whose_server_s_clock_was_set_back(
     met_ms = sim.now()
     failed_ms = moves(7200, phase="failed", errorMessage="at last")
     kept.sync("sweep")
-    with schedules.built(kept.settings.home) as connection:
+    with schedules.built(kept.settings.home.path) as connection:
         history = rows_of(connection, f"from task_history where task_id = '{task_id}' order by position")
         intervals = rows_of(connection, f"from task_intervals where task_id = '{task_id}' order by position")
         timeline = rows_of(connection, f"from task_timeline('{task_id}')")

@@ -23,16 +23,16 @@ from adbc_driver_postgresql import dbapi
 from click.testing import CliRunner
 from pydantic import SecretStr
 
-from pipelines.cli import main
+from pipelines.cli.main import main
 from pipelines.defs import published as published_assets
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, Busy, SettingsError
 from pipelines.landing.lanes import Extraction
+from pipelines.serving.targets.postgres import PostgresError, Schema, connected, publish_to_postgres
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
 from pipelines.warehouse.models import load_models, parse_model, published_models
-from pipelines.warehouse.postgres import PostgresError, Schema, connected, publish_to_postgres
 from pipelines.warehouse.publish import publish
 from tests.conftest import FINGERPRINT_KEY, NOW_MS, needs
 
@@ -139,7 +139,7 @@ class Account:
         return settings
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        with duckdb.connect(str(self.settings.published / "task_archive.duckdb"), read_only=True) as connection:
+        with duckdb.connect(str(self.settings.home.published / "task_archive.duckdb"), read_only=True) as connection:
             connection.execute("set TimeZone = 'UTC'")
             return connection.execute(sql).fetchall()
 
@@ -185,7 +185,7 @@ def test_every_table_holds_the_same_rows(account: Account, carried: Database) ->
 def assert_same(account: Account, carried: Database) -> None:
     """The database holds the rows of the published version."""
     with (
-        duckdb.connect(str(account.settings.published / "task_archive.duckdb"), read_only=True) as source,
+        duckdb.connect(str(account.settings.home.published / "task_archive.duckdb"), read_only=True) as source,
         dbapi.connect(carried.url) as server,
     ):
         source.execute("set TimeZone = 'UTC'")
@@ -284,7 +284,7 @@ def test_comments_and_primary_keys(account: Account, carried: Database) -> None:
         model.name: f"PRIMARY KEY ({', '.join(model.key)})" for model in published_models()
     } | {"published_tables": "PRIMARY KEY (table_name)"}
     listed = carried.ask("select table_name, rows, version from task_archive.published_tables")
-    version = (account.settings.published / "current").readlink().name
+    version = (account.settings.home.published / "current").readlink().name
     assert {(model.name, version) for model in published_models()} == {(name, each) for name, _, each in listed}
     assert ("tasks", *account.ask("select count(*) from tasks")[0], version) in listed
 
@@ -390,7 +390,7 @@ def test_a_list_that_notes_no_files_is_one_of_an_older_release(account: Account,
 
 def test_tasks_that_move_or_lose_their_rows_and_versions_of_before(account: Account, database: Database) -> None:
     settings = account.into(database)
-    current = settings.published / "current"
+    current = settings.home.published / "current"
     before = current.readlink()
     ((moved,),) = account.ask(
         "select task_id from profiles inner join tasks using (task_id) order by created_at, task_id limit 1"

@@ -113,7 +113,7 @@ def test_links_lead_to_one_complete_version_and_old_ones_go(account: Any) -> Non
     for _ in range(4):
         make_version(settings)
         versions.append(publish(settings).version)
-    root: Path = settings.published
+    root: Path = settings.home.published
     assert sorted(path.name for path in (root / "versions").iterdir()) == versions[-2:]
     assert (root / "task_archive.duckdb").resolve().parent.name == versions[-1]
     assert (root / "parquet").resolve().parent.name == versions[-1]
@@ -124,7 +124,7 @@ def test_links_lead_to_one_complete_version_and_old_ones_go(account: Any) -> Non
 
 def test_what_a_kill_left_half_done_is_cleared_and_was_never_seen(account: Any) -> None:
     publish(account.settings)
-    versions = account.settings.published / "versions"
+    versions = account.settings.home.published / "versions"
     half = versions / ".20990101T000000000000Z"
     half.mkdir()
     (half / "task_archive.duckdb").write_bytes(b"half")

@@ -1,24 +1,22 @@
-"""Reading the published version: queries and the archive's status."""
+"""Reading the published version: its tables, as they stand and as they stood, and the named queries."""
 
-import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 
-from pipelines import ending, export
+from pipelines import signals
 from pipelines.errors import SettingsError
+from pipelines.serving import export
 from pipelines.settings import Settings
 from pipelines.warehouse.database import connect, current_database, quoted
 from pipelines.warehouse.models import Model, load_macros, published_models, sql_folder
 
 if TYPE_CHECKING:
-    from pipelines.landing.catalog import Catalog
+    pass
 
 # Settings, definitions and what texts mean: as of any time they are today's.
 TIMELESS = {"thresholds", "slo_targets", "metrics", "signature_owners", "error_texts"}
@@ -47,7 +45,7 @@ def sql_of(text: str) -> str:
 @contextmanager
 def published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection to the published version; stays on it whatever is published meanwhile."""
-    with connect(current_database(settings), read_only=True) as connection, ending.stopping(connection.interrupt):
+    with connect(current_database(settings), read_only=True) as connection, signals.stopping(connection.interrupt):
         yield connection
 
 
@@ -58,7 +56,7 @@ def published_as_of(settings: Settings, moment: datetime) -> Iterator[duckdb.Duc
     What was known then is cut out of the published version, the tables made from it are their .sql files' SELECTs over
     that. What cannot be cut refuses to answer. Raises SettingsError for a moment that the archive knows nothing of.
     """
-    with connect() as connection, ending.stopping(connection.interrupt):
+    with connect() as connection, signals.stopping(connection.interrupt):
         connection.execute(f"attach {quoted(str(current_database(settings)))} as published (read_only)")
         known_from, known_until = connection.execute("select min(finished_at), now() from published.loads").fetchall()[
             0
@@ -147,124 +145,9 @@ def _rows_since(model: Model, since: str | None) -> str:
     return f"from {model.name} where rowid in (select rowid from {model.name} where {theirs})"
 
 
-@dataclass(frozen=True)
-class AccountStatus:
-    """What is archived of an account. Ages are of now; None before the first proven load, or whole sweep."""
-
-    account: str
-    proven_until_at: str | None
-    unproven_seconds: float | None
-    last_sweep_at: str | None
-    last_whole_sweep_at: str | None
-    seconds_since_whole_sweep: float | None
-    tasks: int
-    open_tasks: int
-    last_load: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Status:
-    """The state of an archive; `damaged_files`: what it goes without; `drift`: what left the contract, newest first."""
-
-    home: str
-    published_version: str | None
-    accounts: list[AccountStatus]
-    open_loads: list[str]
-    damaged_files: list[str]
-    drift: list[dict[str, Any]]
-    rows: dict[str, int]
-    bytes: dict[str, int]
-
-    def as_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
-
-
-def status(settings: Settings) -> Status:
-    """Freshness, loads, rows, open tasks and disk use; works before anything is published."""
-    from pipelines.landing.catalog import Catalog  # which takes longer to import than a query takes
-    from pipelines.landing.damage import lost
-    from pipelines.landing.zone import Zone
-
-    tasks: dict[str, tuple[int, int]] = {}
-    rows: dict[str, int] = {}
-    drift: list[dict[str, Any]] = []
-    version = None
-    if (settings.published / "current").exists():
-        version = (settings.published / "current").readlink().name
-        with published(settings) as connection:
-            counted = "count(*), count(*) filter (where phase in ('pending', 'waiting', 'running'))"
-            found = connection.execute(f"select account, {counted} from tasks group by account").fetchall()
-            tasks = {account: (total, still_open) for account, total, still_open in found}
-            for (table,) in connection.execute("select table_name from duckdb_tables() where not temporary").fetchall():
-                rows[table] = connection.execute(f"select count(*) from {table}").fetchall()[0][0]
-            if "drift" in rows:  # a version of before may have none
-                drift = _drift(connection)
-    with Catalog(Zone(settings.landing)) as catalog:
-        catalog.refresh(files_too=False)
-        accounts = [_status_of(catalog, account, *tasks.get(account, (0, 0))) for account in catalog.accounts()]
-        open_loads = [load.load_id for load in catalog.open_loads()]
-        damaged = [str(found) for found in lost(catalog)]
-        sizes = {"landing": catalog.files()[1]} if accounts or open_loads else {}
-    sizes |= {
-        path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
-        for path in (settings.warehouse, settings.published, settings.dagster)
-        if path.exists()
-    }
-    return Status(str(settings.home), version, accounts, open_loads, damaged, drift, rows, sizes)
-
-
-def _status_of(catalog: "Catalog", account: str, tasks: int, open_tasks: int) -> AccountStatus:
-    proven_ms = catalog.proven_until_ms(account)
-    last = next(catalog.manifests(account, newest_first=True))
-    sweeps = [load for load in catalog.manifests(account, lane="sweep") if load.verdict != "broken"]
-    whole_ms = max((load.finished_at_ms or 0 for load in sweeps if load.verdict == "whole"), default=None)
-    return AccountStatus(
-        account=account,
-        proven_until_at=_iso(proven_ms),
-        unproven_seconds=_seconds_since(proven_ms),
-        last_sweep_at=_iso(sweeps[-1].finished_at_ms if sweeps else None),
-        last_whole_sweep_at=_iso(whole_ms),
-        seconds_since_whole_sweep=_seconds_since(whole_ms),
-        tasks=tasks,
-        open_tasks=open_tasks,
-        last_load={
-            "load_id": last.load_id,
-            "lane": last.lane,
-            "verdict": last.verdict,
-            "tasks_seen": last.tasks_seen,
-            "appeared": last.appeared,
-            "changed": last.changed,
-            "reasons": last.reasons,
-        },
-    )
-
-
-def _drift(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    names = ("account", "kind", "path", "observations", "first_seen_at", "example", "is_new")
-    found = connection.execute(
-        f"select {', '.join(names)} from drift order by first_seen_at desc, kind, path"
-    ).fetchall()
-    return [{name: export.plain(value) for name, value in zip(names, row, strict=True)} for row in found]
-
-
-def is_behind(settings: Settings) -> bool:
-    """Whether a load has landed that is not published: what came after it failed."""
-    from pipelines.landing.catalog import Catalog
-    from pipelines.landing.zone import Zone
-
-    with Catalog(Zone(settings.landing)) as catalog:
-        catalog.refresh(files_too=False)
-        landed = catalog.last_load_id()
-    if not landed or not (settings.published / "current").exists():
-        return bool(landed)
-    with published(settings) as connection:
-        last = connection.execute("select max(load_id) from loads").fetchall()[0][0]
-    return landed > (last or "")
-
-
 def open_tasks(settings: Settings, account: str, before_ms: int) -> list[str]:
     """Ids of an account's open tasks last changed before a time, as published, the longest unseen first."""
-    if not (settings.published / "current").exists():
+    if not settings.home.is_published:
         return []
     with published(settings) as connection:
         found = connection.execute(
@@ -273,28 +156,3 @@ def open_tasks(settings: Settings, account: str, before_ms: int) -> list[str]:
             [account, before_ms],
         )
         return [task_id for (task_id,) in found.fetchall()]
-
-
-def free_bytes(folder: Path) -> int:
-    """Room on the disk that holds a folder or its nearest existing parent."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def _iso(millis: int | None) -> str | None:
-    if millis is None:
-        return None
-    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _seconds_since(millis: int | None) -> float | None:
-    return None if millis is None else round(datetime.now(UTC).timestamp() - millis / 1000, 1)
-
-
-def age(seconds: float) -> str:
-    """Seconds in the unit that reads best."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if abs(seconds) >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from pipelines.harmless import printable
+from pipelines.text import printable
 
 # Endings of columns that hold shares of 1.
 SHARES = (

@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 import click
 from filelock import FileLock, Timeout
 
-from pipelines.alerts import conditions, memory
+from pipelines.alerts import conditions
+from pipelines.alerts import state as memory
 from pipelines.alerts.channels import Channel, Undelivered, configured
 from pipelines.alerts.conditions import Found
-from pipelines.alerts.memory import Memory, Run, Told
 from pipelines.alerts.message import Alert, Message
+from pipelines.alerts.state import Memory, Notification, Run
 from pipelines.errors import Busy, in_one_line
-from pipelines.harmless import printable
 from pipelines.settings import Settings
+from pipelines.text import printable
 
 LOCK_SECONDS = 120  # longer than channels take that do not answer
 LOOK_AT_A_FAILED_RUN = "task-archive doctor"
@@ -42,10 +43,10 @@ def after_run(
     now = datetime.now(UTC)
     try:
         with _alone(settings):
-            known = memory.recall(settings)
+            known = memory.load_state(settings)
             known.ended(job, run_id, ended_at or now, reason)
             if not configured(settings):
-                memory.remember(settings, known)
+                memory.save_state(settings, known)
                 return
             found = _tell(settings, known, now, say)
         if reason is None:  # what it just published should answer
@@ -58,7 +59,7 @@ def after_run(
 
 def after_look(settings: Settings, job: str, reason: str | None) -> None:
     """The same after a look that led to no run: cheap where all is as it was."""
-    last = memory.recall(settings).runs.get(job)
+    last = memory.load_state(settings).runs.get(job)
     if reason is not None or (last is not None and last.reason is not None):
         after_run(settings, job, None, reason)
 
@@ -66,7 +67,7 @@ def after_look(settings: Settings, job: str, reason: str | None) -> None:
 def check(settings: Settings, say: Say) -> Found:
     """Looks what is wrong now, and tells what is due. Raises Busy, and OSError where it cannot note what was told."""
     with _alone(settings):
-        return _tell(settings, memory.recall(settings), datetime.now(UTC), say)
+        return _tell(settings, memory.load_state(settings), datetime.now(UTC), say)
 
 
 def _tell(settings: Settings, known: Memory, now: datetime, say: Say) -> Found:
@@ -82,8 +83,8 @@ def _tell(settings: Settings, known: Memory, now: datetime, say: Say) -> Found:
             continue  # the next look tries again
         for key in over:
             del told[key]
-        told |= {each.key: Told(each.condition, each.severity, each.says, each.degree, now) for each in due}
-    memory.remember(settings, known)
+        told |= {each.key: Notification(each.condition, each.severity, each.says, each.degree, now) for each in due}
+    memory.save_state(settings, known)
     return found
 
 
@@ -123,9 +124,9 @@ def _alone(settings: Settings) -> Iterator[None]:
 
     Where no lock can be had of the disk, as it is full or read-only, there is all the more to tell.
     """
-    lock = FileLock(settings.home / ".alerts.lock", timeout=LOCK_SECONDS)
+    lock = FileLock(settings.home.alerts_lock, timeout=LOCK_SECONDS)
     with suppress(OSError):
-        settings.home.mkdir(parents=True, exist_ok=True)
+        settings.home.make()
         try:
             lock.acquire()
         except Timeout:  # which is an OSError too

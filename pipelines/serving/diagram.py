@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pipelines.warehouse.build import Built
+from pipelines.warehouse.build import BuiltTable
 from pipelines.warehouse.models import Reference
 
 OPENING = """# How the tables hang together
@@ -39,7 +39,7 @@ HISTORY = """## A task and its history
 SHOWN = 2
 
 
-def diagrams(tables: Iterable[Built]) -> str:
+def diagrams(tables: Iterable[BuiltTable]) -> str:
     """The document."""
     known = {table.model.name: table for table in tables}
     by_day, by_type, children = (
@@ -57,7 +57,7 @@ def diagrams(tables: Iterable[Built]) -> str:
     return "\n".join([OPENING, *(text + "\n" + _diagram(known, members, ends) for text, members, ends in sections)])
 
 
-def _diagram(known: dict[str, Built], members: list[str], ends: list[str]) -> str:
+def _diagram(known: dict[str, BuiltTable], members: list[str], ends: list[str]) -> str:
     """The tables `members` and those of `ends` that they refer to."""
     references = [(known[name], each) for name in members for each in known[name].model.refers if each.table in ends]
     referred = dict.fromkeys(each.table for _, each in references)
@@ -66,7 +66,7 @@ def _diagram(known: dict[str, Built], members: list[str], ends: list[str]) -> st
     return "\n".join(["```mermaid", "erDiagram", "    direction LR", *lines, "```", ""])
 
 
-def _entity(table: Built, references: list[Reference]) -> list[str]:
+def _entity(table: BuiltTable, references: list[Reference]) -> list[str]:
     model = table.model
     referring = {column for each in model.refers if each in references for column in each.columns}
     marked = {*model.key, *referring}
@@ -84,7 +84,7 @@ def _entity(table: Built, references: list[Reference]) -> list[str]:
     return [*lines, "    }"]
 
 
-def _relation(table: Built, each: Reference) -> str:
+def _relation(table: BuiltTable, each: Reference) -> str:
     """One row there, or none where a column may be NULL; one row here where the columns are the key."""
     key = set(table.model.key)
     there = "||" if set(each.columns) <= key else "|o"

@@ -13,11 +13,13 @@ from pathlib import Path
 import click
 import httpx
 
+from pipelines.cli.run import run_job
+from pipelines.cli.terminal import print_loads, watching
 from pipelines.errors import ArchiveError, SettingsError
-from pipelines.reading import run_query, sql_of, status
-from pipelines.runs import run_job
-from pipelines.settings import load_settings, usable_home
-from pipelines.terminal import print_loads, watching
+from pipelines.home import Home
+from pipelines.serving.published import run_query, sql_of
+from pipelines.serving.status import status
+from pipelines.settings import load_settings
 from pipelines.warehouse.models import PUBLISHED_LAYERS, published_models
 
 HOURS = 12
@@ -26,7 +28,7 @@ NOTE = ".task-archive-demo"
 
 def run_demo(tasks: int, days: int, home: Path) -> None:
     """Runs the demo in `home`, which is made anew; leaves alone a folder that no demo made."""
-    usable_home(home)
+    Home.at(home)  # raises where DuckDB could not write
     if home.exists() and not (home / NOTE).exists() and any(home.iterdir()):
         raise SettingsError(f"{home} is no demo's archive: name another folder with --home")
     began = time.monotonic()

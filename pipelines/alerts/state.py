@@ -14,7 +14,7 @@ NIGHTLY = "nightly"
 WORSE = 2  # so many times as bad as when it was told last
 
 
-class Told(msgspec.Struct):
+class Notification(msgspec.Struct):
     """An alert as a channel was told of it last."""
 
     condition: str
@@ -37,7 +37,7 @@ class Memory(msgspec.Struct):
     """The last run of each job, and what each channel was told, by the alert's key."""
 
     runs: dict[str, Run] = {}
-    told: dict[str, dict[str, Told]] = {}
+    told: dict[str, dict[str, Notification]] = {}
 
     def ended(self, job: str, run_id: str | None, ended_at: datetime, reason: str | None) -> None:
         """Takes note of a run's end, unless that is known, or a later one is: the run and a sensor may both tell of it.
@@ -54,7 +54,7 @@ class Memory(msgspec.Struct):
                     run.reason, run.failed_runs = None, 0
 
 
-def due(told: dict[str, Told], alerts: list[Alert], now: datetime, repeat_hours: float) -> list[Alert]:
+def due(told: dict[str, Notification], alerts: list[Alert], now: datetime, repeat_hours: float) -> list[Alert]:
     """Which alerts to tell now: new ones, those that got worse, and alarms that have held for long."""
 
     def is_due(alert: Alert) -> bool:
@@ -66,14 +66,14 @@ def due(told: dict[str, Told], alerts: list[Alert], now: datetime, repeat_hours:
     return [alert for alert in alerts if is_due(alert)]
 
 
-def over(told: dict[str, Told], alerts: list[Alert], unasked: Iterable[str]) -> dict[str, Told]:
+def over(told: dict[str, Notification], alerts: list[Alert], unasked: Iterable[str]) -> dict[str, Notification]:
     """What was told and holds no longer, by key. A condition that could not be asked is left as it is."""
     holding = {alert.key for alert in alerts}
     skipped = set(unasked)
     return {key: last for key, last in told.items() if key not in holding and last.condition not in skipped}
 
 
-def recall(settings: Settings) -> Memory:
+def load_state(settings: Settings) -> Memory:
     """The memory; an empty one before the first run, or where the file cannot be read or is none of ours."""
     try:
         return msgspec.json.decode(_file(settings).read_bytes(), type=Memory)
@@ -81,10 +81,10 @@ def recall(settings: Settings) -> Memory:
         return Memory()
 
 
-def remember(settings: Settings, memory: Memory) -> None:
+def save_state(settings: Settings, memory: Memory) -> None:
     """Writes it. Raises OSError."""
     write_durably(_file(settings), msgspec.json.format(msgspec.json.encode(memory), indent=1))
 
 
 def _file(settings: Settings) -> Path:
-    return settings.home / "alerts.json"
+    return settings.home.alerts

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from pipelines.errors import ArchiveError
 from pipelines.landing.lanes import Extraction
 from pipelines.livepeer import walks
-from pipelines.reading import free_bytes
+from pipelines.serving.status import free_bytes
 from pipelines.settings import KEY_VARIABLE, Settings, environment_variable
 
 LEAST_FREE_BYTES = 2 * 10**9
@@ -43,7 +43,7 @@ def shown_settings(settings: Settings) -> list[tuple[str, str, str]]:
 def examine(settings: Settings) -> Iterator[Finding]:
     """Looks at the home, then at each account's API."""
     yield _home(settings)
-    free = free_bytes(settings.home)
+    free = free_bytes(settings.home.path)
     yield Finding(
         "room",
         free >= LEAST_FREE_BYTES,
@@ -64,8 +64,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _home(settings: Settings) -> Finding:
     try:
-        settings.home.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=settings.home):
+        settings.home.make()
+        with tempfile.NamedTemporaryFile(dir=settings.home.path):
             pass
     except OSError as error:
         return Finding(
@@ -77,7 +77,7 @@ def _home(settings: Settings) -> Finding:
 
 
 def _postgres(settings: Settings) -> Finding:
-    from pipelines.warehouse.postgres import connected
+    from pipelines.serving.targets.postgres import connected
 
     try:
         with connected(settings) as server:
@@ -91,8 +91,8 @@ def _api(settings: Settings, account: str) -> Iterator[Finding]:
     try:
         extraction = Extraction(settings.model_copy(update={"attempts": 1}), account, run_id="doctor")
         with extraction.client as client:
-            abilities, _ = walks.probe(client)
-            total = walks.count(client, None) if abilities.count else None
+            capabilities, _ = walks.probe(client)
+            total = walks.count(client, None) if capabilities.count else None
             may_get = walks.may_get(client)
     except ArchiveError as error:
         yield Finding(f"API of {account}", False, str(error))
@@ -115,12 +115,12 @@ def _api(settings: Settings, account: str) -> Iterator[Finding]:
     )
     for has, name, otherwise in (
         (
-            abilities.id_keyset,
+            capabilities.id_keyset,
             "pages by id",
             "its documented paging is walked instead, which cannot prove that nothing is missed",
         ),
-        (abilities.filters, "filters by time", "every run reads the whole list"),
-        (abilities.count, "counts", "nothing confirms the number of tasks met"),
+        (capabilities.filters, "filters by time", "every run reads the whole list"),
+        (capabilities.count, "counts", "nothing confirms the number of tasks met"),
     ):
         yield Finding(
             f"ability of {account}", has, name if has else f"it does not {name.replace('s ', ' ', 1)}: {otherwise}"

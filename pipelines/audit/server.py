@@ -32,7 +32,7 @@ from pipelines.landing.lanes import Extraction
 from pipelines.livepeer import walks
 from pipelines.livepeer.client import Client
 from pipelines.livepeer.rows import Row, read_row
-from pipelines.reading import published
+from pipelines.serving.published import published
 from pipelines.settings import Settings
 
 # Livepeer's types, so that one of which the archive has no task is counted too.
@@ -202,8 +202,8 @@ class _Comparing:
     beyond: dict[tuple[str | None, str | None], int | None] = field(default_factory=dict)  # of a type and id, counted
 
     def run(self) -> Comparison:
-        abilities, first = walks.probe(self.client)
-        if not (abilities.id_keyset and abilities.filters and abilities.count):
+        capabilities, first = walks.probe(self.client)
+        if not (capabilities.id_keyset and capabilities.filters and capabilities.count):
             raise CannotVerify(
                 f"{self.client.host} does not filter, count and page by id, which a comparison needs: "
                 "`task-archive sync --lane sweep` reads the whole list instead"

@@ -4,11 +4,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipelines.alerts.telling import after_look
+from pipelines.alerts.notify import after_look
 from pipelines.errors import ArchiveError, in_one_line
-from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
-from pipelines.reading import is_behind
+from pipelines.serving.news import has_news
 from pipelines.settings import Settings
 
 JOB = "observe"
@@ -23,25 +22,17 @@ class Pass:
     has_gap: bool = False
 
 
-def has_news(settings: Settings, wanted: str | None = None) -> bool:
-    """Whether the observe job would land or publish anything; one request an account where it would not."""
-    accounts = settings.accounts(wanted)
-    if is_behind(settings) or any(Extraction(settings, account, run_id="").has_news() for account in accounts):
-        return True
-    after_look(settings, JOB, None)
-    return False
-
-
 def observe(settings: Settings, account: str | None = None) -> Pass:
     """One pass. Never raises an ArchiveError, so that a next one can follow."""
     try:
         if not has_news(settings, account):
+            after_look(settings, JOB, None)
             return Pass("nothing new")
     except (ArchiveError, OSError) as error:
         after_look(settings, JOB, in_one_line(error))
         return Pass(f"failed: {error}", has_failed=True)
-    from pipelines.runs import run_job  # Dagster takes a second to import: not for an idle pass
-    from pipelines.terminal import watching
+    from pipelines.cli.run import run_job  # Dagster takes a second to import: not for an idle pass
+    from pipelines.cli.terminal import watching
 
     try:
         with watching():

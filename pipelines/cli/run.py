@@ -18,8 +18,8 @@ from dagster._core.instance.ref import InstanceRef
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipelines import ending
-from pipelines.alerts.telling import after_run
+from pipelines import signals
+from pipelines.alerts.notify import after_run
 from pipelines.defs.landing import FAILS_AT_ONCE
 from pipelines.defs.retention import forget_old_runs
 from pipelines.errors import ArchiveError, in_one_line
@@ -73,11 +73,11 @@ class Done:
 
 def prepare_instance(settings: Settings) -> None:
     """The folder of the Dagster instance, telemetry off, made known to every Dagster process that we start."""
-    settings.dagster.mkdir(parents=True, exist_ok=True)
-    config = settings.dagster / "dagster.yaml"
+    settings.home.dagster.mkdir(parents=True, exist_ok=True)
+    config = settings.home.dagster / "dagster.yaml"
     if not config.exists():
         write_durably(config, DAGSTER_YAML)
-    os.environ["DAGSTER_HOME"] = str(settings.dagster)
+    os.environ["DAGSTER_HOME"] = str(settings.home.dagster)
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 
 
@@ -92,7 +92,7 @@ def run_job(
     try:
         done = _run(settings, run_id, name, config or {}, tags or {})
     except (RunFailed, OSError) as error:
-        if not ending.is_near(ending.PATIENCE_SECONDS):  # nobody need be told of what somebody ended
+        if not signals.is_near(signals.PATIENCE_SECONDS):  # nobody need be told of what somebody ended
             after_run(settings, name, run_id, in_one_line(error))
         raise
     after_run(settings, name, run_id, None)
@@ -150,9 +150,9 @@ def _run(settings: Settings, run_id: str, name: str, config: dict[str, Any], tag
         raise RunFailed(in_one_line(error)) from None
     except SQLAlchemyError as error:
         raise RunFailed(
-            f"Dagster cannot keep its records in {settings.dagster}: {_why(settings.dagster, error)}"
+            f"Dagster cannot keep its records in {settings.home.dagster}: {_why(settings.home.dagster, error)}"
         ) from None
-    with Catalog(Zone(settings.landing)) as catalog:
+    with Catalog(Zone(settings.home.landing)) as catalog:
         return Done(run_id, catalog.of_run(run_id))
 
 
@@ -162,8 +162,8 @@ def _instance(settings: Settings) -> dg.DagsterInstance:
     What a step prints is for who runs the command: Dagster would have it written into a file and read again by two
     processes, which a Ctrl-C strikes too.
     """
-    ref = InstanceRef.from_dir(str(settings.dagster), overrides={"compute_logs": NO_FILES_OF_OUTPUT})
-    with FileLock(settings.dagster / ".lock"):
+    ref = InstanceRef.from_dir(str(settings.home.dagster), overrides={"compute_logs": NO_FILES_OF_OUTPUT})
+    with FileLock(settings.home.dagster / ".lock"):
         return dg.DagsterInstance.from_ref(ref)
 
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.errors import ArchiveError, QueryError, SettingsError
-from pipelines.harmless import is_like_formula, printable, printable_json, spreadsheet_cell
+from pipelines.text import is_like_formula, printable, printable_json, spreadsheet_cell
 from pipelines.warehouse.models import Model
 
 if TYPE_CHECKING:

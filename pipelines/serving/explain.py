@@ -15,8 +15,8 @@ import sqlglot
 from sqlglot import exp
 
 from pipelines.errors import SettingsError
-from pipelines.export import plain
-from pipelines.reading import published
+from pipelines.serving.export import plain
+from pipelines.serving.published import published
 from pipelines.settings import Settings
 from pipelines.warehouse.models import Metric, Model, load_models, published_models
 

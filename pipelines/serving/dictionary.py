@@ -1,4 +1,4 @@
-"""The documents that are written from the .sql files: `python -m pipelines.warehouse.dictionary FOLDER`."""
+"""The documents that are written from the .sql files: `python -m pipelines.serving.dictionary FOLDER`."""
 
 import sys
 import tempfile
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from pipelines.serving.diagram import diagrams
 from pipelines.settings import Settings
 from pipelines.warehouse import build
-from pipelines.warehouse.diagram import diagrams
 from pipelines.warehouse.models import Metric, load_macros, load_models
 
 OPENING = """# Data dictionary
@@ -64,7 +64,7 @@ def _same(metrics: Iterable[Metric]) -> dict[Metric, list[Metric]]:
     return found
 
 
-def dictionary(tables: Iterable[build.Built]) -> str:
+def dictionary(tables: Iterable[build.BuiltTable]) -> str:
     """Every published table with its key, checks and columns, and the macros."""
     sections = [OPENING]
     for table in tables:

@@ -7,7 +7,7 @@ from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Lane
 from pipelines.landing.zone import Zone
 from pipelines.livepeer.answer import Limits
-from pipelines.livepeer.client import Client, Politeness
+from pipelines.livepeer.client import Client, ClientOptions
 from pipelines.livepeer.redact import Redactor
 from pipelines.settings import Settings
 
@@ -38,36 +38,38 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Listener:
+class ProgressCallbacks:
     """Who wants to know: of progress after each page, and of what is worth a line."""
 
     progress: Callable[[Progress], None] = lambda progress: None
     say: Callable[[str], None] = lambda line: None
 
 
-class Source:
+class AccountContext:
     """Everything a load needs for one account."""
 
-    def __init__(self, settings: Settings, account: str, run_id: str, listener: Listener | None = None) -> None:
+    def __init__(
+        self, settings: Settings, account: str, run_id: str, callbacks: ProgressCallbacks | None = None
+    ) -> None:
         settings.check_origin()
         self.settings = settings
         self.account = account
         self.run_id = run_id
-        self.zone = Zone(settings.landing)
+        self.zone = Zone(settings.home.landing)
         self.catalog = Catalog(self.zone)
-        self.listener = listener or Listener()
+        self.callbacks = callbacks or ProgressCallbacks()
         keys = [key.get_secret_value() for key in settings.api_keys.values()]
         self.redactor = Redactor(settings.fingerprint_key_bytes(), keys)
         self.client = Client(
             settings.api_url,
             settings.accounts(account)[account].get_secret_value(),
             self.redactor.scrub,
-            Politeness(
+            ClientOptions(
                 timeout_seconds=settings.request_timeout_seconds,
                 attempts=settings.attempts,
                 retry_wait_seconds=settings.retry_wait_seconds,
                 requests_per_second=settings.requests_per_second,
-                on_retry=self.listener.say,
+                on_retry=self.callbacks.say,
             ),
             Limits.of(settings),
         )

@@ -7,11 +7,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from pipelines.defs.resources import lines, listener_of_this_process
-from pipelines.harmless import printable
+from pipelines.defs.resources import callbacks_of_this_process, lines
+from pipelines.landing.context import Progress as LaneProgress
+from pipelines.landing.context import ProgressCallbacks
 from pipelines.landing.manifest import Manifest
-from pipelines.landing.source import Listener
-from pipelines.landing.source import Progress as LaneProgress
+from pipelines.text import printable
 
 
 def print_loads(loads: list[Manifest]) -> None:
@@ -37,11 +37,11 @@ def watching() -> Iterator[None]:
     """Shows how far a run has come: a bar on a terminal, lines otherwise. On standard error."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        token = listener_of_this_process.set(Listener(progress=lines(_to_stderr), say=_to_stderr))
+        token = callbacks_of_this_process.set(ProgressCallbacks(progress=lines(_to_stderr), say=_to_stderr))
         try:
             yield
         finally:
-            listener_of_this_process.reset(token)
+            callbacks_of_this_process.reset(token)
         return
     with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as bar:
         shown: dict[str, TaskID] = {}
@@ -59,11 +59,11 @@ def watching() -> Iterator[None]:
         def say(line: str) -> None:
             bar.console.print(printable(line), markup=False, highlight=False, emoji=False)
 
-        token = listener_of_this_process.set(Listener(progress=report, say=say))
+        token = callbacks_of_this_process.set(ProgressCallbacks(progress=report, say=say))
         try:
             yield
         finally:
-            listener_of_this_process.reset(token)
+            callbacks_of_this_process.reset(token)
 
 
 def _to_stderr(line: str) -> None:

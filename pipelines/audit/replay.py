@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -81,27 +81,17 @@ class TableComparison:
             )
 
 
-class _Elsewhere(Settings):
-    """The same archive, its derived files in a folder of their own."""
-
-    derived: Path
-
-    @property
-    def warehouse(self) -> Path:
-        return self.derived
-
-
 def compare_with_rebuilt(settings: Settings, say: Callable[[str], None]) -> list[TableComparison]:
     """Builds every table again from the landing zone and compares; what is published stays as it is.
 
     Only for the run that holds the archive. Raises WarehouseError before the first publication.
     """
     published = current_database(settings)
-    for leftover in settings.warehouse.glob(f"{SCRATCH}*"):  # of a run that was killed
+    for leftover in settings.home.warehouse.glob(f"{SCRATCH}*"):  # of a run that was killed
         shutil.rmtree(leftover)
-    settings.warehouse.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=settings.warehouse, prefix=SCRATCH) as folder:
-        elsewhere = _Elsewhere.model_construct(**dict(settings), derived=Path(folder))
+    settings.home.warehouse.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.home.warehouse, prefix=SCRATCH) as folder:
+        elsewhere = settings.model_copy(update={"home": replace(settings.home, scratch=Path(folder))})
         for _ in build.build_version(elsewhere, say):
             pass
         with connect(Working(elsewhere).file, read_only=True, memory_mb=settings.memory_mb) as connection:

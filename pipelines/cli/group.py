@@ -1,0 +1,88 @@
+"""The `task-archive` command itself: what all of its commands share.
+
+Exit status: 0 done and proved; 1 failed, nothing half-published; 2 usage or settings; 3 done and published, but the
+proof has a gap, which is printed.
+"""
+
+import gc
+import re
+import sys
+from typing import Any
+
+import click
+
+from pipelines import __version__, signals
+from pipelines.errors import ArchiveError, SettingsError, in_one_line, is_lack_of_memory
+from pipelines.settings import SECONDS_OF_UNIT, check_address_space
+from pipelines.text import printable
+
+FAILED, USAGE, GAP = 1, 2, 3
+
+# Garbage is looked for every few pages. More often takes time, more seldom memory: httpx leaves answers in circles.
+GC_THRESHOLDS = 10_000, 10, 10
+LONGEST_DURATION_SECONDS = 366 * 86_400
+DAY = click.DateTime(formats=["%Y-%m-%d"])
+
+
+def duration(text: str) -> float:
+    """Seconds of 90s, 5m, 8h or 2d."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    seconds = float(found[1]) * SECONDS_OF_UNIT[found[2]] if found else 0
+    if not 0 < seconds <= LONGEST_DURATION_SECONDS:
+        raise click.BadParameter(f"{text!r} is no duration such as 90s, 5m, 8h or 2d, at most 366d")
+    return seconds
+
+
+def is_of_duckdb(error: Exception) -> bool:
+    return "duckdb" in sys.modules and isinstance(error, sys.modules["duckdb"].Error)
+
+
+class Command(click.Group):
+    """Turns every failure that we know into one line and its exit status, and every signal too."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As a process of its own."""
+        signals.watch()
+        return super().__call__(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return self._invoke(ctx)
+        except SettingsError as error:
+            click.echo(f"task-archive: {printable(str(error))}", err=True)
+            ctx.exit(USAGE)
+        except ArchiveError as error:
+            click.echo(f"task-archive: {printable(str(error))}", err=True)
+            ctx.exit(FAILED)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            click.echo(f"task-archive: {error.filename or 'the system'}: {error.strerror or error}", err=True)
+            ctx.exit(FAILED)
+        except Exception as error:
+            if not (is_lack_of_memory(error) or is_of_duckdb(error)):
+                raise
+            click.echo(f"task-archive: {printable(in_one_line(error))}", err=True)
+            ctx.exit(FAILED)
+
+    def _invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BaseException as error:
+            is_over = isinstance(error, SystemExit | click.exceptions.Exit)
+            if signals.is_near(0 if is_over else signals.PATIENCE_SECONDS):  # whatever the signal made of it
+                signals.leave()
+            raise
+
+
+def example(line: str) -> str:
+    """An example for a command's help."""
+    return f"\b\nExample:\n  {line}"
+
+
+@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]}, epilog=example("task-archive demo"))
+@click.version_option(__version__, prog_name="task-archive")
+def main() -> None:
+    """Archive the task history of Livepeer Studio, and ask it questions in SQL."""
+    check_address_space()
+    gc.set_threshold(*GC_THRESHOLDS)

@@ -1,0 +1,161 @@
+"""Commands for who runs the archive."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from pipelines.cli.group import FAILED, GAP, example, main
+from pipelines.errors import SettingsError
+from pipelines.settings import load_settings
+from pipelines.text import printable
+
+
+@main.command(epilog=example("task-archive demo"))
+@click.option("--tasks", default=20_000, show_default=True, help="Tasks that the simulated account has.")
+@click.option("--days", default=30, show_default=True, help="Days over which they were made.")
+@click.option("--home", default="demo-archive", show_default=True, help="Folder of the demo's archive, made anew.")
+def demo(tasks: int, days: int, home: str) -> None:
+    """Show it all on a simulated account: two nightly runs and what the archive then answers."""
+    from pipelines.cli.demo import run_demo
+
+    run_demo(tasks, days, Path(home))
+
+
+@main.group(epilog=example("task-archive publish postgres"))
+def publish() -> None:
+    """Publish the newest version elsewhere as well."""
+
+
+@publish.command(epilog=example("task-archive publish postgres"))
+@click.option("--all", "every_row", is_flag=True, help="Compare every row: mends what others did to the tables.")
+def postgres(every_row: bool) -> None:
+    """Make the tables of a PostgreSQL schema what the published version holds, in one transaction.
+
+    The database is that of TASK_ARCHIVE_POSTGRES_DSN. Once that is set, the nightly job does the same. Rows are
+    compared where the version differs from the one that was published there before.
+    """
+    from pipelines.serving.targets.postgres import publish_to_postgres
+
+    settings = load_settings()
+    publish_to_postgres(settings, click.echo, every_row)
+    click.echo(f"published  schema {settings.postgres_schema}")
+
+
+@main.command(epilog=example("task-archive verify --account default"))
+@click.option("--account", help="One account; all that have a key otherwise.")
+@click.option("--landing", is_flag=True, help="Check the landed files against their manifests instead.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def verify(account: str | None, landing: bool, as_json: bool) -> None:
+    """Compare the archive with the server as it is now; changes nothing. Exit status 3 where they differ."""
+    settings = load_settings()
+    if landing:
+        from pipelines.landing.catalog import Catalog
+        from pipelines.landing.damage import check
+        from pipelines.landing.zone import Zone
+
+        with Catalog(Zone(settings.home.landing)) as catalog:
+            checked = check(catalog)
+        lines, found, is_well = [*checked.lines()], checked.as_dict(), not checked.damages
+    else:
+        from pipelines.audit.server import verify as compare
+
+        compared = [compare(settings, name) for name in settings.accounts(account)]
+        lines = [line for one in compared for line in one.lines()]
+        found, is_well = {"accounts": [one.as_dict() for one in compared]}, all(one.is_equal for one in compared)
+    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(map(printable, lines)))
+    sys.exit(0 if is_well else GAP)
+
+
+@main.group(epilog=example("task-archive alert test"))
+def alert() -> None:
+    """Tell people what is wrong, by webhook, e-mail and a file."""
+
+
+@alert.command("test", epilog=example("task-archive alert test"))
+def alert_test() -> None:
+    """Send a test message to every channel that is set, and print what each answered."""
+    from pipelines.alerts.channels import Undelivered, configured
+    from pipelines.alerts.message import test_message
+
+    settings, well = load_settings(), True
+    if not (channels := configured(settings)):
+        raise SettingsError(
+            "no channel is set: set TASK_ARCHIVE_ALERT_WEBHOOK_URL, TASK_ARCHIVE_ALERT_EMAIL_TO or "
+            "TASK_ARCHIVE_ALERT_FILE"
+        )
+    for channel in channels:
+        try:
+            said = f"ok   {channel.name}: {channel.send(test_message(str(settings.home)))}"
+        except Undelivered as error:
+            said, well = f"FAIL {channel.name}: {error}", False
+        click.echo(printable(said))
+    sys.exit(0 if well else FAILED)
+
+
+@alert.command("check", epilog=example("task-archive alert check --json"))
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def alert_check(as_json: bool) -> None:
+    """Look what is wrong now, print it, and tell what was not told yet. Exit status 3 where anything is."""
+    from pipelines.alerts.notify import check, to_stderr
+
+    found = check(load_settings(), to_stderr)
+    if as_json:
+        click.echo(json.dumps(asdict(found), default=str, indent=1))
+    else:
+        for each in found.alerts:
+            click.echo("\n".join(each.lines()))
+        for condition, why in found.unasked.items():
+            click.echo(f"not asked  {condition}: {printable(why)}")
+        if not found.alerts:
+            click.echo("nothing is wrong")
+    sys.exit(GAP if found.alerts else 0)
+
+
+@main.command(epilog=example("task-archive simulate --port 8900 --tasks 20000 --days 30 --seed 7"))
+@click.option("--port", default=8900, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
+@click.option("--tasks", default=20_000, show_default=True)
+@click.option("--days", default=30, show_default=True, help="Days of history.")
+@click.option("--seed", default=7, show_default=True, help="The same seed gives the same tasks.")
+@click.option("--behind-hours", default=0.0, show_default=True, help="How far its clock lies behind ours.")
+def simulate(port: int, tasks: int, days: int, seed: int, behind_hours: float) -> None:
+    """Serve a simulated Livepeer Studio account on loopback."""
+    import time
+
+    from pipelines.simulator import Simulator
+
+    now = time.time_ns() // 1_000_000 - round(behind_hours * 3_600_000)
+    with Simulator(tasks=tasks, days=days, seed=seed, now=now).serve(port) as simulator:
+        click.echo(f"LIVEPEER_API_URL={simulator.url}\nLIVEPEER_API_KEY={simulator.api_key}")
+        sys.stdout.flush()
+        while True:
+            time.sleep(3600)
+
+
+@main.command(epilog=example("task-archive doctor"))
+def doctor() -> None:
+    """Print the settings and check that the archive can work."""
+    from pipelines.cli.doctor import examine, shown_settings
+
+    settings = load_settings()
+    for variable, value, meaning in shown_settings(settings):
+        click.echo(f"{variable:40} {value:32} {meaning}")
+    click.echo()
+    well = True
+    for finding in examine(settings):
+        click.echo(f"{'ok  ' if finding.is_well else 'FAIL'} {finding.what}: {printable(finding.says)}")
+        well = well and finding.is_well
+    sys.exit(0 if well else FAILED)
+
+
+@main.command(epilog=example("task-archive ui --port 3000"))
+@click.option("--port", default=3000, show_default=True)
+def ui(port: int) -> None:
+    """Open Dagster's web page and its schedules on the archive's instance (127.0.0.1 only)."""
+    from pipelines.cli.run import show_page
+
+    settings = load_settings()
+    click.echo(f"Dagster on http://127.0.0.1:{port}, home {settings.home}")
+    sys.exit(show_page(settings, port))
