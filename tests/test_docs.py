@@ -78,7 +78,7 @@ def test_the_lock_file_has_hashes_and_names_no_host() -> None:
 
 
 def test_the_python_of_the_bi_guide_runs(published_archive: Settings, tmp_path: Path) -> None:
-    (tmp_path / "archive").symlink_to(published_archive.home)
+    (tmp_path / "archive").symlink_to(published_archive.home.path)
     blocks = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "bi.md").read_text(), re.DOTALL)
     ours = [block for block in blocks if "polars" not in block]  # the others were tried by hand
     assert len(ours) >= 4

@@ -118,7 +118,7 @@ def test_digests_depend_on_what_was_landed_alone(
 
     monkeypatch.setattr(working, "connect", with_threads)
     other = Settings(home=tmp_path / "regrouped")
-    regrouped(settings.home.landing, other.landing, Random(seed))
+    regrouped(settings.home.landing, other.home.landing, Random(seed))
     found = built_digests(other)
     assert {name: found[name] for name in found if found[name] != expected[name]} == {}
 
@@ -158,7 +158,7 @@ def test_a_digest_tells_one_changed_value() -> None:
 def settings(home: Path, tmp_path: Path, clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A copy of the archive, published. There is no server, and no key."""
     mine = Settings(home=tmp_path / "archive", lock_wait_seconds=1)
-    shutil.copytree(home, mine.home, symlinks=True)
+    shutil.copytree(home, mine.home.path, symlinks=True)
     monkeypatch.setenv("TASK_ARCHIVE_HOME", str(mine.home))
     monkeypatch.setenv("TASK_ARCHIVE_LOCK_WAIT_SECONDS", "1")
     monkeypatch.setenv("DAGSTER_HOME", "")
