@@ -289,19 +289,21 @@ class Maker:
             for way in ways
         )
         run(f"create or replace temp table affected as {' union '.join(affected)}")
-        counted = (
-            f"select task_id from {source} as t semi join affected as a "
-            f"on {' and '.join(f't.{column} = a.{name}' for name, column in way)}"
-            for way in ways
-        )
-        run(f"create temp table counted as from {source} where task_id in ({' union '.join(counted)})")
+        on = [" and ".join(f"t.{column} = a.{name}" for name, column in way) for way in ways]
+        if len(on) == 1:
+            counted = f"(from {source} as t semi join affected as a on {on[0]})"
+        else:  # a row that is counted twice is read once
+            found = " union ".join(f"select rowid from {source} as t semi join affected as a on {each}" for each in on)
+            counted = f"(from {source} where rowid in ({found}))"
         others = [name for name in model.reads - {grain.source} if name in grains() and grains()[name].kind == "task"]
         for name in others:
-            run(f"create temp view {name} as from {TABLES}.main.{name} where task_id in (select task_id from counted)")
-        self._count_groups(model, grain, "temp.counted", f"temp.{model.name}")
+            run(
+                f"create temp view {name} as "
+                f"from {TABLES}.main.{name} where task_id in (select c.task_id from {counted} as c)"
+            )
+        self._count_groups(model, grain, counted, f"temp.{model.name}")
         for name in others:
             run(f"drop view temp.{name}")
-        run("drop table temp.counted")
         same = " and ".join(f"g.{name} = a.{name}" for name in grain.names)
         rows = f"temp.{model.name} as g semi join affected as a on {same}"
         if _is_read_by_task(model):

@@ -32,7 +32,7 @@ select
     count(distinct a.task_id) filter (where t.phase = 'completed') as rescued_tasks,
     min(a.ended_at_latest) as first_failed_at,                                -- first of the failures, at the latest, UTC
     max(a.ended_at_latest) as last_failed_at,                                 -- last of them, at the latest, UTC
-    max_by(a.task_id, a.ended_at_latest) as example_task_id                   -- the task of the last one
+    max_by(a.task_id, row(a.ended_at_latest, a.task_id)) as example_task_id   -- the task of the last one
 from task_attempts as a
 inner join tasks as t on a.task_id = t.task_id
 inner join error_texts as e on coalesce(a.error_message, '') = e.error_message
