@@ -29,7 +29,7 @@ def test_the_generated_documents_are_fresh() -> None:
 def test_the_diagrams_show_every_reference_with_its_cardinality() -> None:
     drawn = (ROOT / "docs" / "er.md").read_text()
     for model in published_models():
-        for each in model.refers:
+        for each in model.relationships:
             line = rf'    {each.table} (\|\||\|o)--(o\||o{{) {model.name} : "{", ".join(each.columns)}"'
             assert re.search(line, drawn), (model.name, each)
     assert '    tasks ||--o| fact_tasks : "task_id"' in drawn

@@ -1,24 +1,28 @@
--- Why attempts failed, retried ones included: by account, type and error signature, with what became of the tasks.
--- Attempts that no observation caught are missing; daily_history_stats tells the coverage.
--- key: account, type, signature_id
--- refers: type to dim_type
--- check: failed_attempts > 0 and rescued_tasks <= tasks
--- metric: failed_attempts
---   formula: attempts seen to have failed with the signature
---   unit: attempts
---   population: attempts that were observed
---   leaves out: attempts that failed and were repeated between two observations
---   counted: true
---   n: failed_attempts
---   mind: read it beside the coverage of daily_history_stats
---   better: lower
--- metric: rescued_tasks
---   formula: tasks that completed in an attempt after the one that failed
---   unit: tasks
---   population: tasks with an observed attempt that failed with the signature
---   counted: true
---   n: tasks
---   mind: read it beside the coverage of daily_history_stats
+/*
+description: >-
+  Why attempts failed, retried ones included: by account, type and error signature, with what became of the tasks.
+  Attempts that no observation caught are missing; daily_history_stats tells the coverage.
+key: [account, type, signature_id]
+relationships:
+  - {columns: [type], table: dim_type}
+checks:
+  - failed_attempts > 0 and rescued_tasks <= tasks
+metrics:
+  - columns: [failed_attempts]
+    formula: attempts seen to have failed with the signature
+    unit: attempts
+    population: attempts that were observed
+    excludes: attempts that failed and were repeated between two observations
+    n: failed_attempts
+    caveat: read it beside the coverage of daily_history_stats
+    better: lower
+  - columns: [rescued_tasks]
+    formula: tasks that completed in an attempt after the one that failed
+    unit: tasks
+    population: tasks with an observed attempt that failed with the signature
+    n: tasks
+    caveat: read it beside the coverage of daily_history_stats
+*/
 
 with failed as (
     select a.*, e.signature_id, e.template, e.owner

@@ -133,7 +133,7 @@ class Lived:
     def a_check_fails(self) -> None:
         """The rows of tasks come twice, and nothing of that stays."""
         tasks = load_models()["tasks"]
-        before = tasks.sql
+        before = tasks.compiled_sql
         object.__setattr__(tasks, "sql", f"from ({before}) union all from ({before})")
         try:
             list(build.build_version(self.settings, self.said.append))
