@@ -44,7 +44,7 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_every_condition_of_alerts_is_documented() -> None:
-    assert [each.name for each in load_conditions() if f"| `{each.name}` | {each.severity} |" not in OPERATIONS] == []
+    assert [each.name for each in load_conditions() if f"| `{each.name}` | {each.header.severity} |" not in OPERATIONS] == []
 
 
 def test_every_command_and_table_is_in_the_readme() -> None:
