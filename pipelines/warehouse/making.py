@@ -251,7 +251,9 @@ class Maker:
         for model in models:
             candidates = "select task_id from chosen" + (f" union {moving}" if _moves(model) else "")
             run(f"create or replace temp table candidates as {candidates}")
-            by_task = [name for name in model.reads if name in grains() and grains()[name].kind == "task"]
+            # The tables that its checks refer to as well: the ids of all tasks would not fit into memory.
+            read = {*model.reads, *(each.table for each in model.relationships)}
+            by_task = sorted(name for name in read if name in grains() and grains()[name].kind == "task")
             for name in by_task:
                 run(f"create temp view {name} as from {TABLES}.main.{name} semi join candidates using (task_id)")
             self._run_sql(model, f"create temp table {model.name} as {model.compiled_sql}")

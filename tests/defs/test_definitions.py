@@ -247,12 +247,12 @@ def test_a_check_that_fails_keeps_the_version_before(
     before_sql = tasks.compiled_sql
     twice = tasks.compiled_sql.removesuffix("from states") + "from (from states union all from states)"
     assert twice != tasks.compiled_sql
-    object.__setattr__(tasks, "sql", twice)
+    object.__setattr__(tasks, "compiled_sql", twice)
     try:
         with pytest.raises(RunFailed, match=r"nothing is published: tasks: key_is_unique: \d+ rows, such as task_id="):
             run_job(settings, "rebuild")
     finally:
-        object.__setattr__(tasks, "sql", before_sql)
+        object.__setattr__(tasks, "compiled_sql", before_sql)
     assert (settings.home.published / "current").readlink() == before
     assert (Working(settings).file).exists()
     assert not (settings.home.warehouse / build.COMPLETE).exists()

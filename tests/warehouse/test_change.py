@@ -134,11 +134,11 @@ class Lived:
         """The rows of tasks come twice, and nothing of that stays."""
         tasks = load_models()["tasks"]
         before = tasks.compiled_sql
-        object.__setattr__(tasks, "sql", f"from ({before}) union all from ({before})")
+        object.__setattr__(tasks, "compiled_sql", f"from ({before}) union all from ({before})")
         try:
             list(build.build_version(self.settings, self.said.append))
         finally:
-            object.__setattr__(tasks, "sql", before)
+            object.__setattr__(tasks, "compiled_sql", before)
 
     def it_is_made_ahead(self) -> None:
         """All but what is left, and with it, when the last of the loads was complete."""
