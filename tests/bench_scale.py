@@ -27,7 +27,7 @@ from pipelines.livepeer.walks import Capabilities
 from pipelines.report.queries import query
 from pipelines.simulator import Simulator
 from pipelines.warehouse.database import connect
-from pipelines.warehouse.models import sql_folder
+from pipelines.warehouse.sql import sql_folder
 
 SIZES = [int(size) for size in sys.argv[1:] if size.isdigit()] or [200_000, 2_000_000, 5_000_000]
 LOADS = [100, 100_000] if "--without-loads" not in sys.argv else []

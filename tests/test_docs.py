@@ -29,7 +29,7 @@ def test_the_generated_documents_are_fresh() -> None:
 def test_the_diagrams_show_every_reference_with_its_cardinality() -> None:
     drawn = (ROOT / "docs" / "er.md").read_text()
     for model in published_models():
-        for each in model.refers:
+        for each in model.relationships:
             line = rf'    {each.table} (\|\||\|o)--(o\||o{{) {model.name} : "{", ".join(each.columns)}"'
             assert re.search(line, drawn), (model.name, each)
     assert '    tasks ||--o| fact_tasks : "task_id"' in drawn
@@ -78,7 +78,7 @@ def test_the_lock_file_has_hashes_and_names_no_host() -> None:
 
 
 def test_the_python_of_the_bi_guide_runs(published_archive: Settings, tmp_path: Path) -> None:
-    (tmp_path / "archive").symlink_to(published_archive.home)
+    (tmp_path / "archive").symlink_to(published_archive.home.path)
     blocks = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "bi.md").read_text(), re.DOTALL)
     ours = [block for block in blocks if "polars" not in block]  # the others were tried by hand
     assert len(ours) >= 4

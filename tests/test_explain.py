@@ -35,7 +35,7 @@ DAILY = [
     for model in published_models()
     for metric in model.metrics
     if set(model.key) == {"account", "day", "type"}
-    and not metric.not_across
+    and not metric.non_additive_dimension
     and not metric.metric.startswith("window_")
     and metric.metric != "error_budget_left"
 ]

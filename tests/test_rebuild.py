@@ -26,7 +26,7 @@ from pipelines.landing.manifest import Part
 from pipelines.landing.zone import write_manifest
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
-from pipelines.warehouse import build, models, working
+from pipelines.warehouse import build, sql, working
 from pipelines.warehouse.database import connect
 from pipelines.warehouse.grain import grains
 from pipelines.warehouse.making import levels
@@ -118,7 +118,7 @@ def test_digests_depend_on_what_was_landed_alone(
 
     monkeypatch.setattr(working, "connect", with_threads)
     other = Settings(home=tmp_path / "regrouped")
-    regrouped(settings.home.landing, other.landing, Random(seed))
+    regrouped(settings.home.landing, other.home.landing, Random(seed))
     found = built_digests(other)
     assert {name: found[name] for name in found if found[name] != expected[name]} == {}
 
@@ -128,7 +128,7 @@ def test_no_table_reads_the_clock_or_draws_lots() -> None:
     clocks = (exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime, exp.CurrentDatetime, exp.Rand, exp.Uuid)
     names = {"now", "today", "random", "uuid", "gen_random_uuid", "get_current_timestamp", "transaction_timestamp"}
     for model in load_models().values():
-        tree = sqlglot.parse_one(model.sql, read="duckdb")
+        tree = sqlglot.parse_one(model.compiled_sql, read="duckdb")
         assert [found.sql() for found in tree.find_all(*clocks)] == [], model.name
         assert {found.name.lower() for found in tree.find_all(exp.Anonymous)} & names == set(), model.name
 
@@ -158,7 +158,7 @@ def test_a_digest_tells_one_changed_value() -> None:
 def settings(home: Path, tmp_path: Path, clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A copy of the archive, published. There is no server, and no key."""
     mine = Settings(home=tmp_path / "archive", lock_wait_seconds=1)
-    shutil.copytree(home, mine.home, symlinks=True)
+    shutil.copytree(home, mine.home.path, symlinks=True)
     monkeypatch.setenv("TASK_ARCHIVE_HOME", str(mine.home))
     monkeypatch.setenv("TASK_ARCHIVE_LOCK_WAIT_SECONDS", "1")
     monkeypatch.setenv("DAGSTER_HOME", "")
@@ -194,14 +194,14 @@ def test_rebuild_publishes_the_same_and_fills_a_new_column_for_all_history(
         connection.execute("update tasks set phase = 'spoilt'")  # what is derived is not trusted
     (LandedFiles(settings.home.landing).damaged / "default" / "20200101T000000000Z-sweep").mkdir(parents=True)
     folder = tmp_path / "sql"
-    shutil.copytree(models.sql_folder(), folder)
+    shutil.copytree(sql.sql_folder(), folder)
     tasks = folder / "core" / "tasks.sql"
     place = "    payload_sha256 "
     assert place in tasks.read_text()
     new = "    task.status.phase || ' ' || task.id as phase_and_id, -- made for the test\n"
     tasks.write_text(tasks.read_text().replace(place, new + place))
     with monkeypatch.context() as patched:
-        patched.setattr(models, "sql_folder", lambda: folder)
+        patched.setattr(sql, "sql_folder", lambda: folder)
         read_again()
         result = run(["rebuild"])
     read_again()

@@ -1,14 +1,13 @@
-"""What is wrong now. A condition is a file of `sql/alerts`: what it means, how severe it is, and the command to look
-closer, in which {name} is a value of the row, stand in its first comment lines. Its SELECT runs on the published
-version; each row is a thing that is wrong:
+"""What is wrong now. A condition is a file of `sql/alerts`; its SELECT runs on the published version, and each row is
+something that is wrong:
 
-    about      what it is about: with the condition's name, the same at the next look for the same thing
-    says       a sentence with the numbers
-    degree     how bad it is, in the condition's own measure; higher is worse
+    subject    what it is about; with the condition's name, it identifies the alert from one check to the next
+    summary    a sentence with the numbers
+    score      how bad it is, in the condition's own measure; higher is worse
     quote      free text of the API, where there is any
-    …          the numbers, under their names
+    …          the numbers, by name
 
-It may read `limits`, one row: the settings of alerts, the time now and the accounts that have a key.
+It may read `limits`, one row: the settings of alerts, the current time and the accounts that have a key.
 """
 
 import shlex
@@ -19,25 +18,12 @@ from typing import Any
 
 import duckdb
 
-from pipelines.alerts.message import Alert, Severity
+from pipelines.alerts.message import Alert
 from pipelines.errors import WarehouseError
 from pipelines.settings import Settings
 from pipelines.text import printable
 from pipelines.warehouse.database import connect, current_database, quoted
-from pipelines.warehouse.models import read_header, sql_folder
-
-SEVERITIES: dict[str, Severity] = {"alarm": "alarm", "notice": "notice"}
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One file of sql/alerts."""
-
-    name: str
-    description: str
-    severity: Severity
-    look: str
-    sql: str
+from pipelines.warehouse.sql import AlertHeader, SqlFile, read_folder
 
 
 @dataclass(frozen=True)
@@ -49,20 +35,9 @@ class Found:
 
 
 @cache
-def load_conditions() -> list[Condition]:
+def load_conditions() -> list[SqlFile[AlertHeader]]:
     """Every condition by name. Raises WarehouseError on a file that breaks the rules."""
-    conditions = []
-    for path in sorted((sql_folder() / "alerts").glob("*.sql")):
-        text, place = path.read_text(encoding="utf-8"), f"sql/alerts/{path.name}"
-        description, directives = read_header(text, place, ("severity", "look"))
-        severity, look = SEVERITIES.get(directives.get("severity", [""])[0]), directives.get("look", [""])[0]
-        if severity is None or not look or not description:
-            raise WarehouseError(
-                f"{place}: say in the first comment lines what it means, `-- severity: alarm` or notice, and in "
-                "`-- look:` the command to look closer"
-            )
-        conditions.append(Condition(path.stem, description, severity, look, text))
-    return conditions
+    return read_folder("alerts", AlertHeader)
 
 
 def ask(settings: Settings, now: datetime) -> Found:
@@ -79,7 +54,7 @@ def ask(settings: Settings, now: datetime) -> Found:
         _create_limits(connection, settings, now)
         for condition in load_conditions():
             try:
-                cursor = connection.execute(condition.sql)
+                cursor = connection.execute(condition.select)
                 names = [column[0] for column in cursor.description or []]
                 alerts += [_alert(condition, dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
             except duckdb.Error as error:  # such as a version published before the condition's table came to be
@@ -97,15 +72,15 @@ def _create_limits(connection: duckdb.DuckDBPyConnection, settings: Settings, no
     )
 
 
-def _alert(condition: Condition, row: dict[str, Any]) -> Alert:
-    look = condition.look.format_map({name: shlex.quote(printable(str(value))) for name, value in row.items()})
+def _alert(condition: SqlFile[AlertHeader], row: dict[str, Any]) -> Alert:
+    shown = {name: shlex.quote(printable(str(value))) for name, value in row.items()}
     return Alert(
         condition=condition.name,
-        about=row.pop("about"),
-        severity=condition.severity,
-        says=row.pop("says"),
-        look=look,
-        degree=float(row.pop("degree")),
+        subject=row.pop("subject"),
+        severity=condition.header.severity,
+        summary=row.pop("summary"),
+        command=condition.header.command.format_map(shown),
+        score=float(row.pop("score")),
         quote=row.pop("quote", None),
         numbers=row,
     )

@@ -23,29 +23,29 @@ SAYS_SHOWN, QUOTE_SHOWN, LOOK_SHOWN = (
 class Alert:
     """Something that is wrong now.
 
-    condition: its name; about: the account or the like that it holds for; says: a sentence with the numbers;
-    look: the command that shows more; degree: how bad it is, in the condition's own measure, higher is worse;
+    condition: its name; subject: the account or the like that it holds for; summary: a sentence with the numbers;
+    command: shows more; score: how bad it is, in the condition's own measure, higher is worse;
     quote: free text of the API or of an error; numbers: the numbers behind it, by name.
     """
 
     condition: str
-    about: str
+    subject: str
     severity: Severity
-    says: str
-    look: str
-    degree: float = 1
+    summary: str
+    command: str
+    score: float = 1
     quote: str | None = None
     numbers: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """The same for the same thing at the next look."""
-        return f"{self.condition} {self.about}"
+        return f"{self.condition} {self.subject}"
 
     def lines(self) -> list[str]:
         """What it is, the words quoted, and the command to look closer; safe to print."""
         quote = [f"  “{_cut(self.quote, QUOTE_SHOWN)}”"] if self.quote else []
-        return [f"{self.severity}: {_cut(self.says, SAYS_SHOWN)}", *quote, f"  look closer: {self.look}"]
+        return [f"{self.severity}: {_cut(self.summary, SAYS_SHOWN)}", *quote, f"  look closer: {self.command}"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Message:
     @property
     def headline(self) -> str:
         """The worst, in one line, and how much more there is."""
-        said = [f"{alert.severity}: {alert.says}" for alert in self.alerts] + [f"over: {says}" for says in self.over]
+        said = [f"{alert.severity}: {alert.summary}" for alert in self.alerts] + [f"over: {says}" for says in self.over]
         more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
         return f"Task Archive: {_cut(said[0], SAYS_SHOWN)}{more}"
 
@@ -108,8 +108,8 @@ def test_message(home: str) -> Message:
 
 def _slack(alert: Alert) -> str:
     quote = [_code(alert.quote, QUOTE_SHOWN)] if alert.quote else []
-    says = f"*{alert.severity}* {_escaped(_cut(alert.says, SAYS_SHOWN))}"
-    return "\n".join([says, *quote, f"Look closer: {_code(alert.look, LOOK_SHOWN)}"])
+    says = f"*{alert.severity}* {_escaped(_cut(alert.summary, SAYS_SHOWN))}"
+    return "\n".join([says, *quote, f"Look closer: {_code(alert.command, LOOK_SHOWN)}"])
 
 
 def _code(text: str, length: int) -> str:

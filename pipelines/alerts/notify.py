@@ -78,12 +78,12 @@ def _tell(settings: Settings, known: Memory, now: datetime, say: Say) -> Found:
         told = known.told.setdefault(channel.name, {})
         due = memory.due(told, found.alerts, now, settings.alert_repeat_hours)
         over = memory.over(told, found.alerts, found.unasked)
-        ended = [last.says for last in over.values() if last.severity == "alarm"]
+        ended = [last.summary for last in over.values() if last.severity == "alarm"]
         if (due or ended) and not _sent(channel, Message(str(settings.home), due, ended), say):
             continue  # the next look tries again
         for key in over:
             del told[key]
-        told |= {each.key: Notification(each.condition, each.severity, each.says, each.degree, now) for each in due}
+        told |= {each.key: Notification(each.condition, each.severity, each.summary, each.score, now) for each in due}
     memory.save_state(settings, known)
     return found
 
@@ -109,10 +109,10 @@ def _failed_run(job: str, run: Run) -> Alert:
     what = f"run {run.run_id[:8]} of job {job}" if run.run_id else f"job {job}"
     return Alert(
         condition="run_failed",
-        about=job,
+        subject=job,
         severity="alarm",
-        says=f"{what} failed at {ended} UTC{often}; readers stay on the version before",
-        look=LOOK_AT_A_FAILED_RUN,
+        summary=f"{what} failed at {ended} UTC{often}; readers stay on the version before",
+        command=LOOK_AT_A_FAILED_RUN,
         quote=run.reason,
         numbers={"job": job, "run_id": run.run_id, "ended_at": run.ended_at, "failed_runs": run.failed_runs},
     )

@@ -19,8 +19,8 @@ class Notification(msgspec.Struct):
 
     condition: str
     severity: Severity
-    says: str
-    degree: float
+    summary: str
+    score: float
     told_at: datetime
 
 
@@ -59,7 +59,7 @@ def due(told: dict[str, Notification], alerts: list[Alert], now: datetime, repea
 
     def is_due(alert: Alert) -> bool:
         last = told.get(alert.key)
-        if last is None or alert.degree >= WORSE * last.degree:
+        if last is None or alert.score >= WORSE * last.score:
             return True
         return alert.severity == "alarm" and now - last.told_at >= timedelta(hours=repeat_hours)
 

@@ -40,7 +40,7 @@ def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     if not configured(settings):
         return dg.SkipReason("no channel is set")
     found = telling.check(settings, context.log.error)
-    return dg.SkipReason("; ".join(alert.says for alert in found.alerts) or "nothing is wrong")
+    return dg.SkipReason("; ".join(alert.summary for alert in found.alerts) or "nothing is wrong")
 
 
 def _after_run(context: dg.RunStatusSensorContext, reason: str | None) -> None:

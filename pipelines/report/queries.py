@@ -1,7 +1,6 @@
 """The queries behind the report: `sql/report/*.sql`, one a table of the page.
 
-A file opens with comment lines that say what it answers, and `-- metrics: table.metric, ...` names the definitions
-that stand behind its numbers. `scope.sql` is run first: it sets what the report is about.
+`scope.sql` runs first: it sets what the report is about.
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import duckdb
 
 from pipelines.errors import SettingsError, WarehouseError
 from pipelines.text import printable
-from pipelines.warehouse.models import read_header, sql_folder
+from pipelines.warehouse.sql import ReportHeader, read_sql
 
 Row = dict[str, Any]
 
@@ -107,13 +106,7 @@ class ReportData:
 
 @cache
 def query(name: str) -> Query:
-    """The query of a file in sql/report. Raises WarehouseError on a file that does not say what it answers."""
-    text, place = (
-        (sql_folder() / "report" / f"{name}.sql").read_text(encoding="utf-8").strip(),
-        f"sql/report/{name}.sql",
-    )
-    answers, directives = read_header(text, place, ("metrics",))
-    if not answers:
-        raise WarehouseError(f"{place}: say in the first comment lines what it answers")
-    named = [each.strip().partition(".") for line in directives.get("metrics", []) for each in line.split(",")]
-    return Query(name, answers, tuple((table, metric) for table, _, metric in named), text)
+    """The query of a file in sql/report. Raises WarehouseError where its header is wrong."""
+    file = read_sql("report", name, ReportHeader)
+    named = [each.partition(".") for each in file.header.metrics]
+    return Query(name, file.header.description, tuple((table, metric) for table, _, metric in named), file.select)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from pipelines.warehouse.build import BuiltTable
-from pipelines.warehouse.models import Reference
+from pipelines.warehouse.sql import Relationship
 
 OPENING = """# How the tables hang together
 
@@ -43,7 +43,7 @@ def diagrams(tables: Iterable[BuiltTable]) -> str:
     """The document."""
     known = {table.model.name: table for table in tables}
     by_day, by_type, children = (
-        [name for name, table in known.items() if any(each.table == target for each in table.model.refers)]
+        [name for name, table in known.items() if any(each.table == target for each in table.model.relationships)]
         for target in ("dim_date", "dim_type", "tasks")
     )
     dimensions = ["dim_date", "dim_type"]
@@ -59,16 +59,17 @@ def diagrams(tables: Iterable[BuiltTable]) -> str:
 
 def _diagram(known: dict[str, BuiltTable], members: list[str], ends: list[str]) -> str:
     """The tables `members` and those of `ends` that they refer to."""
-    references = [(known[name], each) for name in members for each in known[name].model.refers if each.table in ends]
+    pairs = [(known[name], each) for name in members for each in known[name].model.relationships]
+    references = [(table, each) for table, each in pairs if each.table in ends]
     referred = dict.fromkeys(each.table for _, each in references)
     lines = [line for name in [*referred, *members] for line in _entity(known[name], [each for _, each in references])]
     lines += [_relation(table, each) for table, each in references]
     return "\n".join(["```mermaid", "erDiagram", "    direction LR", *lines, "```", ""])
 
 
-def _entity(table: BuiltTable, references: list[Reference]) -> list[str]:
+def _entity(table: BuiltTable, references: list[Relationship]) -> list[str]:
     model = table.model
-    referring = {column for each in model.refers if each in references for column in each.columns}
+    referring = {column for each in model.relationships if each in references for column in each.columns}
     marked = {*model.key, *referring}
     rest = [(name, kind) for name, kind in table.columns if name not in marked]
     numbers = [metric.metric for metric in model.metrics] or [
@@ -84,7 +85,7 @@ def _entity(table: BuiltTable, references: list[Reference]) -> list[str]:
     return [*lines, "    }"]
 
 
-def _relation(table: BuiltTable, each: Reference) -> str:
+def _relation(table: BuiltTable, each: Relationship) -> str:
     """One row there, or none where a column may be NULL; one row here where the columns are the key."""
     key = set(table.model.key)
     there = "||" if set(each.columns) <= key else "|o"

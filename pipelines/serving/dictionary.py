@@ -48,7 +48,7 @@ def metrics() -> str:
             least = ", ".join(f"{metric.minimum_n:,}" for metric in names)
             lines = [f"**{', '.join(f'`{metric.metric}`' for metric in names)}**: {definition.formula}.", ""]
             lines += [f"- unit: {definition.unit}", f"- population: {definition.population}"]
-            lines += [f"- leaves out: {definition.leaves_out}"]
+            lines += [f"- leaves out: {definition.excludes}"]
             lines += [f"- n: `{definition.n}`" + (f", at least {least}" if least != "1" else "")]
             lines += [f"- mind: {definition.caveat}"] if definition.caveat else []
             lines += [f"- better: {definition.better}"] if definition.better != "neither" else []
@@ -76,7 +76,9 @@ def dictionary(tables: Iterable[build.BuiltTable]) -> str:
         lines += [f"| {name} | {_shown(kind)} | {model.columns[name]} |" for name, kind in table.columns]
         sections.append("\n".join(lines) + "\n")
     for macro in load_macros():
-        sections.append(f"## {macro.name}({macro.takes})\n\nTable macro. {macro.description}\n")
+        sections.append(
+            f"## {macro.name}({', '.join(macro.header.parameters)})\n\nTable macro. {macro.header.description}\n"
+        )
     return "\n".join(sections)
 
 

@@ -59,7 +59,7 @@ class Explanation:
     def lines(self) -> list[str]:
         """What the command prints."""
         metric, shown = self.metric, [("table", self.metric.table_name), ("formula", self.metric.formula)]
-        shown += [("unit", metric.unit), ("population", metric.population), ("leaves out", metric.leaves_out)]
+        shown += [("unit", metric.unit), ("population", metric.population), ("leaves out", metric.excludes)]
         if metric.minimum_n > 1:
             shown.append(("minimum n", f"{metric.minimum_n} {metric.n}: below it the number is not shown"))
         if metric.caveat:
@@ -121,7 +121,7 @@ def explain(
 
 def _explain(connection: duckdb.DuckDBPyConnection, model: Model, metric: Metric, asked: dict[str, Any]) -> Explanation:
     (zone,) = connection.execute("select time_zone from thresholds").fetchall()[0]
-    tree = sqlglot.parse_one(model.written, read="duckdb")
+    tree = sqlglot.parse_one(model.raw_sql, read="duckdb")
     assert isinstance(tree, exp.Select)
     made = {column.alias_or_name: column.unalias() for column in tree.selects}
     asked = {name: value for name, value in asked.items() if value is not None}
@@ -133,10 +133,10 @@ def _explain(connection: duckdb.DuckDBPyConnection, model: Model, metric: Metric
     for part in ("where", "group", "windows", "order"):
         rows.set(part, None)
     everything = rows.where(*conditions)
-    left_out = _by_phase(connection, everything.where(f"not coalesce({metric.counted}, false)", dialect="duckdb"))
+    left_out = _by_phase(connection, everything.where(f"not coalesce({metric.filter}, false)", dialect="duckdb"))
 
     looks_back = made[metric.metric].find(exp.Window) is not None
-    is_flow = metric.not_across in ("", *asked) and not looks_back
+    is_flow = metric.non_additive_dimension in ("", *asked) and not looks_back
     if tree.args.get("group") and is_flow:
         number = everything.select(made[metric.metric].as_("value"), made[metric.n].as_("n"), append=False)
         value, n = connection.execute(number.sql(dialect="duckdb")).fetchall()[0]
@@ -152,7 +152,7 @@ def _explain(connection: duckdb.DuckDBPyConnection, model: Model, metric: Metric
         left_out=left_out,
         is_mature=_is_mature(connection, model, asked, zone),
         looks_back=looks_back and "day" in asked,
-        rows_sql=_readable(model.written, rows, [*conditions, sqlglot.condition(metric.counted, dialect="duckdb")]),
+        rows_sql=_readable(model.raw_sql, rows, [*conditions, sqlglot.condition(metric.filter, dialect="duckdb")]),
     )
 
 
@@ -223,9 +223,7 @@ def _readable(written: str, rows: exp.Select, conditions: list[exp.Expr]) -> str
     for token in sqlglot.tokenize(sql, read="duckdb"):
         if token.token_type.name not in ("STRING", "IDENTIFIER"):
             sql = sql[: token.start] + sql[token.start : token.end + 1].lower() + sql[token.end + 1 :]
-    opening = re.match(r"(?:--.*\n|\s*\n)*", written)
-    named = written[opening.end() if opening else 0 : written.rindex("\nselect\n") + 1]
-    return named + sql
+    return written[: f"\n{written}".rindex("\nselect\n")] + sql
 
 
 def _shown(value: float | str | None) -> str:

@@ -13,7 +13,8 @@ from pipelines.errors import SettingsError
 from pipelines.serving import export
 from pipelines.settings import Settings
 from pipelines.warehouse.database import connect, current_database, quoted
-from pipelines.warehouse.models import Model, load_macros, published_models, sql_folder
+from pipelines.warehouse.models import Model, load_macros, published_models
+from pipelines.warehouse.sql import QueryHeader, names_in, read_folder, read_sql
 
 if TYPE_CHECKING:
     pass
@@ -24,18 +25,15 @@ TIMELESS = {"thresholds", "slo_targets", "metrics", "signature_owners", "error_t
 
 def named_queries() -> dict[str, str]:
     """The queries of sql/queries: name and what it answers."""
-    return {
-        path.stem: path.read_text(encoding="utf-8").splitlines()[0].removeprefix("--").strip()
-        for path in sorted((sql_folder() / "queries").glob("*.sql"))
-    }
+    return {file.name: file.header.description for file in read_folder("queries", QueryHeader)}
 
 
 def sql_of(text: str) -> str:
     """The SQL of a named query, or the text itself where it is SQL. Raises SettingsError for neither."""
-    if text in named_queries():
-        return (sql_folder() / "queries" / f"{text}.sql").read_text(encoding="utf-8")
+    if text in names_in("queries"):
+        return read_sql("queries", text, QueryHeader).select
     if text.replace("_", "").isalnum():
-        raise SettingsError(f"no query is named {text!r}; known are {', '.join(named_queries())}")
+        raise SettingsError(f"no query is named {text!r}; known are {', '.join(names_in('queries'))}")
     with suppress(duckdb.Error):  # told with its place when it runs
         if not duckdb.extract_statements(text):
             raise SettingsError("the query is empty: give SQL, or a name that `task-archive query` lists")
@@ -86,7 +84,7 @@ def _as_of(model: Model, then: str) -> str:
     if model.layer == "core" or model.name == "superseded_tasks":
         why = f"{model.name} cannot be asked as of an earlier time: it tells of the newest states only"
         return f"from published.{model.name} where error({quoted(why)})"
-    return model.sql
+    return model.compiled_sql
 
 
 def moment_of(text: str) -> datetime:

@@ -40,9 +40,9 @@ from pipelines.warehouse.models import (
     load_models,
     made_from,
     published_models,
-    sql_folder,
 )
 from pipelines.warehouse.parquet import MANIFEST, InManifest, export, manifest_of
+from pipelines.warehouse.sql import sql_folder
 from pipelines.warehouse.working import INTERNAL, TABLES, Working, use
 
 COMPLETE = "version.json"  # beside the working file: what it holds, once it is complete
@@ -248,7 +248,7 @@ def _follow_tables(
     for model in models.values():
         read = made_from(model) & models.keys()
         plan.add((model.name, False), *((name, False) for name in read))
-        referred = ((each.table, False) for each in model.refers)
+        referred = ((each.table, False) for each in model.relationships)
         plan.add((model.name, True), (model.name, False), *referred, *((name, True) for name in read))
     plan.prepare()
 
@@ -312,7 +312,7 @@ def _session(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyC
 def _make(session: duckdb.DuckDBPyConnection, model: Model) -> None:
     """Makes a table whole. Raises WarehouseError where the SQL fails."""
     try:
-        session.execute(f"create or replace table {TABLES}.main.{model.name} as {model.sql}")
+        session.execute(f"create or replace table {TABLES}.main.{model.name} as {model.compiled_sql}")
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as error:
@@ -356,5 +356,8 @@ def _finish(
 def _create_macros(connection: duckdb.DuckDBPyConnection) -> None:
     with _session(connection) as session:
         for macro in load_macros():
-            session.execute(f"create or replace macro {macro.name}({macro.takes}) as table {macro.sql}")
-            session.execute(f"comment on macro table {macro.name} is {quoted(macro.description)}")
+            header = macro.header
+            session.execute(
+                f"create or replace macro {macro.name}({', '.join(header.parameters)}) as table {macro.select}"
+            )
+            session.execute(f"comment on macro table {macro.name} is {quoted(header.description)}")

@@ -65,7 +65,7 @@ def grain_of(model: Model, others: Mapping[str, Grain]) -> Grain:
     """The grain of one table, `others` being those of what it reads. Raises WarehouseError where the SQL breaks it."""
     by_task = {name for name in model.reads if name == OBSERVATIONS or (name in others and others[name].kind == "task")}
     if "task_id" in model.key:
-        for fault in _faults(sqlglot.parse_one(model.sql, read="duckdb"), by_task):
+        for fault in _faults(sqlglot.parse_one(model.compiled_sql, read="duckdb"), by_task):
             raise WarehouseError(f"sql/{model.layer}/{model.name}.sql: its key holds task_id, but {fault}")
         return Grain("task")
     if model.reads & {OBSERVATIONS, MANIFESTS}:
@@ -148,7 +148,7 @@ def _group(model: Model, by_task: set[str]) -> Grain | None:
         if other.columns
     }
     try:
-        tree = qualify(sqlglot.parse_one(model.written, read="duckdb"), schema=schema, dialect="duckdb")
+        tree = qualify(sqlglot.parse_one(model.raw_sql, read="duckdb"), schema=schema, dialect="duckdb")
     except SqlglotError:
         return None
     scope = build_scope(tree)

@@ -147,18 +147,18 @@ class Maker:
         """Makes a table: all of its rows, of one by load those of new loads, of one by group those concerned."""
         run, grain = self._connection.execute, grains()[model.name]
         if grain.kind == "load" and not self._change.is_all:
-            self._run_sql(model, f"insert into {_place_of(model)} {model.sql}")
+            self._run_sql(model, f"insert into {_place_of(model)} {model.compiled_sql}")
         elif grain.kind == "group" and not self._change.is_all:
             self._make_groups(model, grain)
         elif _reads_tasks(model) and not self._change.is_all and _is_read_by_task(model):
             run(f"create or replace temp table before as from {_place_of(model)}")
-            self._run_sql(model, f"create or replace table {_place_of(model)} as {model.sql}")
+            self._run_sql(model, f"create or replace table {_place_of(model)} as {model.compiled_sql}")
             if run(f"select 1 from (from before except from {_place_of(model)}) limit 1").fetchone():
                 raise MadeAnew(f"rows of {model.name} have changed")
         elif grain.kind == "group":
             self._count_groups(model, grain, f"{TABLES}.main.{grain.source}", _place_of(model))
         else:
-            self._run_sql(model, f"create or replace {_temp(model)}table {_place_of(model)} as {model.sql}")
+            self._run_sql(model, f"create or replace {_temp(model)}table {_place_of(model)} as {model.compiled_sql}")
 
     # -------------------------------------------------------------------------------------------------------- by task
 
@@ -191,7 +191,7 @@ class Maker:
                 self._register("given_rows", table)
                 run(f"insert into {TABLES}.{INTERNAL}.{name} from given_rows")
         for model in models:
-            self._run_sql(model, f"create temp {model.form} {model.name} as {model.sql}")
+            self._run_sql(model, f"create temp {model.materialized} {model.name} as {model.compiled_sql}")
         for model in filter(_is_published, models):
             self._check(model)
         if not self._change.is_all:
@@ -205,7 +205,7 @@ class Maker:
             if _is_published(model) or grains()[model.name].kind == "load":
                 self._write(model, is_first, bool(batch.made_before))
         for model in reversed(models):
-            run(f"drop {model.form} temp.{model.name}")
+            run(f"drop {model.materialized} temp.{model.name}")
         run(f"drop table temp.{OBSERVATIONS}")
 
     def _write(self, model: Model, is_first: bool, some_were_made_before: bool) -> None:
@@ -247,14 +247,14 @@ class Maker:
     def _make_from_tables(self, models: list[Model]) -> None:
         """Makes the rows of the tasks at hand of tables that are made from tables, and of those that time has moved."""
         run = self._connection.execute
-        moving = load_models()[MOVING].sql
+        moving = load_models()[MOVING].compiled_sql
         for model in models:
             candidates = "select task_id from chosen" + (f" union {moving}" if _moves(model) else "")
             run(f"create or replace temp table candidates as {candidates}")
             by_task = [name for name in model.reads if name in grains() and grains()[name].kind == "task"]
             for name in by_task:
                 run(f"create temp view {name} as from {TABLES}.main.{name} semi join candidates using (task_id)")
-            self._run_sql(model, f"create temp table {model.name} as {model.sql}")
+            self._run_sql(model, f"create temp table {model.name} as {model.compiled_sql}")
             self._check(model)
             for name in by_task:
                 run(f"drop view temp.{name}")
@@ -289,19 +289,21 @@ class Maker:
             for way in ways
         )
         run(f"create or replace temp table affected as {' union '.join(affected)}")
-        counted = (
-            f"select task_id from {source} as t semi join affected as a "
-            f"on {' and '.join(f't.{column} = a.{name}' for name, column in way)}"
-            for way in ways
-        )
-        run(f"create temp table counted as from {source} where task_id in ({' union '.join(counted)})")
+        on = [" and ".join(f"t.{column} = a.{name}" for name, column in way) for way in ways]
+        if len(on) == 1:
+            counted = f"(from {source} as t semi join affected as a on {on[0]})"
+        else:  # a row that is counted twice is read once
+            found = " union ".join(f"select rowid from {source} as t semi join affected as a on {each}" for each in on)
+            counted = f"(from {source} where rowid in ({found}))"
         others = [name for name in model.reads - {grain.source} if name in grains() and grains()[name].kind == "task"]
         for name in others:
-            run(f"create temp view {name} as from {TABLES}.main.{name} where task_id in (select task_id from counted)")
-        self._count_groups(model, grain, "temp.counted", f"temp.{model.name}")
+            run(
+                f"create temp view {name} as "
+                f"from {TABLES}.main.{name} where task_id in (select c.task_id from {counted} as c)"
+            )
+        self._count_groups(model, grain, counted, f"temp.{model.name}")
         for name in others:
             run(f"drop view temp.{name}")
-        run("drop table temp.counted")
         same = " and ".join(f"g.{name} = a.{name}" for name in grain.names)
         rows = f"temp.{model.name} as g semi join affected as a on {same}"
         if _is_read_by_task(model):
@@ -317,14 +319,14 @@ class Maker:
         """Makes a table of the groups of a relation's rows: not of too many at once, as their quantiles are held."""
         run = self._connection.execute
         rows = run(f"select count(*) from {source}").fetchall()[0][0]
-        is_in_pieces = "percentile_cont" in model.sql and len(grain.columns) == 1
+        is_in_pieces = "percentile_cont" in model.compiled_sql and len(grain.columns) == 1
         pieces = 1 + rows // MOST_COUNTED if is_in_pieces else 1
         kind = "temp table" if target.startswith("temp.") else "table"
         for piece in range(pieces):
             chosen = f"where hash({', '.join(grain.columns[0])}) % {pieces} = {piece}" if pieces > 1 else ""
             run(f"create or replace temp view {grain.source} as from {source} {chosen}")
             into = f"insert into {target}" if piece else f"create or replace {kind} {target} as"
-            self._run_sql(model, f"{into} {model.sql}")
+            self._run_sql(model, f"{into} {model.compiled_sql}")
         run(f"drop view temp.{grain.source}")
 
     # ----------------------------------------------------------------------------------------------------------- notes

@@ -1,46 +1,31 @@
-"""The reader of .sql files: everything about a table stands in its one file.
+"""The tables: everything about one stands in its .sql file, see `sql`.
 
-A file opens with comment lines: what the table is, then directives:
-
-    -- key: a, b           unique, never NULL
-    -- refers: a to t.b    each a that is not NULL is a b of table t; `a, b to t`: the columns have the same names there
-    -- check: condition    holds for every row, or nothing is published
-    -- warn: condition     holds for every row, or it is reported
-    -- as: view            how an internal relation is made, view or table
-    -- like: tasks, reading superseded for newest      instead of a SELECT: that of the table, over another relation
-
-Then one SELECT, each column with a trailing comment. What a table reads is read from its SQL.
-
-A column that is a metric has its definition instead of a comment, in a block of the opening lines:
-
-    -- metric: p50_age_seconds, p95_age_seconds     the columns that it defines
-    --   formula: exact quantile of now - created   how it is computed, in words
-    --   unit: seconds
-    --   population: open tasks                      the rows it is about
-    --   leaves out: abandoned uploads              which of them it leaves out
-    --   counted: is_open                           the rows that stand behind it, as a condition in SQL
-    --   n: open_tasks, at least 5, 20              the column that counts them; below the minimum the number is NULL
-    --   not across: hour_at                        the key column over which it is not to be put together
-    --   mind: ...                                  a caveat
-    --   better: lower                              or higher, or neither
-
-The reader puts the minimum around the column, so that it stands here alone. `-- metric: NAME, as in TABLE` takes over a
-definition whose column is made by the same expression there; the lines below it replace single parts.
-
-The files of `sql/macros` are table macros of the published file: `-- takes: moment` names the parameters.
+A file holds one SELECT, each column with a trailing comment. What a table reads is read from its SQL. A column that is
+a metric has its definition in the file's header instead of a comment; its minimum n is put around the column.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import sqlglot
 from sqlglot import exp
 
 from pipelines.errors import WarehouseError
+from pipelines.warehouse.sql import (
+    Like,
+    MacroHeader,
+    MetricHeader,
+    Relationship,
+    SqlFile,
+    TableHeader,
+    names_in,
+    parse_sql,
+    read_folder,
+    read_sql,
+)
 
 # Internal layers feed the others and are not published.
 LAYERS = ("landing", "core", "history", "marts")
@@ -48,34 +33,19 @@ PUBLISHED_LAYERS = ("core", "history", "marts")
 
 Severity = Literal["error", "warn"]
 
-# Parts of a metric's definition in the opening lines, and the fields of Metric that they are.
-METRIC_PARTS = {
-    "formula": "formula",
-    "unit": "unit",
-    "population": "population",
-    "leaves out": "leaves_out",
-    "counted": "counted",
-    "n": "n",
-    "not across": "not_across",
-    "mind": "caveat",
-    "better": "better",
-}
-OPTIONAL_PARTS = {"not_across": "", "caveat": "", "better": "neither"}
-
-
-def sql_folder() -> Path:
-    """The .sql files: beside the package in a checkout, inside it in an installed wheel."""
-    inside = Path(__file__).parent.parent / "sql"
-    return inside if inside.is_dir() else Path(__file__).parent.parent.parent / "sql"
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Columns of a table whose values, where they are not NULL, stand in the columns `there` of `table`."""
-
-    columns: tuple[str, ...]
-    table: str
-    there: tuple[str, ...]
+# Parts of a definition that a header may give.
+METRIC_PARTS = (
+    "formula",
+    "unit",
+    "population",
+    "excludes",
+    "filter",
+    "n",
+    "minimum_n",
+    "non_additive_dimension",
+    "caveat",
+    "better",
+)
 
 
 @dataclass(frozen=True)
@@ -93,23 +63,18 @@ class Check:
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number means: `table_name`.`metric` is `formula` in `unit` over `population` but what it `leaves_out`.
-
-    `counted` is the condition in SQL for the rows that stand behind it, `n` the column that counts them; below
-    `minimum_n` the number is NULL. Over the key column `not_across` it is not to be put together: it is a level, not a
-    flow. `better` is lower, higher or neither.
-    """
+    """What a number means: the column `metric` of `table_name`. For the other fields see MetricHeader."""
 
     metric: str
     table_name: str
     formula: str
     unit: str
     population: str
-    leaves_out: str
-    counted: str
+    excludes: str
+    filter: str
     n: str
     minimum_n: int
-    not_across: str
+    non_additive_dimension: str
     caveat: str
     better: str
 
@@ -124,9 +89,8 @@ class Metric:
 class Model:
     """One table: its layer, name, meaning, columns with their meaning, key, checks, SELECT, and the tables it reads.
 
-    A table that it `refers` to may be made from it.
-
-    `written` is the SELECT as its file has it, `sql` what is run: metrics are NULL there below their minimum n.
+    A table that it has a relationship to may be made from it. `raw_sql` is the SELECT of its file, `compiled_sql` what
+    runs: metrics are NULL there below their minimum n.
     """
 
     layer: str
@@ -136,50 +100,32 @@ class Model:
     key: tuple[str, ...]
     checks: tuple[Check, ...]
     reads: frozenset[str]
-    refers: tuple[Reference, ...]
-    form: str
-    written: str
-    sql: str
+    relationships: tuple[Relationship, ...]
+    materialized: Literal["table", "view"]
+    raw_sql: str
+    compiled_sql: str
     metrics: tuple[Metric, ...] = ()
 
 
-@dataclass(frozen=True)
-class Macro:
-    """A table macro: its name, parameters, meaning and SELECT."""
-
-    name: str
-    takes: str
-    description: str
-    sql: str
-
-
 @cache
-def load_macros() -> list[Macro]:
+def load_macros() -> list[SqlFile[MacroHeader]]:
     """The table macros of the published file. Raises WarehouseError on a file that breaks the rules."""
-    macros = []
-    for path in sorted((sql_folder() / "macros").glob("*.sql")):
-        text, place = path.read_text(encoding="utf-8"), f"sql/macros/{path.name}"
-        header, directives = read_header(text, place, ("takes",))
-        if not header or "takes" not in directives:
-            raise WarehouseError(
-                f"{place}: say in the first comment lines what it gives and in `-- takes:` what it takes"
-            )
-        macros.append(Macro(path.stem, directives["takes"][0], header, text.strip()))
-    return macros
+    return read_folder("macros", MacroHeader)
 
 
 @cache
 def load_models() -> dict[str, Model]:
     """Every table by name, in build order. Raises WarehouseError on a file that breaks the rules."""
+    files = [(layer, read_sql(layer, name, TableHeader)) for layer in LAYERS for name in names_in(layer)]
     models: dict[str, Model] = {}
-    for path in sorted((path for layer in LAYERS for path in (sql_folder() / layer).glob("*.sql")), key=_borrows):
-        models[path.stem] = parse_model(path.parent.name, path.stem, path.read_text(encoding="utf-8"), models)
+    for layer, file in sorted(files, key=lambda each: (_borrows(each[1].header), each[1].name)):
+        models[file.name] = _model(layer, file, models)
     return _in_build_order(models)
 
 
-def _borrows(path: Path) -> tuple[bool, str]:
-    """Tables that take over definitions come behind those that have their own."""
-    return ", as in " in path.read_text(encoding="utf-8"), path.stem
+def _borrows(header: TableHeader) -> bool:
+    """Tables that take over definitions come after those that have their own."""
+    return any(metric.as_in for metric in header.metrics)
 
 
 def published_models() -> list[Model]:
@@ -198,89 +144,85 @@ def made_from(model: Model) -> set[str]:
 
 
 def parse_model(layer: str, name: str, text: str, others: Mapping[str, Model] | None = None) -> Model:
-    """One .sql file; `others` are the tables whose metrics it may take over.
+    """One file of a table; `others` are the tables whose metrics it may take over.
 
-    Raises WarehouseError where a column has no meaning or a directive is unknown.
+    Raises WarehouseError where a column has no meaning or the header is wrong.
     """
-    place = f"sql/{layer}/{name}.sql"
-    header, directives = read_header(text, place, ("key", "refers", "check", "warn", "as", "like", "metric"))
-    if not header:
-        raise WarehouseError(f"{place}: say in the first comment lines what the table is")
-    sql, replaced = text.strip(), {}
-    if "like" in directives:
-        text, relation, instead_of = _like(directives["like"][0], place)
-        sql, replaced = f"with {instead_of} as (from {relation})\nfrom (\n{text}\n)", {instead_of: relation}
+    return _model(layer, parse_sql(layer, name, text, TableHeader), others or {})
+
+
+def _model(layer: str, file: SqlFile[TableHeader], others: Mapping[str, Model]) -> Model:
+    header, place = file.header, file.place
+    select, sql, replaced = file.select, file.select, dict[str, str]()
+    if header.like:
+        select = _select_of(header.like, place)
+        sql = f"with {header.like.in_place_of} as (from {header.like.relation})\nfrom (\n{select}\n)"
+        replaced = {header.like.in_place_of: header.like.relation}
     try:
-        tree = sqlglot.parse_one(text, read="duckdb")
+        tree = sqlglot.parse_one(select, read="duckdb")
     except sqlglot.ParseError as error:
         raise WarehouseError(f"{place}: {str(error).splitlines()[0]}") from None
     if not isinstance(tree, exp.Select):
         raise WarehouseError(f"{place}: must hold one SELECT")
     inner = {cte.alias for cte in tree.ctes}
     read = {table.name for table in tree.find_all(exp.Table) if table.name and table.name not in inner}
-    metrics = [
-        metric for block in directives.get("metric", []) for metric in _metrics(name, block, tree, others or {}, place)
-    ]
+    metrics = [metric for block in header.metrics for metric in _metrics(file.name, block, tree, others, place)]
     columns = {} if layer == "landing" else _columns(tree, {metric.metric: metric.meaning for metric in metrics}, place)
-    references = [_reference(text, columns, place) for text in directives.get("refers", [])]
-    for each in references:
+    for each in header.relationships:
+        if strange := [name for name in each.columns if name not in columns]:
+            raise WarehouseError(f"{place}: relationships: {strange[0]} is not a column")
         columns[each.columns[-1]] += f"; refers to {each.table}"
-    key = tuple(part.strip() for value in directives.get("key", []) for part in value.split(","))
-    if layer != "landing" and not key:
-        raise WarehouseError(f"{place}: name its key in a line `-- key: ...`")
+    if layer != "landing" and not header.key:
+        raise WarehouseError(f"{place}: name its key, such as `key: [task_id]`")
     return Model(
         layer=layer,
-        name=name,
-        description=header,
+        name=file.name,
+        description=header.description,
         columns=columns,
-        key=key,
-        checks=tuple(_checks(name, key, references, directives)),
+        key=tuple(header.key),
+        checks=tuple(_checks(file.name, header)),
         reads=frozenset(replaced.get(table, table) for table in read),
-        refers=tuple(references),
-        form=directives.get("as", ["table"])[0],
-        written=text.strip(),
-        sql=_with_minimums(sql, list(columns), metrics),
+        relationships=tuple(header.relationships),
+        materialized=header.materialized,
+        raw_sql=select,
+        compiled_sql=_with_minimums(sql, list(columns), metrics),
         metrics=tuple(metrics),
     )
 
 
-def _metrics(table: str, block: str, tree: exp.Select, others: Mapping[str, Model], place: str) -> list[Metric]:
-    """The metrics that a block of the opening lines defines, one for each column that it names."""
-    first, *lines = block.splitlines()
-    names, _, source = first.partition(", as in ")
-    said: dict[str, str] = {}
-    for line in lines:
-        part, colon, words = line.partition(": ")
-        if not colon or part not in METRIC_PARTS:
-            raise WarehouseError(f"{place}: `{line}` is no part of a metric; known are {', '.join(METRIC_PARTS)}")
-        said[METRIC_PARTS[part]] = words
+def _metrics(
+    table: str, block: MetricHeader, tree: exp.Select, others: Mapping[str, Model], place: str
+) -> list[Metric]:
+    """The metrics that a block of the header defines, one for each column that it names."""
     metrics = []
-    for position, name in enumerate(each.strip() for each in names.split(",")):
+    for position, name in enumerate(block.columns):
         expression = _expression(tree, name)
         if expression is None:
-            raise WarehouseError(f"{place}: metric {name} is no column")
-        if source:
-            known = {metric.metric: metric for metric in others[source].metrics} if source in others else {}
-            if name not in known:
-                raise WarehouseError(f"{place}: {source} defines no metric {name}")
-            theirs = _expression(sqlglot.parse_one(others[source].written, read="duckdb"), name)
-            if theirs != expression:
-                raise WarehouseError(f"{place}: {name} is not computed as in {source}: {theirs}")
-            parts: dict[str, Any] = asdict(known[name]) | {"table_name": table}
-        else:
-            parts = {"metric": name, "table_name": table, "leaves_out": "nothing"} | OPTIONAL_PARTS
-        parts |= said
-        n, *least = str(said["n"]).split(",") if "n" in said else (parts.get("n", ""), str(parts.get("minimum_n", 1)))
-        minimums = [int(number) for each in least for number in re.findall(r"\d+", each)] or [1]
-        parts |= {"n": n, "minimum_n": minimums[min(position, len(minimums) - 1)]}
-        if missing := [
-            part for part, field in METRIC_PARTS.items() if field not in OPTIONAL_PARTS and not parts.get(field)
-        ]:
+            raise WarehouseError(f"{place}: metric {name} is not a column")
+        parts: dict[str, Any] = {"excludes": "nothing", "filter": "true", "better": "neither", "minimum_n": 1}
+        if block.as_in:
+            parts = asdict(_metric_of(block.as_in, name, expression, others, place))
+        parts |= {part: value for part in METRIC_PARTS if (value := getattr(block, part))}
+        if isinstance(block.minimum_n, list):
+            parts["minimum_n"] = block.minimum_n[position]
+        if missing := [part for part in ("formula", "unit", "population", "n") if not parts.get(part)]:
             raise WarehouseError(f"{place}: metric {name} lacks {', '.join(missing)}")
-        if n not in tree.named_selects:
-            raise WarehouseError(f"{place}: metric {name} is counted by {n}, which is no column")
-        metrics.append(Metric(**parts))
+        if parts["n"] not in tree.named_selects:
+            raise WarehouseError(f"{place}: metric {name} is counted by {parts['n']}, which is not a column")
+        optional = {"non_additive_dimension": "", "caveat": ""}
+        metrics.append(Metric(**(optional | parts | {"metric": name, "table_name": table})))
     return metrics
+
+
+def _metric_of(source: str, name: str, expression: str, others: Mapping[str, Model], place: str) -> Metric:
+    """The definition of another table that is taken over."""
+    known = {metric.metric: metric for metric in others[source].metrics} if source in others else {}
+    if name not in known:
+        raise WarehouseError(f"{place}: {source} defines no metric {name}")
+    theirs = _expression(sqlglot.parse_one(others[source].raw_sql, read="duckdb"), name)
+    if theirs != expression:
+        raise WarehouseError(f"{place}: {name} is not computed as in {source}: {theirs}")
+    return known[name]
 
 
 def _expression(tree: object, name: str) -> str | None:
@@ -308,35 +250,12 @@ def _with_minimums(sql: str, columns: list[str], metrics: list[Metric]) -> str:
     return f"select\n    {listed}\nfrom (\n{sql}\n)"
 
 
-def _like(directive: str, place: str) -> tuple[str, str, str]:
-    """What a `like` directive names: the table's text, the relation to read, and the one that it stands for."""
-    found = re.fullmatch(r"(\w+), reading (\w+) for (\w+)", directive)
-    files = list(sql_folder().glob(f"*/{found[1]}.sql")) if found else []
-    if found is None or not files:
-        raise WarehouseError(f"{place}: write `-- like: TABLE, reading RELATION for RELATION`, not `{directive}`")
-    return files[0].read_text(encoding="utf-8").strip(), found[2], found[3]
-
-
-def read_header(text: str, place: str, known: tuple[str, ...]) -> tuple[str, dict[str, list[str]]]:
-    """The first comment lines of a file: its meaning, and its directives by name. Raises WarehouseError for an unknown
-    one."""
-    words: list[str] = []
-    directives: dict[str, list[str]] = {}
-    for line in text.lstrip().splitlines():
-        if not line.startswith("--"):
-            break
-        content = line[2:].strip()
-        if line.startswith("--   ") and "metric" in directives:  # a part of it, or the rest of a part
-            directives["metric"][-1] += (" " if line.startswith("--     ") else "\n") + content
-            continue
-        found = re.match(r"([a-z]+): (.+)", content)
-        if found is None:
-            words.append(content)
-        elif found[1] in known:
-            directives.setdefault(found[1], []).append(found[2].strip())
-        else:
-            raise WarehouseError(f"{place}: unknown directive `{found[1]}:`; known are {', '.join(known)}")
-    return " ".join(words), directives
+def _select_of(like: Like, place: str) -> str:
+    """The SELECT of the table that another one is like."""
+    layer = next((layer for layer in LAYERS if like.table in names_in(layer)), None)
+    if layer is None:
+        raise WarehouseError(f"{place}: like: no table is named {like.table}")
+    return read_sql(layer, like.table, TableHeader).select
 
 
 def _columns(tree: exp.Select, metrics: dict[str, str], place: str) -> dict[str, str]:
@@ -352,35 +271,23 @@ def _columns(tree: exp.Select, metrics: dict[str, str], place: str) -> dict[str,
     return columns
 
 
-def _reference(text: str, columns: Mapping[str, str], place: str) -> Reference:
-    """What a `refers` directive names."""
-    found = re.fullmatch(r"(\w+(?:, \w+)*) to (\w+)(?:\.(\w+))?", text)
-    if found is None or (found[3] and "," in found[1]):
-        raise WarehouseError(f"{place}: write `-- refers: COLUMN to TABLE.COLUMN` or `COLUMNS to TABLE`, not `{text}`")
-    own = tuple(found[1].split(", "))
-    if strange := [name for name in own if name not in columns]:
-        raise WarehouseError(f"{place}: `refers: {text}`: {strange[0]} is no column")
-    return Reference(own, found[2], (found[3],) if found[3] else own)
-
-
-def _checks(
-    table: str, key: tuple[str, ...], references: list[Reference], directives: dict[str, list[str]]
-) -> list[Check]:
+def _checks(table: str, header: TableHeader) -> list[Check]:
     checks = []
-    if key:
-        listed = ", ".join(key)
-        broken = " or ".join(["count(*) > 1", *(f"{column} is null" for column in key)])
+    if header.key:
+        listed = ", ".join(header.key)
+        broken = " or ".join(["count(*) > 1", *(f"{column} is null" for column in header.key)])
         checks.append(
             Check(
                 "key_is_unique",
                 f"({listed}) is unique and never null",
                 "error",
                 f"select {listed}, count(*) as rows from {table} group by {listed} having {broken}",
-                key,
+                tuple(header.key),
             )
         )
-    for each in references:
-        ours, theirs = (f"({', '.join(names)})" if names[1:] else names[0] for names in (each.columns, each.there))
+    for each in header.relationships:
+        pairs = (each.columns, each.there or each.columns)
+        ours, theirs = (f"({', '.join(names)})" if names[1:] else names[0] for names in pairs)
         known = "".join(f"{column} is not null and " for column in each.columns if each.columns[1:])
         checks.append(
             Check(
@@ -388,12 +295,12 @@ def _checks(
                 f"every {', '.join(each.columns)} is in {each.table}",
                 "error",
                 f"select * from {table} where {known}{ours} not in (select {theirs} from {each.table})",
-                each.columns,
+                tuple(each.columns),
             )
         )
-    severities: tuple[tuple[str, Severity], ...] = (("check", "error"), ("warn", "warn"))
-    for directive, severity in severities:
-        for condition in directives.get(directive, []):
+    severities: tuple[tuple[list[str], Severity], ...] = ((header.checks, "error"), (header.warnings, "warn"))
+    for conditions, severity in severities:
+        for condition in conditions:
             name = re.sub(r"\W+", "_", condition.lower()).strip("_")[:60].rstrip("_")
             failing = f"select * from {table} where not ({condition})"
             checks.append(Check(name, condition, severity, failing, condition=condition))

@@ -227,7 +227,10 @@ def _listed(root: Path, table: InManifest, version: str, before: dict[str, dict[
         "description": model.description,
         "rows": table.rows,
         "key": model.key,
-        "refers": [{"columns": each.columns, "table": each.table, "there": each.there} for each in model.refers],
+        "refers": [
+            {"columns": each.columns, "table": each.table, "there": each.there or each.columns}
+            for each in model.relationships
+        ],
         "columns": [{"name": name, "type": kind, "description": model.columns[name]} for name, kind in table.columns],
         "files": files,
     }

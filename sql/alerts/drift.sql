@@ -1,17 +1,20 @@
--- The API sends what the contract does not know, met for the first time in the last 7 days: a column may be missing, or a
--- value may have left its type. Nothing is lost: payloads are kept whole.
--- severity: notice
--- look: task-archive query "from drift where is_new"
+/*
+description: >-
+  The API sends what the contract does not know, met for the first time in the last 7 days: a column may be missing,
+  or a value may have left its type. Nothing is lost: payloads are kept whole.
+severity: notice
+command: task-archive query "from drift where is_new"
+*/
 
 select
-    account || ' ' || kind || ' ' || path as about,
+    account || ' ' || kind || ' ' || path as subject,
     format('{}: drift, {} met {:,} times since {} UTC', account, kind, observations, strftime(first_seen_at, '%Y-%m-%d %H:%M'))
-        as says,
+        as summary,
     path as quote,
-    1 as degree,
+    1 as score,
     kind,
     observations,
     first_seen_at
 from drift
 where is_new
-order by first_seen_at, about
+order by first_seen_at, subject

@@ -1,7 +1,10 @@
--- Many tasks fail: the failure rate of a type's newest day is over the limit. The newest day is the last that is mature and
--- has enough tasks for a rate, and is no more than 3 days old.
--- severity: alarm
--- look: task-archive explain failure_rate --account {account} --day {day} --type {type}
+/*
+description: >-
+  Many tasks fail: the failure rate of a type's newest day is over the limit. The newest day is the last that is
+  mature and has enough tasks for a rate, and is no more than 3 days old.
+severity: alarm
+command: task-archive explain failure_rate --account {account} --day {day} --type {type}
+*/
 
 with newest as (
     select d.*
@@ -13,14 +16,14 @@ with newest as (
 )
 
 select
-    account || ' ' || type as about,
+    account || ' ' || type as subject,
     format(
         '{}: {:,} of the {:,} {} tasks created on {} failed, {:.1f} %; the limit is {:g} %. '
         || 'Faults of the platform {:,}, of the user {:,}, of unknown {:,}',
         account, failed_tasks, ended_tasks, type, day, 100 * failure_rate, failure_percent,
         platform_fault_tasks, user_fault_tasks, unknown_fault_tasks
-    ) as says,
-    failure_rate as degree,
+    ) as summary,
+    failure_rate as score,
     account,
     day,
     type,
@@ -34,4 +37,4 @@ select
 from newest
 cross join limits
 where 100 * failure_rate > failure_percent
-order by failed_tasks desc, about
+order by failed_tasks desc, subject

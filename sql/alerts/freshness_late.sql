@@ -1,7 +1,11 @@
--- The archive is late: readers do not see what an account did since a point that lies further back than the limit. Of an
--- account that nothing was ever proven of, the last load counts. Only accounts that have a key count, where any has one.
--- severity: alarm
--- look: task-archive status
+/*
+description: >-
+  The archive is late: readers do not see what an account did since a point that lies further back than the limit.
+  Of an account that nothing was ever proven of, the last load counts. Only accounts that have a key count, where
+  any has one.
+severity: alarm
+command: task-archive status
+*/
 
 with aged as (
     select
@@ -15,17 +19,17 @@ with aged as (
 )
 
 select
-    account as about,
+    account as subject,
     format(
         '{}: {}, {:.1f} hours ago; the limit is {:g} hours',
         account,
         coalesce('proven until ' || strftime(proven_until_at, '%Y-%m-%d %H:%M') || ' UTC', 'never proven, last loaded'),
         age_hours, freshness_hours
-    ) as says,
-    age_hours as degree,
+    ) as summary,
+    age_hours as score,
     proven_until_at,
     age_hours,
     freshness_hours
 from aged
 where age_hours > freshness_hours
-order by age_hours desc, about
+order by age_hours desc, subject

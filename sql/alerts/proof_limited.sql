@@ -1,13 +1,16 @@
--- A proof has a gap: the newest sweep, or the newest load of changes, is whole but for what its reasons name, such as
--- tasks that the server cannot serve.
--- severity: notice
--- look: task-archive query last_loads
+/*
+description: >-
+  A proof has a gap: the newest sweep, or the newest load of changes, is whole but for what its reasons name, such
+  as tasks that the server cannot serve.
+severity: notice
+command: task-archive query last_loads
+*/
 
 select
-    account || ' ' || if(lane = 'sweep', 'sweep', 'changes') as about,
-    format('{}: the proof of {} {} has a gap', account, lane, load_id) as says,
+    account || ' ' || if(lane = 'sweep', 'sweep', 'changes') as subject,
+    format('{}: the proof of {} {} has a gap', account, lane, load_id) as summary,
     array_to_string(reasons, '; ') as quote,
-    greatest(len(missing_tasks), 1) as degree,
+    greatest(len(missing_tasks), 1) as score,
     load_id,
     lane,
     tasks_seen,
@@ -18,4 +21,4 @@ from (
     qualify row_number() over (partition by account, lane = 'sweep' order by load_id desc) = 1
 )
 where verdict = 'limited'
-order by degree desc, about
+order by score desc, subject

@@ -1,7 +1,10 @@
--- A service level burns its error budget fast: the burn rate of a type's newest day is over the limit. The newest day is
--- the last that is mature and has enough tasks for a rate, and is no more than 3 days old.
--- severity: alarm
--- look: task-archive explain burn_rate --account {account} --day {day} --type {type}
+/*
+description: >-
+  A service level burns its error budget fast: the burn rate of a type's newest day is over the limit. The newest
+  day is the last that is mature and has enough tasks for a rate, and is no more than 3 days old.
+severity: alarm
+command: task-archive explain burn_rate --account {account} --day {day} --type {type}
+*/
 
 with newest as (
     select s.*
@@ -13,15 +16,15 @@ with newest as (
 )
 
 select
-    account || ' ' || type as about,
+    account || ' ' || type as subject,
     format(
         '{}: {:.1f} % of the {:,} {} tasks created on {} completed within {:g} s, the target is {:g} %: {:.1f} times '
         || 'the rate that just spends the error budget; the limit is {:g}',
         account, 100 * attainment, eligible_tasks, type, day, target_seconds, 100 * target_share, burn_rate,
         slo_burn_rate
     )
-    || coalesce(format('. {:.0f} % of the budget of 28 days is left', 100 * error_budget_left), '') as says,
-    burn_rate as degree,
+    || coalesce(format('. {:.0f} % of the budget of 28 days is left', 100 * error_budget_left), '') as summary,
+    burn_rate as score,
     account,
     day,
     type,
@@ -39,4 +42,4 @@ select
 from newest
 cross join limits
 where burn_rate > slo_burn_rate
-order by burn_rate desc, about
+order by burn_rate desc, subject

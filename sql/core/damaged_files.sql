@@ -1,7 +1,11 @@
--- Landed files that this version was made without: missing, or damaged and set aside. What they held of the past is not
--- in the tables until they are put back; a later sweep has brought back the current state of their tasks.
--- key: account, load_id, file
--- warn: rows_lost is not distinct from 0
+/*
+description: >-
+  Landed files that this version was made without: missing, or damaged and set aside. What they held of the past is
+  not in the tables until they are put back; a later sweep has brought back the current state of their tasks.
+key: [account, load_id, file]
+warnings:
+  - rows_lost is not distinct from 0
+*/
 
 select
     account,                                            -- account of the load

@@ -1,9 +1,14 @@
--- Where payloads left the contract: fields that it does not know, values of other types, phases and task types unknown
--- to us, fields missing that every task has. Nothing of it is lost: payloads are kept whole in the landing zone, and
--- once the contract is extended, `task-archive rebuild` fills the new columns and empties this.
--- key: account, kind, path
--- check: observations > 0
--- warn: not is_new
+/*
+description: >-
+  Where payloads left the contract: fields that it does not know, values of other types, phases and task types
+  unknown to us, fields missing that every task has. Nothing of it is lost: payloads are kept whole in the landing
+  zone, and once the contract is extended, `task-archive rebuild` fills the new columns and empties this.
+key: [account, kind, path]
+checks:
+  - observations > 0
+warnings:
+  - not is_new
+*/
 
 with met as (
     select

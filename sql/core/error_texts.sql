@@ -1,7 +1,11 @@
--- Each error text that was ever observed, with its template: the text without what differs from task to task. Tasks that
--- failed for the same reason have the same template, and so the same signature.
--- key: error_message
--- check: owner in ('user', 'platform', 'unknown')
+/*
+description: >-
+  Each error text that was ever observed, with its template: the text without what differs from task to task. Tasks
+  that failed for the same reason have the same template, and so the same signature.
+key: [error_message]
+checks:
+  - owner in ('user', 'platform', 'unknown')
+*/
 
 with texts as (
     select distinct error_message from task_history where error_message is not null

@@ -1,6 +1,9 @@
--- Files that a task put out: of an asset, and the HLS and MP4 renditions of a transcode-file task.
--- key: task_id, position
--- refers: task_id to tasks
+/*
+description: 'Files that a task put out: of an asset, and the HLS and MP4 renditions of a transcode-file task.'
+key: [task_id, position]
+relationships:
+  - {columns: [task_id], table: tasks}
+*/
 
 with listed as (
     select

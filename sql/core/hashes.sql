@@ -1,6 +1,9 @@
--- Hashes of the source media that the server computed.
--- key: task_id, position
--- refers: task_id to tasks
+/*
+description: Hashes of the source media that the server computed.
+key: [task_id, position]
+relationships:
+  - {columns: [task_id], table: tasks}
+*/
 
 with listed as (
     select task_id, generate_subscripts(asset.hash, 1) - 1 as position, unnest(asset.hash) as digest from newest

@@ -1,6 +1,9 @@
--- Every load with its proof: what was asked, what came, and whether anything is missing.
--- key: load_id
--- check: verdict in ('whole', 'limited', 'broken')
+/*
+description: 'Every load with its proof: what was asked, what came, and whether anything is missing.'
+key: [load_id]
+checks:
+  - verdict in ('whole', 'limited', 'broken')
+*/
 
 with parsed as (
     select

@@ -1,7 +1,11 @@
--- The encoding ladder that was asked for, one row a rung; a task without rows takes the default ladder. A transcode task
--- has one rung.
--- key: task_id, position
--- refers: task_id to tasks
+/*
+description: >-
+  The encoding ladder that was asked for, one row a rung; a task without rows takes the default ladder. A transcode
+  task has one rung.
+key: [task_id, position]
+relationships:
+  - {columns: [task_id], table: tasks}
+*/
 
 with ladders as (
     select

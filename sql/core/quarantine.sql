@@ -1,6 +1,9 @@
--- What did not fit, in each observation that held it: values that are NULL in their column or mended, and payloads that
--- are no task at all.
--- key: load_id, page, row_position, number
+/*
+description: >-
+  What did not fit, in each observation that held it: values that are NULL in their column or mended, and payloads
+  that are no task at all.
+key: [load_id, page, row_position, number]
+*/
 
 select
     account,                                            -- account of the load

@@ -1,7 +1,11 @@
--- Who is to act on a failure: the first pattern, in this order, that an error template matches tells it. The rows are
--- those of sql/seeds/signature_owners.csv: extend it with the errors that you know.
--- key: position
--- check: owner in ('user', 'platform')
+/*
+description: >-
+  Who is to act on a failure: the first pattern, in this order, that an error template matches tells it. The rows
+  are those of sql/seeds/signature_owners.csv: extend it with the errors that you know.
+key: [position]
+checks:
+  - owner in ('user', 'platform')
+*/
 
 select
     position,                                           -- place in the file, from 0: the first match counts

@@ -1,6 +1,9 @@
--- The targets that the settings name: what share of a type's tasks is to be done in what time.
--- key: type
--- check: target_share > 0 and target_share < 1
+/*
+description: 'The targets that the settings name: what share of a type''s tasks is to be done in what time.'
+key: [type]
+checks:
+  - target_share > 0 and target_share < 1
+*/
 
 select
     type,                                               -- task type

@@ -1,15 +1,20 @@
--- Every task the archive ever saw, one row each, in its newest observed state. Of a transcode task, what
--- stands as the source media is the media that it made.
--- key: task_id
--- check: first_seen_at <= last_seen_at
--- warn: deleted_after_at is null or deleted_after_at <= deleted_at
--- warn: observed_at <= known_at
--- warn: phase in ('pending', 'waiting', 'running', 'completed', 'failed', 'cancelled')
--- warn: type in ('upload', 'import', 'clip', 'transcode', 'transcode-file', 'export', 'export-data')
--- warn: created_at <= updated_at
--- warn: created_at <= scheduled_at
--- warn: scheduled_at <= updated_at
--- warn: media_duration_seconds >= 0 and asset_size_bytes >= 0
+/*
+description: >-
+  Every task the archive ever saw, one row each, in its newest observed state. Of a transcode task, what stands as
+  the source media is the media that it made.
+key: [task_id]
+checks:
+  - first_seen_at <= last_seen_at
+warnings:
+  - deleted_after_at is null or deleted_after_at <= deleted_at
+  - observed_at <= known_at
+  - phase in ('pending', 'waiting', 'running', 'completed', 'failed', 'cancelled')
+  - type in ('upload', 'import', 'clip', 'transcode', 'transcode-file', 'export', 'export-data')
+  - created_at <= updated_at
+  - created_at <= scheduled_at
+  - scheduled_at <= updated_at
+  - media_duration_seconds >= 0 and asset_size_bytes >= 0
+*/
 
 with states as (
     select

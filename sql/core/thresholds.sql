@@ -1,6 +1,9 @@
--- The settings and limits that stand behind the numbers of this version: one row.
--- key: stuck_running_seconds
--- check: stuck_running_seconds > 0
+/*
+description: 'The settings and limits that stand behind the numbers of this version: one row.'
+key: [stuck_running_seconds]
+checks:
+  - stuck_running_seconds > 0
+*/
 
 select
     time_zone,                                          -- time zone of the days that numbers are grouped by

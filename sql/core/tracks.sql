@@ -1,7 +1,11 @@
--- Audio and video tracks that the server found in the source media.
--- key: task_id, position
--- refers: task_id to tasks
--- warn: type in ('video', 'audio')
+/*
+description: Audio and video tracks that the server found in the source media.
+key: [task_id, position]
+relationships:
+  - {columns: [task_id], table: tasks}
+warnings:
+  - type in ('video', 'audio')
+*/
 
 with probed as (
     select

@@ -1,8 +1,14 @@
--- When tasks were open, of those that were open at a full hour: from the creation to the first end, and from each time
--- that a task was open again to the next end. An end that no observation caught before the user's retry shows as open time.
--- key: task_id, position
--- refers: task_id to tasks
--- check: closed_at is null or opened_at <= closed_at
+/*
+description: >-
+  When tasks were open, of those that were open at a full hour: from the creation to the first end, and from each
+  time that a task was open again to the next end. An end that no observation caught before the user's retry shows
+  as open time.
+key: [task_id, position]
+relationships:
+  - {columns: [task_id], table: tasks}
+checks:
+  - closed_at is null or opened_at <= closed_at
+*/
 
 with seen_open as (
     select distinct task_id from task_intervals where phase in ('pending', 'waiting', 'running')

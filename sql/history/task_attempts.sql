@@ -1,10 +1,15 @@
--- Attempts at each task, as far as they can be told apart: by the retries counter, which the server's own retries raise,
--- by scheduledAt, which the user's retry rewrites, and by a failed task that came back. An attempt of which nothing is
--- known but that it was made has no row: the numbers have a gap. Completion erases the counter, so attempts since the last
--- observation before it stay unknown.
--- key: task_id, attempt
--- refers: task_id to tasks
--- check: attempt >= 0
+/*
+description: >-
+  Attempts at each task, as far as they can be told apart: by the retries counter, which the server's own retries
+  raise, by scheduledAt, which the user's retry rewrites, and by a failed task that came back. An attempt of which
+  nothing is known but that it was made has no row: the numbers have a gap. Completion erases the counter, so
+  attempts since the last observation before it stay unknown.
+key: [task_id, attempt]
+relationships:
+  - {columns: [task_id], table: tasks}
+checks:
+  - attempt >= 0
+*/
 
 -- Most tasks were seen in one interval, which is one attempt: they take the short way.
 with repeated as (

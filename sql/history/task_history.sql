@@ -1,8 +1,13 @@
--- Every state of a task that was observed, in the order in which they came about. What changed between two observations
--- is not known. A task that was seen gone has a row for it, and another when it came back.
--- key: task_id, position
--- refers: task_id to tasks
--- check: position >= 0 and first_observed_at <= last_observed_at
+/*
+description: >-
+  Every state of a task that was observed, in the order in which they came about. What changed between two
+  observations is not known. A task that was seen gone has a row for it, and another when it came back.
+key: [task_id, position]
+relationships:
+  - {columns: [task_id], table: tasks}
+checks:
+  - position >= 0 and first_observed_at <= last_observed_at
+*/
 
 select
     task_id,                                            -- the task

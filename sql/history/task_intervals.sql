@@ -1,15 +1,21 @@
--- Contiguous time of a task in a phase, as far as it was observed, with the bounds of its start and its end, by the
--- server's clock. Exact: pending starts at createdAt; waiting at scheduledAt, which ends pending; completed, failed and
--- cancelled at their updatedAt. The user's retry rewrites scheduledAt: one that nobody saw makes pending look longer. The
--- server's own retries keep it: when the wait for one began is not told. Nor is when a task came back, or was set back to
--- an older time. Other bounds are as wide as observations lie apart. Where a phase can follow another directly, and retries and scheduledAt are those of direct succession, it is
--- taken to have. A phase that was passed between two observations has no row: the times between one row's end and the
--- next row's start are not accounted for.
--- key: task_id, position
--- refers: task_id to tasks
--- check: started_at_earliest <= started_at_latest
--- check: ended_at_earliest is null or ended_at_earliest <= ended_at_latest
--- check: min_seconds >= 0 and (max_seconds is null or min_seconds <= max_seconds)
+/*
+description: >-
+  Contiguous time of a task in a phase, as far as it was observed, with the bounds of its start and its end, by the
+  server's clock. Exact: pending starts at createdAt; waiting at scheduledAt, which ends pending; completed, failed
+  and cancelled at their updatedAt. The user's retry rewrites scheduledAt: one that nobody saw makes pending look
+  longer. The server's own retries keep it: when the wait for one began is not told. Nor is when a task came back,
+  or was set back to an older time. Other bounds are as wide as observations lie apart. Where a phase can follow
+  another directly, and retries and scheduledAt are those of direct succession, it is taken to have. A phase that
+  was passed between two observations has no row: the times between one row's end and the next row's start are not
+  accounted for.
+key: [task_id, position]
+relationships:
+  - {columns: [task_id], table: tasks}
+checks:
+  - started_at_earliest <= started_at_latest
+  - ended_at_earliest is null or ended_at_earliest <= ended_at_latest
+  - min_seconds >= 0 and (max_seconds is null or min_seconds <= max_seconds)
+*/
 
 -- Most tasks were seen in one state: they take the short way.
 with repeated as (

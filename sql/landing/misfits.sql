@@ -1,7 +1,9 @@
--- Where an observation has a phase or a type that is unknown to us, or lacks what every task has. Read by drift, not
--- published.
--- key: account, load_id, file, page, position, path
--- as: table
+/*
+description: >-
+  Where an observation has a phase or a type that is unknown to us, or lacks what every task has. Read by drift, not
+  published.
+key: [account, load_id, file, page, position, path]
+*/
 
 with met as (
     select

@@ -1,6 +1,8 @@
--- Each observed state of a task with its whole payload. Read by newest and superseded, not published.
--- key: task_id, load_id, observed_at
--- as: view
+/*
+description: Each observed state of a task with its whole payload. Read by newest and superseded, not published.
+materialized: view
+key: [task_id, load_id, observed_at]
+*/
 
 select
     o.task_id,

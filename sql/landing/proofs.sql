@@ -1,8 +1,10 @@
--- What the loads of an account before each load had proved.
--- A sweep and a change load prove of each task that they did not bring that nothing of it had changed when they began;
--- that it was still listed, a sweep alone. A sweep that ended broken proves nothing.
--- key: account, before_load_id
--- as: table
+/*
+description: >-
+  What the loads of an account before each load had proved. A sweep and a change load prove of each task that they
+  did not bring that nothing of it had changed when they began; that it was still listed, a sweep alone. A sweep
+  that ended broken proves nothing.
+key: [account, before_load_id]
+*/
 
 with proving as (
     select

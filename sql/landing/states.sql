@@ -1,13 +1,15 @@
--- Every state of each task that was observed, one row each. Read by newest, superseded and task_history, not published.
--- The latest updatedAt counts as newest, then the latest fetched: a stale answer never replaces a newer state; what it
--- tells for the first time takes its place before (is_late). Only an answer that is sure sets a task back to an older
--- updatedAt, as after a server's clock was set back: that of a GET by id (the lane refresh), or one that repeats the answer
--- just before it, of another load. An epoch begins with each such answer, and none before it counts (the catalog of the
--- landing zone says the same). Whether a task is deleted, the latest fetched alone tells.
--- How far later loads prove a state that still stands is not told here, since each would change every row: it is told
--- once a load has closed the state, which brought the next one or no longer met the task.
--- key: task_id, position
--- as: table
+/*
+description: >-
+  Every state of each task that was observed, one row each. Read by newest, superseded and task_history, not
+  published. The latest updatedAt counts as newest, then the latest fetched: a stale answer never replaces a newer
+  state; what it tells for the first time takes its place before (is_late). Only an answer that is sure sets a task
+  back to an older updatedAt, as after a server's clock was set back: that of a GET by id (the lane refresh), or one
+  that repeats the answer just before it, of another load. An epoch begins with each such answer, and none before it
+  counts (the catalog of the landing zone says the same). Whether a task is deleted, the latest fetched alone tells.
+  How far later loads prove a state that still stands is not told here, since each would change every row: it is
+  told once a load has closed the state, which brought the next one or no longer met the task.
+key: [task_id, position]
+*/
 
 with told as (
     select

@@ -1,5 +1,7 @@
--- The task_history table as it stood at a moment: the states that the loads complete by then had told of.
--- takes: moment
+/*
+description: 'The task_history table as it stood at a moment: the states that the loads complete by then had told of.'
+parameters: [moment]
+*/
 
 with told as (
     select load_id from main.loads where finished_at <= moment

@@ -1,6 +1,9 @@
--- What is known of one task's life, in the order in which it came about: its creation, each time it was scheduled, and
--- each state of it that was observed. Between two states that were observed others may have been.
--- takes: id
+/*
+description: >-
+  What is known of one task's life, in the order in which it came about: its creation, each time it was scheduled,
+  and each state of it that was observed. Between two states that were observed others may have been.
+parameters: [id]
+*/
 
 with states as (
     from main.task_history where task_id = id

@@ -1,6 +1,9 @@
--- The tasks table as it stood at a moment: what the loads that were complete by then had told of each task, with the
--- same columns. `from tasks_as_of(timestamptz '2026-11-17 06:00:00+00')`.
--- takes: moment
+/*
+description: >-
+  The tasks table as it stood at a moment: what the loads that were complete by then had told of each task, with the
+  same columns. `from tasks_as_of(timestamptz '2026-11-17 06:00:00+00')`.
+parameters: [moment]
+*/
 
 with told as (
     select load_id from main.loads where finished_at <= moment

@@ -1,22 +1,30 @@
--- Days and hours far from what is usual for their weekday (in the time zone of thresholds), with the reason in words. A
--- value is compared with the same weekday, or the same hour of it, in the 8 weeks before, of which at least 4 must have
--- a value; robust z = 0.6745 * (value - median) / MAD, the median absolute deviation, and |z| > 3.5 (Iglewicz and Hoaglin,
--- How to Detect and Handle Outliers, 1993). So that chance in small numbers is no anomaly, the MAD counts as no less than
--- sqrt(median + 1) for counts; the standard error of so many tasks for a rate, which must be 2 points off too; and for a
--- time a tenth of the median, or 2 * median / sqrt(tasks) where that is more. A day without tasks counts as 0. Days and
--- hours that are over, the last 60 weeks; of rate and time, mature days with 20 tasks.
--- key: account, grain, started_at, type, measure
--- refers: day to dim_date
--- check: abs(robust_z) > 3.5
--- metric: robust_z
---   formula: 0.6745 * (value - median of the same weekdays before) / their median absolute deviation, which counts as at
---     least what chance makes of it
---   unit: standard deviations of usual values
---   population: days and hours of the account that are over, for each type and all together
---   leaves out: days and hours with fewer than 4 values on the same weekdays of the 8 weeks before
---   counted: true
---   n: compared_weeks, at least 4
---   mind: a weekday that was off half of the time is no usual one; holidays are anomalies too
+/*
+description: >-
+  Days and hours far from what is usual for their weekday (in the time zone of thresholds), with the reason in
+  words. A value is compared with the same weekday, or the same hour of it, in the 8 weeks before, of which at least
+  4 must have a value; robust z = 0.6745 * (value - median) / MAD, the median absolute deviation, and |z| > 3.5
+  (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993). So that chance in small numbers is no anomaly,
+  the MAD counts as no less than sqrt(median + 1) for counts; the standard error of so many tasks for a rate, which
+  must be 2 points off too; and for a time a tenth of the median, or 2 * median / sqrt(tasks) where that is more. A
+  day without tasks counts as 0. Days and hours that are over, the last 60 weeks; of rate and time, mature days with
+  20 tasks.
+key: [account, grain, started_at, type, measure]
+relationships:
+  - {columns: [day], table: dim_date}
+checks:
+  - abs(robust_z) > 3.5
+metrics:
+  - columns: [robust_z]
+    formula: >-
+      0.6745 * (value - median of the same weekdays before) / their median absolute deviation, which counts as
+      at least what chance makes of it
+    unit: standard deviations of usual values
+    population: days and hours of the account that are over, for each type and all together
+    excludes: days and hours with fewer than 4 values on the same weekdays of the 8 weeks before
+    n: compared_weeks
+    minimum_n: 4
+    caveat: a weekday that was off half of the time is no usual one; holidays are anomalies too
+*/
 
 with accounts as (
     select f.account, a.known_until_at, x.time_zone, min(f.created_at) as first_at

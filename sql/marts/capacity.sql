@@ -1,36 +1,40 @@
--- How many tasks were under way at once, by account and hour (UTC), all types together: from when a task was last
--- scheduled to its end, or for open ones up to now, at most until they were silent for as long as stuck tasks are. Every
--- hour that is over, from the first in which a task was scheduled; the last 366 days.
--- key: account, hour_at
--- check: mean_concurrent_tasks >= 0 and mean_concurrent_tasks <= peak_concurrent_tasks
--- check: peak_concurrent_tasks <= tasks_under_way
--- metric: peak_concurrent_tasks
---   formula: most tasks under way at one moment of the hour, to the millisecond
---   unit: tasks
---   population: tasks scheduled before the hour was over and not ended before it
---   leaves out: tasks without a time of scheduling, as old ones are
---   counted: true
---   n: tasks_under_way
---   mind: an upper bound of what was processed at once, since it includes waiting in the queue and between attempts;
---     what went before the user's last retry is not in it
--- metric: mean_concurrent_tasks
---   formula: time that tasks were under way in the hour / the hour
---   unit: tasks
---   population: tasks scheduled before the hour was over and not ended before it
---   leaves out: tasks without a time of scheduling, as old ones are
---   counted: true
---   n: tasks_under_way
---   mind: an upper bound of what was processed at once, since it includes waiting in the queue and between attempts;
---     what went before the user's last retry is not in it
--- metric: share_of_limit
---   formula: peak of concurrent tasks / tasks that the account may have under way at once
---   unit: share; above 1 tasks were queued
---   population: tasks scheduled before the hour was over and not ended before it
---   leaves out: tasks without a time of scheduling, as old ones are
---   counted: true
---   n: tasks_under_way
---   mind: null where the settings tell no limit; queued tasks are in it too
---   better: lower
+/*
+description: >-
+  How many tasks were under way at once, by account and hour (UTC), all types together: from when a task was last
+  scheduled to its end, or for open ones up to now, at most until they were silent for as long as stuck tasks are.
+  Every hour that is over, from the first in which a task was scheduled; the last 366 days.
+key: [account, hour_at]
+checks:
+  - mean_concurrent_tasks >= 0 and mean_concurrent_tasks <= peak_concurrent_tasks
+  - peak_concurrent_tasks <= tasks_under_way
+metrics:
+  - columns: [peak_concurrent_tasks]
+    formula: most tasks under way at one moment of the hour, to the millisecond
+    unit: tasks
+    population: tasks scheduled before the hour was over and not ended before it
+    excludes: tasks without a time of scheduling, as old ones are
+    n: tasks_under_way
+    caveat: >-
+      an upper bound of what was processed at once, since it includes waiting in the queue and between attempts;
+      what went before the user's last retry is not in it
+  - columns: [mean_concurrent_tasks]
+    formula: time that tasks were under way in the hour / the hour
+    unit: tasks
+    population: tasks scheduled before the hour was over and not ended before it
+    excludes: tasks without a time of scheduling, as old ones are
+    n: tasks_under_way
+    caveat: >-
+      an upper bound of what was processed at once, since it includes waiting in the queue and between attempts;
+      what went before the user's last retry is not in it
+  - columns: [share_of_limit]
+    formula: peak of concurrent tasks / tasks that the account may have under way at once
+    unit: share; above 1 tasks were queued
+    population: tasks scheduled before the hour was over and not ended before it
+    excludes: tasks without a time of scheduling, as old ones are
+    n: tasks_under_way
+    caveat: null where the settings tell no limit; queued tasks are in it too
+    better: lower
+*/
 
 with bounds as (
     select

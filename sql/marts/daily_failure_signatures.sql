@@ -1,12 +1,19 @@
--- Failures by the day on which the tasks failed (in the time zone of thresholds), by account, type and signature: the
--- trend lines of failure_signatures. Days without failures have no row.
--- key: account, day, type, signature_id
--- refers: day to dim_date
--- refers: type to dim_type
--- refers: account, type, signature_id to failure_signatures
--- check: failed_tasks > 0
--- metric: failed_tasks, as in failure_signatures
---   population: tasks that failed on the day
+/*
+description: >-
+  Failures by the day on which the tasks failed (in the time zone of thresholds), by account, type and signature:
+  the trend lines of failure_signatures. Days without failures have no row.
+key: [account, day, type, signature_id]
+relationships:
+  - {columns: [day], table: dim_date}
+  - {columns: [type], table: dim_type}
+  - {columns: [account, type, signature_id], table: failure_signatures}
+checks:
+  - failed_tasks > 0
+metrics:
+  - columns: [failed_tasks]
+    as_in: failure_signatures
+    population: tasks that failed on the day
+*/
 
 select
     account,                                                                  -- account

@@ -1,61 +1,72 @@
--- What history tells of tasks that ended, by the day on which they ended (in the time zone of thresholds), account and
--- type. It says how many a retry rescued, how long they waited and were worked on, and the coverage of it.
--- key: account, day, type
--- refers: day to dim_date
--- refers: type to dim_type
--- check: rescued_tasks <= completed_tasks and seen_open_tasks <= ended_tasks
--- metric: coverage
---   formula: tasks that the archive saw before they ended / tasks that ended
---   unit: share, 0 to 1
---   population: tasks that ended on the day
---   counted: is_ended
---   n: ended_tasks
---   mind: what is said of the history of the other tasks is a bound, not a measure
---   better: higher
--- metric: rescued_rate
---   formula: completed tasks with a retry observed / completed tasks
---   unit: share, 0 to 1
---   population: tasks that completed on the day
---   leaves out: retries that no observation caught: it is a lower bound, the better the coverage the closer
---   counted: is_completed
---   n: completed_tasks, at least 20
---   mind: read it beside coverage
--- metric: p50_min_queue_wait_seconds
---   formula: exact quantile of the lower bounds of scheduled to running
---   unit: seconds
---   population: tasks that ended on the day
---   leaves out: tasks that the archive never saw running
---   counted: was_seen_running
---   n: seen_running_tasks, at least 5
---   mind: bounded by how often the archive looks: the truth lies between the lower and the upper bounds
---   better: lower
--- metric: p50_max_queue_wait_seconds, p95_max_queue_wait_seconds
---   formula: exact quantile of the upper bounds of scheduled to running
---   unit: seconds
---   population: tasks that ended on the day
---   leaves out: tasks that the archive never saw running
---   counted: was_seen_running
---   n: seen_running_tasks, at least 5, 20
---   mind: bounded by how often the archive looks: the truth lies between the lower and the upper bounds
---   better: lower
--- metric: p50_min_processing_seconds
---   formula: exact quantile of the lower bounds of running to finished
---   unit: seconds
---   population: tasks that ended on the day
---   leaves out: tasks that the archive never saw running
---   counted: was_seen_running
---   n: seen_running_tasks, at least 5
---   mind: bounded by how often the archive looks: the truth lies between the lower and the upper bounds
---   better: lower
--- metric: p50_max_processing_seconds, p95_max_processing_seconds
---   formula: exact quantile of the upper bounds of running to finished
---   unit: seconds
---   population: tasks that ended on the day
---   leaves out: tasks that the archive never saw running
---   counted: was_seen_running
---   n: seen_running_tasks, at least 5, 20
---   mind: bounded by how often the archive looks: the truth lies between the lower and the upper bounds
---   better: lower
+/*
+description: >-
+  What history tells of tasks that ended, by the day on which they ended (in the time zone of thresholds), account
+  and type. It says how many a retry rescued, how long they waited and were worked on, and the coverage of it.
+key: [account, day, type]
+relationships:
+  - {columns: [day], table: dim_date}
+  - {columns: [type], table: dim_type}
+checks:
+  - rescued_tasks <= completed_tasks and seen_open_tasks <= ended_tasks
+metrics:
+  - columns: [coverage]
+    formula: tasks that the archive saw before they ended / tasks that ended
+    unit: share, 0 to 1
+    population: tasks that ended on the day
+    filter: is_ended
+    n: ended_tasks
+    caveat: what is said of the history of the other tasks is a bound, not a measure
+    better: higher
+  - columns: [rescued_rate]
+    formula: completed tasks with a retry observed / completed tasks
+    unit: share, 0 to 1
+    population: tasks that completed on the day
+    excludes: 'retries that no observation caught: it is a lower bound, the better the coverage the closer'
+    filter: is_completed
+    n: completed_tasks
+    minimum_n: 20
+    caveat: read it beside coverage
+  - columns: [p50_min_queue_wait_seconds]
+    formula: exact quantile of the lower bounds of scheduled to running
+    unit: seconds
+    population: tasks that ended on the day
+    excludes: tasks that the archive never saw running
+    filter: was_seen_running
+    n: seen_running_tasks
+    minimum_n: 5
+    caveat: 'bounded by how often the archive looks: the truth lies between the lower and the upper bounds'
+    better: lower
+  - columns: [p50_max_queue_wait_seconds, p95_max_queue_wait_seconds]
+    formula: exact quantile of the upper bounds of scheduled to running
+    unit: seconds
+    population: tasks that ended on the day
+    excludes: tasks that the archive never saw running
+    filter: was_seen_running
+    n: seen_running_tasks
+    minimum_n: [5, 20]
+    caveat: 'bounded by how often the archive looks: the truth lies between the lower and the upper bounds'
+    better: lower
+  - columns: [p50_min_processing_seconds]
+    formula: exact quantile of the lower bounds of running to finished
+    unit: seconds
+    population: tasks that ended on the day
+    excludes: tasks that the archive never saw running
+    filter: was_seen_running
+    n: seen_running_tasks
+    minimum_n: 5
+    caveat: 'bounded by how often the archive looks: the truth lies between the lower and the upper bounds'
+    better: lower
+  - columns: [p50_max_processing_seconds, p95_max_processing_seconds]
+    formula: exact quantile of the upper bounds of running to finished
+    unit: seconds
+    population: tasks that ended on the day
+    excludes: tasks that the archive never saw running
+    filter: was_seen_running
+    n: seen_running_tasks
+    minimum_n: [5, 20]
+    caveat: 'bounded by how often the archive looks: the truth lies between the lower and the upper bounds'
+    better: lower
+*/
 
 with retried as (
     select distinct task_id from task_attempts where attempt > 0

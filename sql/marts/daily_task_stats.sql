@@ -1,77 +1,92 @@
--- Tasks by the day on which they were created (in the time zone of thresholds), by account and type: outcomes, and how
--- long the completed ones took. A day is mature once none of its tasks is moving: before, its numbers still change.
--- key: account, day, type
--- refers: day to dim_date
--- refers: type to dim_type
--- check: created_tasks = completed_tasks + failed_tasks + open_tasks + other_tasks
--- metric: failure_rate
---   formula: failed tasks / (failed + completed tasks)
---   unit: share, 0 to 1
---   population: tasks created on the day
---   leaves out: tasks that are open, cancelled, or in a phase unknown to us
---   counted: is_ended
---   n: ended_tasks, at least 20
---   mind: moves until the day is mature; a failed task may still be retried
---   better: lower
--- metric: platform_fault_rate
---   formula: failed tasks whose error is the platform's / (failed + completed tasks)
---   unit: share, 0 to 1
---   population: tasks created on the day
---   leaves out: tasks that are open, cancelled, or in a phase unknown to us
---   counted: is_ended
---   n: ended_tasks, at least 20
---   mind: failures of unknown owner are not counted as the platform's: see unknown_fault_tasks
---   better: lower
--- metric: stuck_tasks
---   formula: open tasks that were silent for longer than the threshold of their phase
---   unit: tasks
---   population: tasks created on the day
---   counted: is_stuck
---   n: stuck_tasks
---   mind: running for 5 minutes, waiting for 6 hours, unless thresholds says otherwise: the server's own limits for lost tasks
---   better: lower
--- metric: abandoned_tasks
---   formula: uploads that never came: pending, never scheduled, and older than the threshold
---   unit: tasks
---   population: tasks created on the day
---   counted: is_abandoned
---   n: abandoned_tasks
---   mind: after 24 hours, unless thresholds says otherwise; a resumable upload may still come
---   better: lower
--- metric: p50_ingest_wait_seconds, p95_ingest_wait_seconds, p99_ingest_wait_seconds
---   formula: exact quantile of created to scheduled
---   unit: seconds
---   population: completed tasks created on the day
---   leaves out: tasks without a time of scheduling, as old ones are
---   counted: is_completed and ingest_wait_seconds is not null
---   n: tasks_with_server_time, at least 5, 20, 100
---   mind: of a direct upload it is the user's upload time; it goes up to the user's last retry where there was one
---   better: lower
--- metric: p50_server_time_seconds, p95_server_time_seconds, p99_server_time_seconds
---   formula: exact quantile of scheduled to finished
---   unit: seconds
---   population: completed tasks created on the day
---   leaves out: tasks without a time of scheduling, as old ones are
---   counted: is_completed and server_time_seconds is not null
---   n: tasks_with_server_time, at least 5, 20, 100
---   mind: includes the queue and waiting between attempts
---   better: lower
--- metric: p50_turnaround_seconds, p95_turnaround_seconds, p99_turnaround_seconds
---   formula: exact quantile of created to finished
---   unit: seconds
---   population: completed tasks created on the day
---   counted: is_completed
---   n: completed_tasks, at least 5, 20, 100
---   mind: the slowest tasks of a day come last: it grows until the day is mature
---   better: lower
--- metric: p50_real_time_factor, p95_real_time_factor, p99_real_time_factor
---   formula: exact quantile of server time / media duration
---   unit: seconds a second of media, below 1 is faster than real time
---   population: completed tasks created on the day
---   leaves out: tasks without a plausible media duration, as exports are
---   counted: is_completed and real_time_factor is not null
---   n: tasks_with_real_time_factor, at least 5, 20, 100
---   better: lower
+/*
+description: >-
+  Tasks by the day on which they were created (in the time zone of thresholds), by account and type: outcomes, and
+  how long the completed ones took. A day is mature once none of its tasks is moving: before, its numbers still
+  change.
+key: [account, day, type]
+relationships:
+  - {columns: [day], table: dim_date}
+  - {columns: [type], table: dim_type}
+checks:
+  - created_tasks = completed_tasks + failed_tasks + open_tasks + other_tasks
+metrics:
+  - columns: [failure_rate]
+    formula: failed tasks / (failed + completed tasks)
+    unit: share, 0 to 1
+    population: tasks created on the day
+    excludes: tasks that are open, cancelled, or in a phase unknown to us
+    filter: is_ended
+    n: ended_tasks
+    minimum_n: 20
+    caveat: moves until the day is mature; a failed task may still be retried
+    better: lower
+  - columns: [platform_fault_rate]
+    formula: failed tasks whose error is the platform's / (failed + completed tasks)
+    unit: share, 0 to 1
+    population: tasks created on the day
+    excludes: tasks that are open, cancelled, or in a phase unknown to us
+    filter: is_ended
+    n: ended_tasks
+    minimum_n: 20
+    caveat: 'failures of unknown owner are not counted as the platform''s: see unknown_fault_tasks'
+    better: lower
+  - columns: [stuck_tasks]
+    formula: open tasks that were silent for longer than the threshold of their phase
+    unit: tasks
+    population: tasks created on the day
+    filter: is_stuck
+    n: stuck_tasks
+    caveat: >-
+      running for 5 minutes, waiting for 6 hours, unless thresholds says otherwise: the server's own limits for
+      lost tasks
+    better: lower
+  - columns: [abandoned_tasks]
+    formula: 'uploads that never came: pending, never scheduled, and older than the threshold'
+    unit: tasks
+    population: tasks created on the day
+    filter: is_abandoned
+    n: abandoned_tasks
+    caveat: after 24 hours, unless thresholds says otherwise; a resumable upload may still come
+    better: lower
+  - columns: [p50_ingest_wait_seconds, p95_ingest_wait_seconds, p99_ingest_wait_seconds]
+    formula: exact quantile of created to scheduled
+    unit: seconds
+    population: completed tasks created on the day
+    excludes: tasks without a time of scheduling, as old ones are
+    filter: is_completed and ingest_wait_seconds is not null
+    n: tasks_with_server_time
+    minimum_n: [5, 20, 100]
+    caveat: of a direct upload it is the user's upload time; it goes up to the user's last retry where there was one
+    better: lower
+  - columns: [p50_server_time_seconds, p95_server_time_seconds, p99_server_time_seconds]
+    formula: exact quantile of scheduled to finished
+    unit: seconds
+    population: completed tasks created on the day
+    excludes: tasks without a time of scheduling, as old ones are
+    filter: is_completed and server_time_seconds is not null
+    n: tasks_with_server_time
+    minimum_n: [5, 20, 100]
+    caveat: includes the queue and waiting between attempts
+    better: lower
+  - columns: [p50_turnaround_seconds, p95_turnaround_seconds, p99_turnaround_seconds]
+    formula: exact quantile of created to finished
+    unit: seconds
+    population: completed tasks created on the day
+    filter: is_completed
+    n: completed_tasks
+    minimum_n: [5, 20, 100]
+    caveat: 'the slowest tasks of a day come last: it grows until the day is mature'
+    better: lower
+  - columns: [p50_real_time_factor, p95_real_time_factor, p99_real_time_factor]
+    formula: exact quantile of server time / media duration
+    unit: seconds a second of media, below 1 is faster than real time
+    population: completed tasks created on the day
+    excludes: tasks without a plausible media duration, as exports are
+    filter: is_completed and real_time_factor is not null
+    n: tasks_with_real_time_factor
+    minimum_n: [5, 20, 100]
+    better: lower
+*/
 
 select
     account,                                                                  -- account

@@ -1,6 +1,9 @@
--- The days that facts refer to, for tools that want a dimension of dates: from the first to the last, without gaps. Days
--- that come of clocks gone astray add no centuries: of a gap, ten years are filled.
--- key: day
+/*
+description: >-
+  The days that facts refer to, for tools that want a dimension of dates: from the first to the last, without gaps.
+  Days that come of clocks gone astray add no centuries: of a gap, ten years are filled.
+key: [day]
+*/
 
 with days as (
     select created_day as day from fact_tasks where created_day is not null

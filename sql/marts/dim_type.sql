@@ -1,5 +1,7 @@
--- The types of tasks: those that we know, and any other that the facts hold.
--- key: type
+/*
+description: 'The types of tasks: those that we know, and any other that the facts hold.'
+key: [type]
+*/
 
 with known as (
     select *

@@ -1,14 +1,19 @@
--- The fact table: a row a task with what it is counted by and measured with, for every type and phase. All metrics of
--- outcome, duration and throughput count or measure its rows. Days are those of the time zone in thresholds.
--- key: task_id
--- refers: task_id to tasks
--- refers: created_day to dim_date.day
--- refers: finished_day to dim_date.day
--- refers: type to dim_type
--- refers: account, type, signature_id to failure_signatures
--- check: is_ended = (is_completed or is_failed)
--- check: is_open or not (is_abandoned or is_stuck or is_moving)
--- check: not (is_abandoned and is_moving)
+/*
+description: >-
+  The fact table: a row a task with what it is counted by and measured with, for every type and phase. All metrics
+  of outcome, duration and throughput count or measure its rows. Days are those of the time zone in thresholds.
+key: [task_id]
+relationships:
+  - {columns: [task_id], table: tasks}
+  - {columns: [created_day], table: dim_date, there: [day]}
+  - {columns: [finished_day], table: dim_date, there: [day]}
+  - {columns: [type], table: dim_type}
+  - {columns: [account, type, signature_id], table: failure_signatures}
+checks:
+  - is_ended = (is_completed or is_failed)
+  - is_open or not (is_abandoned or is_stuck or is_moving)
+  - not (is_abandoned and is_moving)
+*/
 
 with judged as (
     select

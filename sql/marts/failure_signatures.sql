@@ -1,16 +1,21 @@
--- Why tasks failed: the failures that stand, by account, type and signature, with whose fault they are.
--- key: account, type, signature_id
--- refers: type to dim_type
--- check: failed_tasks > 0
--- metric: failed_tasks
---   formula: tasks that stand as failed with the signature
---   unit: tasks
---   population: failed tasks
---   leaves out: attempts that a retry rescued: see attempt_errors
---   counted: is_failed
---   n: failed_tasks
---   mind: a failed task may still be retried
---   better: lower
+/*
+description: 'Why tasks failed: the failures that stand, by account, type and signature, with whose fault they are.'
+key: [account, type, signature_id]
+relationships:
+  - {columns: [type], table: dim_type}
+checks:
+  - failed_tasks > 0
+metrics:
+  - columns: [failed_tasks]
+    formula: tasks that stand as failed with the signature
+    unit: tasks
+    population: failed tasks
+    excludes: 'attempts that a retry rescued: see attempt_errors'
+    filter: is_failed
+    n: failed_tasks
+    caveat: a failed task may still be retried
+    better: lower
+*/
 
 with todays as (
     select a.account, local_date(a.known_until_at, x.time_zone) as today

@@ -1,16 +1,21 @@
--- Up to when each account is archived, and its last loads: one row an account.
--- key: account
--- check: last_whole_sweep_at <= last_load_at
--- metric: proven_until_at
---   formula: the server's clock up to which every change has landed; the archive's freshness is the time since then,
---     now - proven_until_at, at the time of reading
---   unit: UTC
---   population: loads of the account since its first proven sweep
---   leaves out: loads whose proof is broken, and lanes that prove nothing
---   counted: proven_until_at is not null
---   n: proven_loads
---   mind: an account in which nothing happens is fresh too, as long as it is asked
---   better: higher
+/*
+description: 'Up to when each account is archived, and its last loads: one row an account.'
+key: [account]
+checks:
+  - last_whole_sweep_at <= last_load_at
+metrics:
+  - columns: [proven_until_at]
+    formula: >-
+      the server's clock up to which every change has landed; the archive's freshness is the time since then,
+      now - proven_until_at, at the time of reading
+    unit: UTC
+    population: loads of the account since its first proven sweep
+    excludes: loads whose proof is broken, and lanes that prove nothing
+    filter: proven_until_at is not null
+    n: proven_loads
+    caveat: an account in which nothing happens is fresh too, as long as it is asked
+    better: higher
+*/
 
 with swept as (
     select account, min(load_id) as load_id

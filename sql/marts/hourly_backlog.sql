@@ -1,38 +1,44 @@
--- Open tasks at each full hour (UTC) and their age since creation, by account and type: created before the hour and not
--- ended before it; a task that failed and came back is open again since it was scheduled anew. An upload that never came
--- counts until it is abandoned. An end that no observation caught before the user's retry shows as open time. The last 366
--- days; hours without open tasks have no row.
--- key: account, hour_at, type
--- refers: type to dim_type
--- check: open_tasks > 0
--- metric: open_tasks
---   formula: tasks open at the full hour
---   unit: tasks
---   population: tasks created before the hour
---   leaves out: uploads that never came, once they are abandoned
---   counted: true
---   n: open_tasks
---   not across: hour_at
---   mind: an end that no observation caught before the user's retry shows as open time: read it beside coverage
---   better: lower
--- metric: p50_age_seconds, p95_age_seconds
---   formula: quantile (nearest rank) of creation to the full hour, where tasks created in the same hour, of those older
---     than two days on the same day, of those older than 32 days in the same month (UTC), count with their mean age
---   unit: seconds
---   population: tasks open at the full hour
---   leaves out: uploads that never came, once they are abandoned
---   counted: true
---   n: open_tasks, at least 5, 20
---   not across: hour_at
---   better: lower
--- metric: coverage
---   formula: tasks that the archive saw before they ended / open tasks
---   unit: share, 0 to 1
---   population: tasks open at the full hour
---   counted: true
---   n: open_tasks
---   not across: hour_at
---   better: higher
+/*
+description: >-
+  Open tasks at each full hour (UTC) and their age since creation, by account and type: created before the hour and
+  not ended before it; a task that failed and came back is open again since it was scheduled anew. An upload that
+  never came counts until it is abandoned. An end that no observation caught before the user's retry shows as open
+  time. The last 366 days; hours without open tasks have no row.
+key: [account, hour_at, type]
+relationships:
+  - {columns: [type], table: dim_type}
+checks:
+  - open_tasks > 0
+metrics:
+  - columns: [open_tasks]
+    formula: tasks open at the full hour
+    unit: tasks
+    population: tasks created before the hour
+    excludes: uploads that never came, once they are abandoned
+    n: open_tasks
+    non_additive_dimension: hour_at
+    caveat: 'an end that no observation caught before the user''s retry shows as open time: read it beside coverage'
+    better: lower
+  - columns: [p50_age_seconds, p95_age_seconds]
+    formula: >-
+      quantile (nearest rank) of creation to the full hour, where tasks created in the same hour, of those older
+      than two days on the same day, of those older than 32 days in the same month (UTC), count with their mean
+      age
+    unit: seconds
+    population: tasks open at the full hour
+    excludes: uploads that never came, once they are abandoned
+    n: open_tasks
+    minimum_n: [5, 20]
+    non_additive_dimension: hour_at
+    better: lower
+  - columns: [coverage]
+    formula: tasks that the archive saw before they ended / open tasks
+    unit: share, 0 to 1
+    population: tasks open at the full hour
+    n: open_tasks
+    non_additive_dimension: hour_at
+    better: higher
+*/
 
 with spans as (
     select

@@ -1,30 +1,37 @@
--- Finished work by the hour in which it completed (UTC), account and type.
--- key: account, hour_at, type
--- refers: type to dim_type
--- check: completed_tasks > 0
--- metric: completed_tasks
---   formula: tasks that completed
---   unit: tasks
---   population: tasks that completed in the hour
---   counted: is_completed
---   n: completed_tasks
---   better: higher
--- metric: media_minutes
---   formula: length of the source media of the tasks that completed, summed in milliseconds, which give the same in any order
---   unit: minutes
---   population: tasks that completed in the hour
---   leaves out: tasks without a plausible media duration: exports carry none
---   counted: is_completed and media_duration_seconds is not null
---   n: tasks_with_duration
---   better: higher
--- metric: source_bytes
---   formula: size of the source media of the tasks that completed
---   unit: bytes
---   population: tasks that completed in the hour
---   leaves out: tasks without a plausible size; outputs are not counted
---   counted: is_completed and asset_size_bytes is not null
---   n: tasks_with_size
---   better: higher
+/*
+description: Finished work by the hour in which it completed (UTC), account and type.
+key: [account, hour_at, type]
+relationships:
+  - {columns: [type], table: dim_type}
+checks:
+  - completed_tasks > 0
+metrics:
+  - columns: [completed_tasks]
+    formula: tasks that completed
+    unit: tasks
+    population: tasks that completed in the hour
+    filter: is_completed
+    n: completed_tasks
+    better: higher
+  - columns: [media_minutes]
+    formula: >-
+      length of the source media of the tasks that completed, summed in milliseconds, which give the same in any
+      order
+    unit: minutes
+    population: tasks that completed in the hour
+    excludes: 'tasks without a plausible media duration: exports carry none'
+    filter: is_completed and media_duration_seconds is not null
+    n: tasks_with_duration
+    better: higher
+  - columns: [source_bytes]
+    formula: size of the source media of the tasks that completed
+    unit: bytes
+    population: tasks that completed in the hour
+    excludes: tasks without a plausible size; outputs are not counted
+    filter: is_completed and asset_size_bytes is not null
+    n: tasks_with_size
+    better: higher
+*/
 
 select
     account,                                                                  -- account

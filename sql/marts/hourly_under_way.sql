@@ -1,7 +1,11 @@
--- What changed in the number of tasks under way in an hour (UTC), by account, all types together. Hours without a change
--- have no row; capacity adds them up.
--- key: account, hour_at
--- check: begun_tasks >= 0 and rise >= 0
+/*
+description: >-
+  What changed in the number of tasks under way in an hour (UTC), by account, all types together. Hours without a
+  change have no row; capacity adds them up.
+key: [account, hour_at]
+checks:
+  - begun_tasks >= 0 and rise >= 0
+*/
 
 with events as (
     select account, scheduled_hour_at as hour_at, scheduled_at as moment, 1 as step

@@ -1,14 +1,24 @@
--- Outcome and speed by the rungs of the encoding ladder that was asked for, by account and type. A rung is named as
--- in task_rungs. A task counts once in each of its rungs: the numbers are those of whole tasks, not of the rung.
--- key: account, type, rung
--- refers: type to dim_type
--- check: tasks > 0 and ended_tasks <= tasks
--- metric: failure_rate, platform_fault_rate, as in daily_task_stats
---   population: tasks that asked for the rung
---   mind: a failed task may still be retried; what is asked together fails together; over several rungs a task counts more than once
--- metric: p50_real_time_factor, p95_real_time_factor, p50_server_time_seconds, p95_server_time_seconds, as in daily_task_stats
---   population: completed tasks that asked for the rung
---   mind: the time is that of all rungs of the task together
+/*
+description: >-
+  Outcome and speed by the rungs of the encoding ladder that was asked for, by account and type. A rung is named as
+  in task_rungs. A task counts once in each of its rungs: the numbers are those of whole tasks, not of the rung.
+key: [account, type, rung]
+relationships:
+  - {columns: [type], table: dim_type}
+checks:
+  - tasks > 0 and ended_tasks <= tasks
+metrics:
+  - columns: [failure_rate, platform_fault_rate]
+    as_in: daily_task_stats
+    population: tasks that asked for the rung
+    caveat: >-
+      a failed task may still be retried; what is asked together fails together; over several rungs a task
+      counts more than once
+  - columns: [p50_real_time_factor, p95_real_time_factor, p50_server_time_seconds, p95_server_time_seconds]
+    as_in: daily_task_stats
+    population: completed tasks that asked for the rung
+    caveat: the time is that of all rungs of the task together
+*/
 
 select
     account,                                                                  -- account

@@ -1,11 +1,16 @@
--- How long each finished task waited in the queue and how long it was worked on, one row a task that completed or failed,
--- with a lower and an upper bound: the start of the work lies between the last time the task was known not to have begun
--- and the first time it was seen to have. Of a task that was first seen when it had ended, only their sum is known.
--- Waiting for and working on repeated attempts since it was last scheduled count as processing.
--- key: task_id
--- refers: task_id to tasks
--- check: min_queue_wait_seconds <= max_queue_wait_seconds
--- check: min_processing_seconds <= max_processing_seconds
+/*
+description: >-
+  How long each finished task waited in the queue and how long it was worked on, one row a task that completed or
+  failed, with a lower and an upper bound: the start of the work lies between the last time the task was known not
+  to have begun and the first time it was seen to have. Of a task that was first seen when it had ended, only their
+  sum is known. Waiting for and working on repeated attempts since it was last scheduled count as processing.
+key: [task_id]
+relationships:
+  - {columns: [task_id], table: tasks}
+checks:
+  - min_queue_wait_seconds <= max_queue_wait_seconds
+  - min_processing_seconds <= max_processing_seconds
+*/
 
 with seen as (
     select

@@ -1,50 +1,61 @@
--- How the targets of slo_targets are kept, by account, type and day of creation (in the time zone of thresholds). A task
--- is eligible once it is decided: it ended, or it is open and older than the target, which it has missed. Its time runs
--- from its creation, of a direct upload with the user's upload time. The window is the 28 days up to the day. Error budget
--- and burn rate are those of Google's SRE Workbook, chapters 2 and 5.
--- key: account, type, day
--- refers: day to dim_date
--- refers: type to dim_type
--- check: eligible_tasks = good_tasks + late_tasks + failed_tasks + overdue_tasks
--- check: eligible_tasks <= window_eligible_tasks
--- metric: attainment
---   formula: tasks that completed within the target's time / eligible tasks
---   unit: share, 0 to 1
---   population: tasks created on the day that ended, or are open and older than the target
---   leaves out: failures that are the user's fault, uploads whose file has not come (abandoned ones too),
---     cancelled tasks, and open ones that the API does not have any more
---   counted: is_eligible
---   n: eligible_tasks, at least 20
---   mind: moves until the day is mature; failures of unknown owner count as missed
---   better: higher
--- metric: window_attainment
---   formula: tasks that completed within the target's time / eligible tasks, of the 28 days up to the day
---   unit: share, 0 to 1
---   population: tasks created in the 28 days that ended, or are open and older than the target
---   leaves out: what attainment leaves out
---   counted: is_eligible
---   n: window_eligible_tasks, at least 20
---   mind: the first 27 days of an account have a shorter window
---   better: higher
--- metric: error_budget_left
---   formula: 1 - share of eligible tasks in the 28 days that missed the target / share that may miss it
---   unit: share of the budget; below 0 it is overspent
---   population: tasks created in the 28 days that ended, or are open and older than the target
---   leaves out: what attainment leaves out
---   counted: is_eligible
---   n: window_eligible_tasks, at least 20
---   mind: the first 27 days of an account have a shorter window
---   better: higher
--- metric: burn_rate
---   formula: share of the day's eligible tasks that missed the target / share that may miss it
---   unit: times the rate that just spends the budget
---   population: tasks created on the day that ended, or are open and older than the target
---   leaves out: what attainment leaves out
---   counted: is_eligible
---   n: eligible_tasks, at least 20
---   not across: type
---   mind: moves until the day is mature
---   better: lower
+/*
+description: >-
+  How the targets of slo_targets are kept, by account, type and day of creation (in the time zone of thresholds). A
+  task is eligible once it is decided: it ended, or it is open and older than the target, which it has missed. Its
+  time runs from its creation, of a direct upload with the user's upload time. The window is the 28 days up to the
+  day. Error budget and burn rate are those of Google's SRE Workbook, chapters 2 and 5.
+key: [account, type, day]
+relationships:
+  - {columns: [day], table: dim_date}
+  - {columns: [type], table: dim_type}
+checks:
+  - eligible_tasks = good_tasks + late_tasks + failed_tasks + overdue_tasks
+  - eligible_tasks <= window_eligible_tasks
+metrics:
+  - columns: [attainment]
+    formula: tasks that completed within the target's time / eligible tasks
+    unit: share, 0 to 1
+    population: tasks created on the day that ended, or are open and older than the target
+    excludes: >-
+      failures that are the user's fault, uploads whose file has not come (abandoned ones too), cancelled tasks,
+      and open ones that the API does not have any more
+    filter: is_eligible
+    n: eligible_tasks
+    minimum_n: 20
+    caveat: moves until the day is mature; failures of unknown owner count as missed
+    better: higher
+  - columns: [window_attainment]
+    formula: tasks that completed within the target's time / eligible tasks, of the 28 days up to the day
+    unit: share, 0 to 1
+    population: tasks created in the 28 days that ended, or are open and older than the target
+    excludes: what attainment leaves out
+    filter: is_eligible
+    n: window_eligible_tasks
+    minimum_n: 20
+    caveat: the first 27 days of an account have a shorter window
+    better: higher
+  - columns: [error_budget_left]
+    formula: 1 - share of eligible tasks in the 28 days that missed the target / share that may miss it
+    unit: share of the budget; below 0 it is overspent
+    population: tasks created in the 28 days that ended, or are open and older than the target
+    excludes: what attainment leaves out
+    filter: is_eligible
+    n: window_eligible_tasks
+    minimum_n: 20
+    caveat: the first 27 days of an account have a shorter window
+    better: higher
+  - columns: [burn_rate]
+    formula: share of the day's eligible tasks that missed the target / share that may miss it
+    unit: times the rate that just spends the budget
+    population: tasks created on the day that ended, or are open and older than the target
+    excludes: what attainment leaves out
+    filter: is_eligible
+    n: eligible_tasks
+    minimum_n: 20
+    non_additive_dimension: type
+    caveat: moves until the day is mature
+    better: lower
+*/
 
 with judged as (
     select

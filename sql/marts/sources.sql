@@ -1,34 +1,45 @@
--- What comes in, and how fast it is done: completed tasks by account, type, and codec, height and length of their source,
--- as in task_sources: failed tasks have no probe, so sources that fail always do not show here, and those that fail often
--- show too small.
--- key: account, type, codec, height_class, duration_bucket
--- refers: type to dim_type
--- check: completed_tasks > 0
--- metric: completed_tasks, as in hourly_throughput
---   population: completed tasks whose source was probed
---   leaves out: tasks without tracks of their source: failed ones, exports, transcode-file, transcode
---   unit: tasks
--- metric: media_minutes, as in hourly_throughput
---   population: completed tasks whose source was probed
---   unit: minutes
--- metric: p50_server_time_seconds, p95_server_time_seconds
---   formula: exact quantile of scheduled to finished
---   unit: seconds
---   population: completed tasks whose source was probed
---   leaves out: tasks without a time of scheduling, as old ones are
---   counted: server_time_seconds is not null
---   n: tasks_with_server_time, at least 5, 20
---   mind: survivors only: a source that made a task fail is not in it
---   better: lower
--- metric: p50_real_time_factor, p95_real_time_factor
---   formula: exact quantile of server time / media duration
---   unit: seconds a second of media, below 1 is faster than real time
---   population: completed tasks whose source was probed
---   leaves out: tasks without a plausible media duration or a time of scheduling
---   counted: real_time_factor is not null
---   n: tasks_with_real_time_factor, at least 5, 20
---   mind: survivors only: a source that made a task fail is not in it; short media weigh the fixed part of the work
---   better: lower
+/*
+description: >-
+  What comes in, and how fast it is done: completed tasks by account, type, and codec, height and length of their
+  source, as in task_sources: failed tasks have no probe, so sources that fail always do not show here, and those
+  that fail often show too small.
+key: [account, type, codec, height_class, duration_bucket]
+relationships:
+  - {columns: [type], table: dim_type}
+checks:
+  - completed_tasks > 0
+metrics:
+  - columns: [completed_tasks]
+    as_in: hourly_throughput
+    population: completed tasks whose source was probed
+    excludes: 'tasks without tracks of their source: failed ones, exports, transcode-file, transcode'
+    unit: tasks
+  - columns: [media_minutes]
+    as_in: hourly_throughput
+    population: completed tasks whose source was probed
+    unit: minutes
+  - columns: [p50_server_time_seconds, p95_server_time_seconds]
+    formula: exact quantile of scheduled to finished
+    unit: seconds
+    population: completed tasks whose source was probed
+    excludes: tasks without a time of scheduling, as old ones are
+    filter: server_time_seconds is not null
+    n: tasks_with_server_time
+    minimum_n: [5, 20]
+    caveat: 'survivors only: a source that made a task fail is not in it'
+    better: lower
+  - columns: [p50_real_time_factor, p95_real_time_factor]
+    formula: exact quantile of server time / media duration
+    unit: seconds a second of media, below 1 is faster than real time
+    population: completed tasks whose source was probed
+    excludes: tasks without a plausible media duration or a time of scheduling
+    filter: real_time_factor is not null
+    n: tasks_with_real_time_factor
+    minimum_n: [5, 20]
+    caveat: >-
+      survivors only: a source that made a task fail is not in it; short media weigh the fixed part of the work
+    better: lower
+*/
 
 select
     account,                                                                  -- account

@@ -1,9 +1,14 @@
--- Each rung of the encoding ladder that a task asked for, and how the whole task ended. A rung is named by its lines (the
--- shorter side, so that portrait video has the same), frame rate where one was asked for, and codec unless it is H.264:
--- 1080p, 720p30, 2160p60 HEVC; source has no size of its own, default is of tasks that asked for no ladder.
--- key: task_id, rung
--- refers: task_id to tasks
--- refers: type to dim_type
+/*
+description: >-
+  Each rung of the encoding ladder that a task asked for, and how the whole task ended. A rung is named by its lines
+  (the shorter side, so that portrait video has the same), frame rate where one was asked for, and codec unless it
+  is H.264: 1080p, 720p30, 2160p60 HEVC; source has no size of its own, default is of tasks that asked for no
+  ladder.
+key: [task_id, rung]
+relationships:
+  - {columns: [task_id], table: tasks}
+  - {columns: [type], table: dim_type}
+*/
 
 with asked as (
     select

@@ -1,9 +1,13 @@
--- What came in with each completed task: codec, height and length of its source. A source is its first video track, or its
--- first track where it has no video. Failed tasks have no probe, and exports and transcode-file no tracks; of a transcode
--- task the media made was probed, not its source: none of these has a row.
--- key: task_id
--- refers: task_id to tasks
--- refers: type to dim_type
+/*
+description: >-
+  What came in with each completed task: codec, height and length of its source. A source is its first video track,
+  or its first track where it has no video. Failed tasks have no probe, and exports and transcode-file no tracks; of
+  a transcode task the media made was probed, not its source: none of these has a row.
+key: [task_id]
+relationships:
+  - {columns: [task_id], table: tasks}
+  - {columns: [type], table: dim_type}
+*/
 
 with firsts as (
     select task_id, coalesce(min(position) filter (where type = 'video'), min(position)) as position

@@ -1,4 +1,7 @@
--- What was unusual: days and hours far from the same weekday's median, the newest first.
+/*
+description: 'What was unusual: days and hours far from the same weekday''s median, the newest first.'
+*/
+
 select day, grain, type, measure, round(robust_z, 1) as robust_z, reason
 from anomalies
 order by started_at desc, grain, abs(robust_z) desc

@@ -1,4 +1,7 @@
--- Open tasks and their age at each of the last 48 full hours (UTC), all types.
+/*
+description: Open tasks and their age at each of the last 48 full hours (UTC), all types.
+*/
+
 select
     hour_at,
     sum(open_tasks) as open_tasks,

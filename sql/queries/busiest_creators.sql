@@ -1,4 +1,7 @@
--- Who uses it: creators by media minutes processed.
+/*
+description: 'Who uses it: creators by media minutes processed.'
+*/
+
 select
     creator_id,
     count(*) as tasks,

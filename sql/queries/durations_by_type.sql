@@ -1,4 +1,7 @@
--- How long completed tasks take, by type: seconds on the server and from creation to the end.
+/*
+description: 'How long completed tasks take, by type: seconds on the server and from creation to the end.'
+*/
+
 select
     type,
     count(*) as completed_tasks,

@@ -1,4 +1,8 @@
--- How often tasks fail, by type: the rate with its denominator, and how much of it is the platform's fault.
+/*
+description: >-
+  How often tasks fail, by type: the rate with its denominator, and how much of it is the platform's fault.
+*/
+
 select
     type,
     count(*) filter (where is_failed) as failed_tasks,

@@ -1,4 +1,9 @@
--- Failure rate by day of creation (in the time zone of the settings), all types; an immature day still has open tasks.
+/*
+description: >-
+  Failure rate by day of creation (in the time zone of the settings), all types; an immature day still has open
+  tasks.
+*/
+
 select
     day,
     sum(failed_tasks) as failed_tasks,

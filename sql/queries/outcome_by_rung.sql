@@ -1,4 +1,9 @@
--- How tasks end, and how fast, by the rung of the encoding ladder that was asked for; default: no ladder was asked for.
+/*
+description: >-
+  How tasks end, and how fast, by the rung of the encoding ladder that was asked for; default: no ladder was asked
+  for.
+*/
+
 select
     type, rung, tasks, ended_tasks, failed_tasks,
     round(100 * failure_rate, 2) as failed_percent,

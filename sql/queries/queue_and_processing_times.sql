@@ -1,4 +1,9 @@
--- How long tasks wait in the queue and are worked on, by type: medians of the bounds, of tasks seen running, with the coverage.
+/*
+description: >-
+  How long tasks wait in the queue and are worked on, by type: medians of the bounds, of tasks seen running, with
+  the coverage.
+*/
+
 select
     type,
     count(*) as ended_tasks,

@@ -1,4 +1,9 @@
--- How many tasks a retry rescued, by day of completion (UTC): at least, since retries that nobody saw are not counted.
+/*
+description: >-
+  How many tasks a retry rescued, by day of completion (UTC): at least, since retries that nobody saw are not
+  counted.
+*/
+
 select
     day,
     sum(rescued_tasks) as rescued_tasks,

@@ -1,4 +1,9 @@
--- How the targets are kept, the last 28 days: share in time, rate at which the error budget burns (1 just spends it), and what is left.
+/*
+description: >-
+  How the targets are kept, the last 28 days: share in time, rate at which the error budget burns (1 just spends
+  it), and what is left.
+*/
+
 select
     day, type,
     round(100 * target_share, 2) as target_percent, target_seconds,

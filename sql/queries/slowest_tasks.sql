@@ -1,4 +1,7 @@
--- The completed tasks that took the server longest.
+/*
+description: The completed tasks that took the server longest.
+*/
+
 with slowest as (
     select task_id, type, finished_at, server_time_seconds, media_duration_seconds, real_time_factor
     from fact_tasks

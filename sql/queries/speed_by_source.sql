@@ -1,4 +1,8 @@
--- How fast sources are done, by codec, height and length: completed tasks only, since failed ones have no probe.
+/*
+description: >-
+  How fast sources are done, by codec, height and length: completed tasks only, since failed ones have no probe.
+*/
+
 select
     type, codec, height_class, duration_bucket, completed_tasks,
     round(media_minutes) as media_minutes,

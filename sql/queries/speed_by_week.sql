@@ -1,5 +1,9 @@
--- Are tasks getting slower? Completed tasks by type and week of creation, the newest week first.
--- A real-time factor below 1 is faster than real time, and does not depend on how long the videos of a week are.
+/*
+description: >-
+  Are tasks getting slower? Completed tasks by type and week of creation, the newest week first. A real-time factor
+  below 1 is faster than real time, and does not depend on how long the videos of a week are.
+*/
+
 select
     cast(date_trunc('week', created_day) as date) as week,
     type,

@@ -1,4 +1,8 @@
--- Open tasks silent for longer than the thresholds: running for 5 minutes, waiting for 6 hours unless set otherwise.
+/*
+description: >-
+  Open tasks silent for longer than the thresholds: running for 5 minutes, waiting for 6 hours unless set otherwise.
+*/
+
 select f.task_id, f.type, f.phase, f.created_at, t.updated_at, round(epoch(a.known_until_at - t.updated_at)) as silent_seconds
 from fact_tasks as f
 inner join tasks as t using (task_id)

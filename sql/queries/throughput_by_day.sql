@@ -1,4 +1,9 @@
--- How much is processed: completed tasks, media minutes and source gigabytes by day (UTC), the last 14 days with work.
+/*
+description: >-
+  How much is processed: completed tasks, media minutes and source gigabytes by day (UTC), the last 14 days with
+  work.
+*/
+
 select
     cast(hour_at as date) as day,
     sum(completed_tasks) as completed_tasks,

@@ -1,4 +1,9 @@
--- Can the numbers of a day be trusted? Whether every change is held, whether tasks may still end, what could not be read.
+/*
+description: >-
+  Can the numbers of a day be trusted? Whether every change is held, whether tasks may still end, what could not be
+  read.
+*/
+
 select
     d.day,
     d.account,

@@ -1,5 +1,9 @@
--- What was unusual in the days of the report: days and hours far from the same weekday before, the newest first.
--- metrics: anomalies.robust_z
+/*
+description: >-
+  What was unusual in the days of the report: days and hours far from the same weekday before, the newest first.
+metrics: [anomalies.robust_z]
+*/
+
 select
     a.started_at,
     a.day,

@@ -1,6 +1,10 @@
--- How many tasks were open at the full hours of each day: the most, the mean, and the age of the oldest twentieth in the
--- worst hour of the worst type. Uploads that never came count until they are abandoned.
--- metrics: hourly_backlog.open_tasks, hourly_backlog.p95_age_seconds
+/*
+description: >-
+  How many tasks were open at the full hours of each day: the most, the mean, and the age of the oldest twentieth in
+  the worst hour of the worst type. Uploads that never came count until they are abandoned.
+metrics: [hourly_backlog.open_tasks, hourly_backlog.p95_age_seconds]
+*/
+
 with hours as (
     select
         b.hour_at,

@@ -1,6 +1,10 @@
--- What changed since the last whole day began: failures of a kind that was not there before, tasks whose outcome changed
--- after they had ended, tasks that ended late, deletions, fields outside the contract, anomalies (of all types together,
--- or of the type that the report is about), and tasks that are stuck now.
+/*
+description: >-
+  What changed since the last whole day began: failures of a kind that was not there before, tasks whose outcome
+  changed after they had ended, tasks that ended late, deletions, fields outside the contract, anomalies (of all
+  types together, or of the type that the report is about), and tasks that are stuck now.
+*/
+
 with new_signatures as (
     select
         'new_signature' as kind,

@@ -1,6 +1,10 @@
--- How many tasks were under way at once, by day: the most and the mean, beside the limit of the settings. All types
--- together; of several accounts the sum of what each had in the same hour.
--- metrics: capacity.peak_concurrent_tasks, capacity.mean_concurrent_tasks, capacity.share_of_limit
+/*
+description: >-
+  How many tasks were under way at once, by day: the most and the mean, beside the limit of the settings. All types
+  together; of several accounts the sum of what each had in the same hour.
+metrics: [capacity.peak_concurrent_tasks, capacity.mean_concurrent_tasks, capacity.share_of_limit]
+*/
+
 with hours as (
     select
         c.hour_at,

@@ -1,5 +1,8 @@
--- How much of their history the archive saw, by the day on which tasks ended, and how many a retry rescued.
--- metrics: daily_history_stats.coverage, daily_history_stats.rescued_rate
+/*
+description: How much of their history the archive saw, by the day on which tasks ended, and how many a retry rescued.
+metrics: [daily_history_stats.coverage, daily_history_stats.rescued_rate]
+*/
+
 with daily as (
     select
         h.day,

@@ -1,5 +1,8 @@
--- Tasks by the day on which they were created and what has become of them.
--- metrics: daily_task_stats.failure_rate
+/*
+description: Tasks by the day on which they were created and what has become of them.
+metrics: [daily_task_stats.failure_rate]
+*/
+
 select
     d.day,
     coalesce(sum(t.created_tasks), 0)::bigint as created_tasks,

@@ -1,5 +1,10 @@
--- How long completed tasks took from creation to the end, by day of creation, for the four types with the most tasks.
--- metrics: daily_task_stats.p95_turnaround_seconds, daily_task_stats.p95_server_time_seconds
+/*
+description: >-
+  How long completed tasks took from creation to the end, by day of creation, for the four types with the most
+  tasks.
+metrics: [daily_task_stats.p95_turnaround_seconds, daily_task_stats.p95_server_time_seconds]
+*/
+
 with in_report as (
     select f.type, f.created_day as day, f.turnaround_seconds, f.server_time_seconds, f.is_moving
     from fact_tasks as f

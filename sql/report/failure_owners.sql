@@ -1,5 +1,8 @@
--- Whose failures they are: failed tasks by day of creation and by who is to act.
--- metrics: daily_task_stats.platform_fault_rate
+/*
+description: 'Whose failures they are: failed tasks by day of creation and by who is to act.'
+metrics: [daily_task_stats.platform_fault_rate]
+*/
+
 select
     d.day,
     coalesce(sum(t.failed_tasks), 0)::bigint as failed_tasks,

@@ -1,6 +1,10 @@
--- How often tasks fail, by the day on which they were created: the rate, its 95 % confidence band, and the rate of the
--- seven days up to the day with its band. The band is Wilson's score interval: see `wilson` in scope.sql.
--- metrics: daily_task_stats.failure_rate, daily_task_stats.platform_fault_rate
+/*
+description: >-
+  How often tasks fail, by the day on which they were created: the rate, its 95 % confidence band, and the rate of
+  the seven days up to the day with its band. The band is Wilson's score interval: see `wilson` in scope.sql.
+metrics: [daily_task_stats.failure_rate, daily_task_stats.platform_fault_rate]
+*/
+
 with daily as (
     select
         d.day,

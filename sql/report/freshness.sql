@@ -1,4 +1,7 @@
--- How fresh and how whole the archive is, by account: its last load with the proof, and what it holds.
+/*
+description: 'How fresh and how whole the archive is, by account: its last load with the proof, and what it holds.'
+*/
+
 with last_loads as (
     select
         account,

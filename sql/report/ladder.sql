@@ -1,6 +1,11 @@
--- How tasks end, and how fast they are, by the rungs of the encoding ladder that they asked for: the tasks of the whole
--- archive. A task counts in each of its rungs. Several accounts are told apart: the one with the most tasks comes first.
--- metrics: ladder.failure_rate, ladder.p50_real_time_factor
+/*
+description: >-
+  How tasks end, and how fast they are, by the rungs of the encoding ladder that they asked for: the tasks of the
+  whole archive. A task counts in each of its rungs. Several accounts are told apart: the one with the most tasks
+  comes first.
+metrics: [ladder.failure_rate, ladder.p50_real_time_factor]
+*/
+
 select
     l.account,
     l.type,

@@ -1,4 +1,7 @@
--- The last loads and their proofs.
+/*
+description: The last loads and their proofs.
+*/
+
 select
     l.load_id,
     l.account,

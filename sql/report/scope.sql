@@ -1,9 +1,12 @@
--- What a report is about: the days, the account and the type, and the point up to which the archive is proven. The
--- other queries of this folder read it, so run it first. Its variables narrow the report, each may be left out:
---   set variable from_day = date '2026-10-01'; set variable to_day = date '2026-10-31';
---   set variable account = 'default'; set variable type = 'upload';
--- `last_day` is the last whole day: over at the proven point of every account but those a week and more behind
--- the newest, since one that is loaded no more would hold back the others for ever. Where no day is over yet, it is today.
+/*
+description: >-
+  What a report is about: the days, the account and the type, and the point up to which the archive is proven. The
+  other queries of this folder read it, so run it first. Its variables narrow the report, each may be left out: set
+  variable from_day = date '2026-10-01'; set variable to_day = date '2026-10-31'; set variable account = 'default';
+  set variable type = 'upload'; `last_day` is the last whole day: over at the proven point of every account but
+  those a week and more behind the newest, since one that is loaded no more would hold back the others for ever.
+  Where no day is over yet, it is today.
+*/
 
 create or replace temp table scope as
 with proven as (

@@ -1,6 +1,10 @@
--- Why tasks failed in the days of the report, by error signature, most failures of the last seven days first. The trend
--- counts failures by day of the failure; of a long report, by as many days as make sixty points.
--- metrics: daily_failure_signatures.failed_tasks
+/*
+description: >-
+  Why tasks failed in the days of the report, by error signature, most failures of the last seven days first. The
+  trend counts failures by day of the failure; of a long report, by as many days as make sixty points.
+metrics: [daily_failure_signatures.failed_tasks]
+*/
+
 with daily as (
     select f.signature_id, f.type, f.day, sum(f.failed_tasks)::bigint as failed_tasks
     from daily_failure_signatures as f

@@ -1,6 +1,10 @@
--- How the targets of the settings are kept, by day of creation, and over the 28 days up to the day: what is left of the
--- error budget, and how many times too fast it burns.
--- metrics: slo.attainment, slo.window_attainment, slo.error_budget_left, slo.burn_rate
+/*
+description: >-
+  How the targets of the settings are kept, by day of creation, and over the 28 days up to the day: what is left of
+  the error budget, and how many times too fast it burns.
+metrics: [slo.attainment, slo.window_attainment, slo.error_budget_left, slo.burn_rate]
+*/
+
 with daily as (
     select
         o.type,

@@ -1,4 +1,7 @@
--- The completed tasks of the last seven days that took the server longest: scheduled to finished.
+/*
+description: 'The completed tasks of the last seven days that took the server longest: scheduled to finished.'
+*/
+
 with slowest as (
     select
         f.task_id,

@@ -1,6 +1,11 @@
--- What comes in and how fast it is done: completed tasks by codec, height and length of their source, those of the whole
--- archive, the sixty kinds with the most tasks; `share` is of those of the account. Failed tasks have no probe.
--- metrics: sources.completed_tasks, sources.p50_real_time_factor
+/*
+description: >-
+  What comes in and how fast it is done: completed tasks by codec, height and length of their source, those of the
+  whole archive, the sixty kinds with the most tasks; `share` is of those of the account. Failed tasks have no
+  probe.
+metrics: [sources.completed_tasks, sources.p50_real_time_factor]
+*/
+
 with most as (
     select c.*, c.completed_tasks / sum(c.completed_tasks) over (partition by c.account) as share
     from sources as c

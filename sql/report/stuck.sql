@@ -1,4 +1,8 @@
--- Tasks that are open and have been silent for longer than the thresholds of the settings, the longest silent first.
+/*
+description: >-
+  Tasks that are open and have been silent for longer than the thresholds of the settings, the longest silent first.
+*/
+
 select
     f.task_id,
     f.account,

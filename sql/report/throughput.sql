@@ -1,5 +1,9 @@
--- What was done, by the day on which tasks completed: tasks, media minutes, source bytes, and its busiest hour.
--- metrics: hourly_throughput.completed_tasks, hourly_throughput.media_minutes, hourly_throughput.source_bytes
+/*
+description: >-
+  What was done, by the day on which tasks completed: tasks, media minutes, source bytes, and its busiest hour.
+metrics: [hourly_throughput.completed_tasks, hourly_throughput.media_minutes, hourly_throughput.source_bytes]
+*/
+
 with done as (
     select
         f.finished_day as day,

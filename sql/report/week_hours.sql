@@ -1,4 +1,8 @@
--- When tasks come: tasks created in each hour of the week, in the report's time zone, a mean over its weeks.
+/*
+description: >-
+  When tasks come: tasks created in each hour of the week, in the report's time zone, a mean over its weeks.
+*/
+
 with weekdays as (
     select isodow(day) as weekday, count(*) as days from days where is_in_report group by isodow(day)
 ),

@@ -1,5 +1,8 @@
--- The last whole day beside the same weekday of the week before, by type and for all types together.
--- metrics: daily_task_stats.failure_rate, daily_task_stats.p95_turnaround_seconds, hourly_throughput.media_minutes
+/*
+description: The last whole day beside the same weekday of the week before, by type and for all types together.
+metrics: [daily_task_stats.failure_rate, daily_task_stats.p95_turnaround_seconds, hourly_throughput.media_minutes]
+*/
+
 with of_days as (
     select
         f.*,

@@ -66,8 +66,8 @@ def load(number: int, **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("condition", load_conditions(), ids=lambda condition: condition.name)
 def test_each_condition_runs_and_its_command_to_look_closer_too(asked: Ask, condition: Any) -> None:
     assert asked() == []
-    if condition.look != "task-archive verify":  # needs an account
-        look = condition.look.format(account="default", day="2026-11-16", type="upload")
+    if condition.header.command != "task-archive verify":  # needs an account
+        look = condition.header.command.format(account="default", day="2026-11-16", type="upload")
         program, *arguments = shlex.split(look)
         result: Result = CliRunner().invoke(main, arguments, catch_exceptions=False)
         assert (program, result.exit_code) == ("task-archive", 0), result.output
@@ -83,12 +83,14 @@ def test_freshness_is_of_the_last_proven_point_of_accounts_with_a_key(asked: Ask
     rows = [fresh("default", 20), fresh("retired", 400), fresh("acme", None)]
     keys = {"api_keys": {"default": "key", "acme": "key"}}
     (late,) = asked(keys, freshness=rows)
-    assert (late.key, late.severity, late.degree) == ("freshness_late acme", "alarm", 37)
-    assert late.says == "acme: never proven, last loaded, 37.0 hours ago; the limit is 36 hours"
+    assert (late.key, late.severity, late.score) == ("freshness_late acme", "alarm", 37)
+    assert late.summary == "acme: never proven, last loaded, 37.0 hours ago; the limit is 36 hours"
     (late,) = asked(keys | {"alert_freshness_hours": 19.5}, freshness=rows[:1])
-    assert late.says == "default: proven until 2026-11-17 16:00 UTC, 20.0 hours ago; the limit is 19.5 hours"
+    assert late.summary == "default: proven until 2026-11-17 16:00 UTC, 20.0 hours ago; the limit is 19.5 hours"
     assert late.numbers["age_hours"] == 20
-    assert [alert.about for alert in asked({}, freshness=rows[:2])] == ["retired"]  # no key at all: a reader's machine
+    assert [alert.subject for alert in asked({}, freshness=rows[:2])] == [
+        "retired"
+    ]  # no key at all: a reader's machine
 
 
 def test_the_newest_sweep_and_the_newest_changes_count_for_the_proof(asked: Ask) -> None:
@@ -102,10 +104,10 @@ def test_the_newest_sweep_and_the_newest_changes_count_for_the_proof(asked: Ask)
         load(6, verdict="broken", reasons=["interrupted; what had landed is kept, a later load fetches the rest"]),
     ]
     (alert,) = asked(loads=loads)
-    assert (alert.key, alert.severity, alert.degree) == ("proof_broken default sweep", "alarm", 3)
-    assert alert.says == "default: sweep 0001 met 10 tasks; the server counts more, 13"
+    assert (alert.key, alert.severity, alert.score) == ("proof_broken default sweep", "alarm", 3)
+    assert alert.summary == "default: sweep 0001 met 10 tasks; the server counts more, 13"
     assert alert.quote == "the server counts 13"
-    assert [alert.about for alert in asked(loads=loads[:2])] == ["default changes", "default sweep"]
+    assert [alert.subject for alert in asked(loads=loads[:2])] == ["default changes", "default sweep"]
     assert asked(loads=[*loads, load(7)]) == []
 
 
@@ -113,7 +115,7 @@ def test_a_gap_in_the_proof_is_a_notice(asked: Ask) -> None:
     gap = {"task_id": "a", "reason": "500"}
     limited = load(1, verdict="limited", reasons=["1 tasks could not be had"], missing_tasks=[gap, gap])
     (alert,) = asked(loads=[limited])
-    assert (alert.key, alert.severity, alert.degree) == ("proof_limited default sweep", "notice", 2)
+    assert (alert.key, alert.severity, alert.score) == ("proof_limited default sweep", "notice", 2)
     assert alert.quote == "1 tasks could not be had"
 
 
@@ -129,7 +131,7 @@ def test_drift_is_told_by_path_while_it_is_new(asked: Ask) -> None:
         "drift default unknown path $.params.new",
         "drift default unknown type $.type = <b>",
     ]
-    assert alerts[0].says == "default: drift, unknown path met 1,200 times since 2026-11-17 06:00 UTC"
+    assert alerts[0].summary == "default: drift, unknown path met 1,200 times since 2026-11-17 06:00 UTC"
     assert (alerts[1].severity, alerts[1].quote) == ("notice", "$.type = <b>")
 
 
@@ -145,12 +147,12 @@ def test_the_failure_rate_of_the_newest_mature_day_with_enough_tasks(asked: Ask)
     unripe = day(0, 99, is_mature=False)
     too_few = day(1, 12, ended_tasks=12, failure_rate=None)
     (alert,) = asked(freshness=[fresh("default", 1)], daily_task_stats=[unripe, too_few, day(2, 25), day(3, 90)])
-    assert (alert.key, alert.severity, alert.degree) == ("failure_rate_high default upload", "alarm", 0.25)
-    assert alert.says == (
+    assert (alert.key, alert.severity, alert.score) == ("failure_rate_high default upload", "alarm", 0.25)
+    assert alert.summary == (
         "default: 25 of the 100 upload tasks created on 2026-11-16 failed, 25.0 %; the limit is 20 %. "
         "Faults of the platform 22, of the user 2, of unknown 1"
     )
-    assert alert.look == "task-archive explain failure_rate --account default --day 2026-11-16 --type upload"
+    assert alert.command == "task-archive explain failure_rate --account default --day 2026-11-16 --type upload"
     quiet = [day(0, 0), day(1, 90), day(4, 90, type="export"), day(1, 20, type="clip"), day(1, 90, account="other")]
     assert asked(freshness=[fresh("default", 1)], daily_task_stats=[unripe, too_few, *quiet]) == []
     assert len(asked({"alert_failure_percent": 19.9}, freshness=[fresh("default", 1)], daily_task_stats=quiet)) == 1
@@ -164,12 +166,12 @@ def test_the_burn_rate_of_the_newest_mature_day_with_enough_tasks(asked: Ask) ->
 
     unripe, too_few = burnt(0, 9, is_mature=False), burnt(1, None)
     (alert,) = asked(freshness=[fresh("default", 1)], slo=[unripe, too_few, burnt(2, 3.5), burnt(3, 9)])
-    assert (alert.key, alert.severity, alert.degree) == ("slo_burn_high default upload", "alarm", 3.5)
-    assert alert.says == (
+    assert (alert.key, alert.severity, alert.score) == ("slo_burn_high default upload", "alarm", 3.5)
+    assert alert.summary == (
         "default: 65.0 % of the 40 upload tasks created on 2026-11-16 completed within 600 s, the target is 90 %: "
         "3.5 times the rate that just spends the error budget; the limit is 2.8. -25 % of the budget of 28 days is left"
     )
-    assert alert.look == "task-archive explain burn_rate --account default --day 2026-11-16 --type upload"
+    assert alert.command == "task-archive explain burn_rate --account default --day 2026-11-16 --type upload"
     quiet = [burnt(1, 2.8), burnt(4, 9, type="export")]
     assert asked(freshness=[fresh("default", 1)], slo=[unripe, *quiet]) == []
     assert len(asked({"alert_slo_burn_rate": 2.7}, freshness=[fresh("default", 1)], slo=quiet)) == 1
@@ -177,7 +179,7 @@ def test_the_burn_rate_of_the_newest_mature_day_with_enough_tasks(asked: Ask) ->
 
 def test_a_command_to_look_closer_holds_words_of_the_api_as_one_argument(asked: Ask) -> None:
     (alert,) = asked(freshness=[fresh("default", 1)], daily_task_stats=[day(1, 30, type="x'; rm -rf ~ #\x1b")])
-    assert shlex.split(alert.look)[-2:] == ["--type", "x'; rm -rf ~ #\\x1b"]
+    assert shlex.split(alert.command)[-2:] == ["--type", "x'; rm -rf ~ #\\x1b"]
 
 
 def test_a_signature_is_new_where_the_account_is_not(asked: Ask) -> None:
@@ -206,11 +208,11 @@ def test_a_signature_is_new_where_the_account_is_not(asked: Ask) -> None:
     known = [fresh("default", 1), fresh("young", 1)]
     alerts = asked(freshness=known, failure_signatures=rows, tasks=[task("default", 10), task("young", 6)])
     assert [alert.key for alert in alerts] == ["new_signature default new", "new_signature default unclear"]
-    assert alerts[0].says == (
+    assert alerts[0].summary == (
         "default: a new failure since 2026-11-16 13:00 UTC, 1,003 tasks (clip, upload), the platform's fault"
     )
     assert (alerts[0].severity, alerts[0].quote) == ("notice", "worker <id> exploded")
-    assert alerts[1].says.endswith("3 tasks (upload), whose fault is not known")
+    assert alerts[1].summary.endswith("3 tasks (upload), whose fault is not known")
 
 
 def test_alarms_come_before_notices(asked: Ask) -> None:

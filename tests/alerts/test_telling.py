@@ -29,14 +29,14 @@ from pipelines.warehouse import build
 from pipelines.warehouse.publish import publish
 
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
-ALARM = Alert("failing", "default", "alarm", "default: 7 % failed", "task-archive status", degree=7)
+ALARM = Alert("failing", "default", "alarm", "default: 7 % failed", "task-archive status", score=7)
 NOTICE = Alert("drift", "default $.a", "notice", "default: drift", "task-archive status")
 Run = Callable[..., Result]
 
 
 def told(alert: Alert, hours_ago: float) -> dict[str, Notification]:
     at = NOW - timedelta(hours=hours_ago)
-    return {alert.key: Notification(alert.condition, alert.severity, alert.says, alert.degree, at)}
+    return {alert.key: Notification(alert.condition, alert.severity, alert.summary, alert.score, at)}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def told(alert: Alert, hours_ago: float) -> dict[str, Notification]:
 def test_an_alert_is_told_again_when_it_lasts_or_gets_worse(
     alert: Alert, degree: float, hours_ago: float, is_due: bool
 ) -> None:
-    now = replace(alert, degree=degree)
+    now = replace(alert, score=degree)
     assert due({}, [now], NOW, 24) == [now]
     assert due(told(alert, hours_ago), [now], NOW, 24) == ([now] if is_due else [])
 

@@ -245,9 +245,9 @@ def test_a_check_that_fails_keeps_the_version_before(
     from pipelines.warehouse import build
 
     tasks = load_models()["tasks"]
-    before_sql = tasks.sql
-    twice = tasks.sql.removesuffix("from states") + "from (from states union all from states)"
-    assert twice != tasks.sql
+    before_sql = tasks.compiled_sql
+    twice = tasks.compiled_sql.removesuffix("from states") + "from (from states union all from states)"
+    assert twice != tasks.compiled_sql
     object.__setattr__(tasks, "sql", twice)
     try:
         with pytest.raises(RunFailed, match=r"nothing is published: tasks: key_is_unique: \d+ rows, such as task_id="):

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from pipelines.home import Home
 from pipelines.landing.context import ProgressCallbacks
 from pipelines.landing.lanes import Extraction
 from pipelines.settings import Settings
@@ -57,9 +58,9 @@ def test_what_is_made_ahead_is_what_would_be_made_afterwards(
     list(build.build_version(settings, said.append))
     assert said == []
     assert not working.fresh.exists()
-    elsewhere = settings.model_copy(update={"home": tmp_path / "elsewhere"})
-    elsewhere.home.mkdir()
-    (elsewhere.home / "landing").symlink_to(settings.home.landing)
+    elsewhere = settings.model_copy(update={"home": Home(tmp_path / "elsewhere")})
+    elsewhere.home.make()
+    elsewhere.home.landing.symlink_to(settings.home.landing)
     list(build.build_version(elsewhere))
     assert digests(settings) == digests(elsewhere)
 

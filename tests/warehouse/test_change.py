@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipelines.audit.replay import Digest, digest
+from pipelines.home import Home
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
@@ -53,7 +54,7 @@ class Lived:
         for name in ("landing", "landing-damaged"):
             if (self.settings.home.path / name).exists():
                 shutil.copytree(self.settings.home.path / name, home / name)
-        elsewhere = self.settings.model_copy(update={"home": home})
+        elsewhere = self.settings.model_copy(update={"home": Home(home)})
         list(build.build_version(elsewhere))
         return digests(elsewhere)
 
@@ -132,7 +133,7 @@ class Lived:
     def a_check_fails(self) -> None:
         """The rows of tasks come twice, and nothing of that stays."""
         tasks = load_models()["tasks"]
-        before = tasks.sql
+        before = tasks.compiled_sql
         object.__setattr__(tasks, "sql", f"from ({before}) union all from ({before})")
         try:
             list(build.build_version(self.settings, self.said.append))
@@ -215,9 +216,9 @@ def test_groups_are_the_same_whether_made_at_once_or_in_pieces(
     kept = archive(simulate(tasks=400))
     kept.sync()
     list(build.build_version(kept.settings))
-    elsewhere = kept.settings.model_copy(update={"home": tmp_path / "elsewhere"})
-    elsewhere.home.mkdir()
-    (elsewhere.home / "landing").symlink_to(kept.settings.home.landing)
+    elsewhere = kept.settings.model_copy(update={"home": Home(tmp_path / "elsewhere")})
+    elsewhere.home.make()
+    elsewhere.home.landing.symlink_to(kept.settings.home.landing)
     monkeypatch.setattr(making, "MOST_COUNTED", 50)
     list(build.build_version(elsewhere))
     assert digests(elsewhere) == digests(kept.settings)

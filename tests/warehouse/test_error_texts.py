@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.warehouse.models import load_models, sql_folder
+from pipelines.warehouse.models import load_models
+from pipelines.warehouse.sql import sql_folder
 
 # What is published stays: a signature is referred to from reports, alerts and tickets.
 KEPT = {
@@ -50,7 +51,7 @@ def told(connection: duckdb.DuckDBPyConnection, *texts: str) -> list[tuple[str, 
     """(template, signature_id, owner) of each text."""
     connection.execute("delete from task_history")
     connection.execute("insert into task_history select unnest(?)", [list(texts)])
-    rows = connection.execute(load_models()["error_texts"].sql).fetchall()
+    rows = connection.execute(load_models()["error_texts"].compiled_sql).fetchall()
     found = {row[0]: row[1:4] for row in rows}
     return [found[text] for text in texts]
 

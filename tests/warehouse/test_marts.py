@@ -261,7 +261,7 @@ def test_an_account_is_known_until_the_last_point_proven_or_the_end_of_its_last_
                 [load_id, lane, finished_day, finished_day, proven_day],
             )
         found = connection.execute(
-            f"select proven_until_at, known_until_at from ({load_models()['freshness'].sql})"
+            f"select proven_until_at, known_until_at from ({load_models()['freshness'].compiled_sql})"
         ).fetchall()
     assert found == [(proven_until_day, known_until_day)]
 
@@ -319,7 +319,7 @@ def test_rungs_have_the_names_of_the_trade(
             "true as is_completed, false as is_failed, null as failure_owner, 1.5 as server_time_seconds, "
             "0.5 as real_time_factor"
         )
-        found = connection.execute(f"select rung from ({load_models()['task_rungs'].sql})").fetchall()
+        found = connection.execute(f"select rung from ({load_models()['task_rungs'].compiled_sql})").fetchall()
     assert found == [(rung,)]
 
 
@@ -457,7 +457,7 @@ def test_dim_date_is_not_led_astray() -> None:
         connection.execute("create table fact_tasks(created_day date, finished_day date)")
         for created, finished in (("0001-01-01", None), ("2025-05-01", "2025-05-02"), (None, "9999-12-31")):
             connection.execute("insert into fact_tasks values (?, ?)", [created, finished])
-        connection.execute(f"create table dim_date as {load_models()['dim_date'].sql}")
+        connection.execute(f"create table dim_date as {load_models()['dim_date'].compiled_sql}")
         counted = connection.execute("select year, count(*) from dim_date group by year order by year").fetchall()
     years = {2025: 245, 2026: 365, 2027: 365, 2028: 366, 2036: 322, 9999: 1}
     assert {year: days for year, days in counted if year in years} == years

@@ -6,9 +6,12 @@ import pytest
 from pipelines.errors import WarehouseError
 from pipelines.warehouse.models import load_models, parse_model
 
-GOOD = """-- Tasks by type.
--- key: type
--- check: tasks > 0
+GOOD = """/*
+description: Tasks by type.
+key: [type]
+checks:
+  - tasks > 0
+*/
 
 with ended as (select * from tasks where phase = 'failed')
 
@@ -33,9 +36,12 @@ def test_a_table_is_read_whole() -> None:
     ("change", "says"),
     [
         (("-- how many", ""), "column tasks needs a comment"),
-        (("-- key: type\n", ""), "name its key"),
-        (("-- Tasks by type.\n", ""), "say in the first comment lines"),
-        (("-- key:", "-- primary:"), "unknown directive `primary:`"),
+        (("key: [type]\n", ""), "name its key"),
+        (("description: Tasks by type.\n", ""), "missing required field `description`"),
+        (("/*\n", ""), "open with a comment that holds YAML"),
+        (("key: [type]", "key: [type"), "its opening comment is not YAML"),
+        (("key: [type]", "key: type"), r"Expected `array`, got `str` - at `\$.key`"),
+        (("key:", "primary:"), "unknown field `primary`; known are checks, description, key"),
         (("count(*) as tasks ", "* "), "every column needs a name"),
         (("select\n    type", "selec\n    type"), "sql/marts/by_type.sql"),
     ],
@@ -46,7 +52,12 @@ def test_what_is_missing_is_an_error(change: tuple[str, str], says: str) -> None
 
 
 REFERRING = GOOD.replace(
-    "-- key: type\n", "-- key: type\n-- refers: type to kinds.name\n-- refers: type, tasks to sums\n"
+    "key: [type]\n",
+    """key: [type]
+relationships:
+  - {columns: [type], table: kinds, there: [name]}
+  - {columns: [type, tasks], table: sums}
+""",
 )
 
 
@@ -65,29 +76,23 @@ def test_a_reference_is_checked_where_its_columns_are_not_null() -> None:
     assert broken["type_tasks_in_sums"] == [("clip", 2)]
 
 
-@pytest.mark.parametrize(
-    ("reference", "says"),
-    [
-        ("type in kinds", "write `-- refers: COLUMN to TABLE.COLUMN` or `COLUMNS to TABLE`"),
-        ("type, tasks to kinds.name", "write `-- refers:"),
-        ("kind to kinds", "kind is no column"),
-    ],
-)
-def test_a_reference_that_says_nothing_is_an_error(reference: str, says: str) -> None:
-    with pytest.raises(WarehouseError, match=says):
-        parse_model("marts", "by_type", REFERRING.replace("type to kinds.name", reference))
+def test_a_relationship_of_no_column_is_an_error() -> None:
+    with pytest.raises(WarehouseError, match="kind is not a column"):
+        parse_model("marts", "by_type", REFERRING.replace("columns: [type],", "columns: [kind],"))
 
 
-METRIC = """-- Tasks by type.
--- key: type
--- metric: failure_rate, twice
---   formula: failed / all
---   unit: share
---   population: tasks of the type,
---     whichever they are
---   counted: true
---   n: tasks, at least 20, 50
---   better: lower
+METRIC = """/*
+description: Tasks by type.
+key: [type]
+metrics:
+  - columns: [failure_rate, twice]
+    formula: failed / all
+    unit: share
+    population: tasks of the type
+    n: tasks
+    minimum_n: [20, 50]
+    better: lower
+*/
 
 select
     type,               -- task type
@@ -97,10 +102,14 @@ select
 from tasks
 group by type
 """
-TAKEN_OVER = """-- Tasks by account.
--- key: account
--- metric: failure_rate, as in by_type
---   population: tasks of the account
+TAKEN_OVER = """/*
+description: Tasks by account.
+key: [account]
+metrics:
+  - columns: [failure_rate]
+    as_in: by_type
+    population: tasks of the account
+*/
 
 select
     account,            -- account
@@ -115,9 +124,9 @@ def test_a_metric_is_defined_where_it_is_computed() -> None:
     model = parse_model("marts", "by_type", METRIC)
     rate, twice = model.metrics
     assert (rate.n, rate.minimum_n, twice.minimum_n) == ("tasks", 20, 50)
-    assert (rate.population, rate.leaves_out) == ("tasks of the type, whichever they are", "nothing")
+    assert (rate.population, rate.excludes) == ("tasks of the type", "nothing")
     assert model.columns["failure_rate"] == "failed / all; share; null where tasks is below 20"
-    assert "case when tasks >= 20 then failure_rate end as failure_rate" in model.sql
+    assert "case when tasks >= 20 then failure_rate end as failure_rate" in model.compiled_sql
     other = parse_model("marts", "by_account", TAKEN_OVER, {"by_type": model})
     (taken,) = other.metrics
     assert (taken.table_name, taken.formula, taken.minimum_n) == ("by_account", "failed / all", 20)
@@ -127,10 +136,10 @@ def test_a_metric_is_defined_where_it_is_computed() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (("metric: failure_rate,", "metric: success_rate,"), "metric success_rate is no column"),
-        (("--   unit: share\n", ""), "metric failure_rate lacks unit"),
-        (("--   unit:", "--   units:"), "`units: share` is no part of a metric"),
-        (("n: tasks,", "n: rows,"), "counted by rows, which is no column"),
+        (("[failure_rate, twice]", "[success_rate]"), "metric success_rate is not a column"),
+        (("    unit: share\n", ""), "metric failure_rate lacks unit"),
+        (("    unit:", "    units:"), "unknown field `units`"),
+        (("n: tasks", "n: rows"), "counted by rows, which is not a column"),
     ],
 )
 def test_a_metric_is_defined_whole(change: tuple[str, str], says: str) -> None:
@@ -143,7 +152,7 @@ def test_a_definition_is_taken_over_for_the_same_number_only() -> None:
     with pytest.raises(WarehouseError, match="failure_rate is not computed as in by_type"):
         parse_model("marts", "by_account", TAKEN_OVER.replace("'failed'", "'cancelled'"), by_type)
     with pytest.raises(WarehouseError, match="by_day defines no metric failure_rate"):
-        parse_model("marts", "by_account", TAKEN_OVER.replace("as in by_type", "as in by_day"), by_type)
+        parse_model("marts", "by_account", TAKEN_OVER.replace("as_in: by_type", "as_in: by_day"), by_type)
 
 
 def test_tables_come_in_build_order() -> None:
@@ -156,6 +165,6 @@ def test_tables_come_in_build_order() -> None:
 def test_the_sql_keeps_to_its_style() -> None:
     """Lower case, and each column of a published table on lines of its own with its comment behind it."""
     for model in load_models().values():
-        code = "\n".join(line.split("--")[0] for line in model.sql.splitlines())
+        code = "\n".join(line.split("--")[0] for line in model.compiled_sql.splitlines())
         words = [word for word in ("SELECT", "FROM", "WHERE", "GROUP BY", "COUNT(") if word in code]
         assert words == [], model.name

@@ -240,11 +240,11 @@ def test_types_of_duckdb_have_theirs(database: Database, account: Account) -> No
     selected = ",\n".join(f'{value} as "{name}" -- {name}' for name, (value, _, _) in values.items())
     lines = [line.replace(" -- ", ", -- ") for line in selected.replace(",\n", "\n").split("\n")]
     lines[-1] = lines[-1].replace(", -- ", " -- ")
-    model = parse_model("marts", "rare", "-- Rare types.\n-- key: id\n\nselect\n" + "\n".join(lines))
+    model = parse_model("marts", "rare", "/*\ndescription: Rare types.\nkey: [id]\n*/\nselect\n" + "\n".join(lines))
     settings = account.settings.model_copy(update={"postgres_dsn": SecretStr(database.url)})
     with duckdb.connect() as source, connected(settings) as server:
         source.execute("set TimeZone = 'UTC'")
-        source.execute(f"create table rare as {model.sql}")
+        source.execute(f"create table rare as {model.compiled_sql}")
         schema = Schema(server, "rare")
         schema.open(10)
         assert schema.carry(source, model).mended == 2
