@@ -12,7 +12,6 @@ defs = dg.Definitions(
         landing.created_days,
         landing.refreshed_tasks,
         tables.tables,
-        published.task_archive,
         published.report,
         *published.postgres(),
     ],

@@ -118,7 +118,7 @@ def test_an_idle_run_of_the_job_lands_and_publishes_nothing(synced: Simulated) -
         steps = {record.step_key: record.status.value for record in instance.get_run_step_stats(done.run_id) if record}
     assert steps.pop("landing__observed_tasks") == "SUCCESS"
     assert set(steps.values()) == {"SKIPPED"}
-    assert {"tables", "published__task_archive"} <= steps.keys()
+    assert {"tables", "published__report"} <= steps.keys()
 
 
 def test_a_change_is_landed_and_published_by_the_next_pass_where_that_failed(
@@ -134,7 +134,7 @@ def test_a_change_is_landed_and_published_by_the_next_pass_where_that_failed(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.defs.published.publish", full)
+        patch.setattr("pipelines.defs.tables.publish", full)
         result = observe()
     assert result.exit_code == 1
     assert re.search("failed: .*No space left", result.output)

@@ -1,4 +1,5 @@
-"""From the landing zone to tables: the assets are read from the .sql files, with their lineage, columns and checks."""
+"""From the landing zone to the published tables: the assets are read from the .sql files, with their lineage, columns
+and checks. Tables are built, checked and published in one step, and reported once readers can see them."""
 
 from collections.abc import Iterator
 
@@ -11,11 +12,14 @@ from pipelines.errors import ArchiveError, WarehouseError, in_one_line
 from pipelines.warehouse import build
 from pipelines.warehouse.making import CheckResult
 from pipelines.warehouse.models import Model, load_models, made_from, published_models
+from pipelines.warehouse.publish import Published, publish
 
 LANDED = [asset.key for asset in (account_tasks, observed_tasks, created_days, refreshed_tasks)]
 
 # The checks of a table in Dagster, by the severity of the conditions in its .sql file that they stand for.
 CHECKS = {"error": "rows_are_sound", "warn": "rows_are_plausible"}
+
+TASK_ARCHIVE = dg.AssetKey(["published", "task_archive"])
 
 # Tag of runs that make every table anew.
 MAKES_ANEW = "task_archive/makes_anew"
@@ -49,6 +53,17 @@ def _spec(model: Model) -> dg.AssetSpec:
     )
 
 
+def _version_spec() -> dg.AssetSpec:
+    return dg.AssetSpec(
+        TASK_ARCHIVE,
+        deps=[asset_key(model.name) for model in published_models()],
+        description="The DuckDB file and the Parquet folders, swapped whole; an open reader stays on its version.",
+        group_name="published",
+        kinds={"duckdb", "parquet"},
+        freshness_policy=NIGHTLY_FRESHNESS,
+    )
+
+
 def _check_specs(model: Model) -> list[dg.AssetCheckSpec]:
     """A check for all that must hold in a table, and one for what is reported: three of Dagster's events each."""
     listed = {
@@ -65,21 +80,41 @@ def _check_specs(model: Model) -> list[dg.AssetCheckSpec]:
 
 
 @dg.multi_asset(
-    specs=[_spec(model) for model in published_models()],
+    specs=[*map(_spec, published_models()), _version_spec()],
     check_specs=[spec for model in published_models() for spec in _check_specs(model)],
 )
-def tables(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult]:
-    """Every table, each the SELECT of its .sql file, brought up to what has landed."""
+def tables(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    """Every table, each the SELECT of its .sql file, brought up to what has landed, and published as one version.
+
+    Where a blocking check fails nothing is published: the checks are reported, and no table is materialized.
+    """
     with _failing_clearly():
-        broken = []
         if MAKES_ANEW in context.run.tags:
             build.forget(archive.settings)
-        for built in build.build_version(archive.settings, context.log.info):
-            yield _materialized(built)
-            if rows := _broken([each for each in built.outcomes if each.blocks]):
-                broken.append(f"{built.model.name}: {rows}")
-        if broken:
-            raise WarehouseError(f"nothing is published: {'; '.join(broken)}")
+        made = list(build.build_version(archive.settings, context.log.info))
+        broken = {each.model.name: _broken([outcome for outcome in each.outcomes if outcome.blocks]) for each in made}
+        if any(broken.values()):
+            for each in made:
+                yield from _check_results(each)
+            found = "; ".join(f"{table}: {rows}" for table, rows in broken.items() if rows)
+            raise WarehouseError(f"nothing is published: {found}")
+        published = publish(archive.settings)
+        context.log.info(f"published version {published.version}: {len(made)} tables, {published.bytes:,} bytes")
+        yield from map(_materialized, made)
+        yield _version(published)
+
+
+def _version(published: Published) -> dg.MaterializeResult:
+    return dg.MaterializeResult(
+        asset_key=TASK_ARCHIVE,
+        metadata={
+            "version": published.version,
+            "database": dg.MetadataValue.path(str(published.database)),
+            "parquet": dg.MetadataValue.path(str(published.parquet)),
+            "dagster/row_count": published.rows["tasks"],
+            "bytes": published.bytes,
+        },
+    )
 
 
 def _materialized(built: build.BuiltTable) -> dg.MaterializeResult:
@@ -88,6 +123,7 @@ def _materialized(built: build.BuiltTable) -> dg.MaterializeResult:
         asset_key=asset_key(model.name),
         metadata={
             "dagster/row_count": built.rows,
+            "seconds to check and export": round(built.finish_seconds, 3),
             "dagster/column_schema": dg.TableSchema(
                 [
                     dg.TableColumn(

@@ -9,6 +9,7 @@ same is done for all tasks, some thousands at a time, into a fresh file.
 import csv
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -76,14 +77,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class BuiltTable:
-    """A table as it stands: its rows, its columns as (name, DuckDB type), the outcomes of its checks, and its Parquet
-    files that were written."""
+    """A table as it stands: its rows, its columns as (name, DuckDB type), the outcomes of its checks, its Parquet
+    files that were written, and how long checking and exporting it took."""
 
     model: Model
     rows: int
     columns: list[tuple[str, str]]
     outcomes: list[CheckResult]
     written: set[str] = field(default_factory=set)
+    finish_seconds: float = 0.0
 
 
 class Given(NamedTuple):
@@ -325,6 +327,7 @@ def _finish(
     failed: list[CheckResult],
 ) -> BuiltTable:
     """Comments, checks and exports one table."""
+    began = time.monotonic()
     columns = [(row[0], row[1]) for row in session.execute(f"describe {model.name}").fetchall()]
     if [name for name, _ in columns] != list(model.columns):
         raise WarehouseError(f"sql/{model.layer}/{model.name}.sql: its columns are not those that it documents")
@@ -347,7 +350,7 @@ def _finish(
     changed = None if weeks is None else weeks.get("tasks", set()) | weeks.get(model.name, set())
     written = export(session, model, parquet, changed)
     rows: int = session.execute(f"select count(*) from {model.name}").fetchall()[0][0]
-    return BuiltTable(model, rows, columns, outcomes, written)
+    return BuiltTable(model, rows, columns, outcomes, written, time.monotonic() - began)
 
 
 def _create_macros(connection: duckdb.DuckDBPyConnection) -> None:

@@ -121,6 +121,7 @@ def test_the_nightly_job_publishes_and_shows_what_it_did(simulated: tuple[Simula
         assert event.asset_materialization is not None
         metadata = event.asset_materialization.metadata
         assert metadata["dagster/row_count"].value == 400
+        assert metadata["seconds to check and export"].value > 0
         columns = {column.name: column for column in metadata["dagster/column_schema"].value.columns}
         assert columns["created_at"].type == "TIMESTAMP WITH TIME ZONE"
         assert "UTC" in (columns["created_at"].description or "")
@@ -251,6 +252,18 @@ def test_a_check_that_fails_keeps_the_version_before(
     try:
         with pytest.raises(RunFailed, match=r"nothing is published: tasks: key_is_unique: \d+ rows, such as task_id="):
             run_job(settings, "rebuild")
+        with dg.DagsterInstance.get() as instance:
+            (run,) = instance.get_runs(filters=dg.RunsFilter(job_name="rebuild"))
+            events = [entry.dagster_event for entry in instance.all_logs(run.run_id) if entry.dagster_event]
+        assert not any(event.is_step_materialization for event in events)
+        is_sound = {
+            event.asset_check_evaluation_data.asset_key.to_user_string(): event.asset_check_evaluation_data.passed
+            for event in events
+            if event.event_type_value == "ASSET_CHECK_EVALUATION"
+            and event.asset_check_evaluation_data.check_name == "rows_are_sound"
+        }
+        assert is_sound["core/tasks"] is False
+        assert is_sound["core/profiles"] is True
     finally:
         object.__setattr__(tasks, "compiled_sql", before_sql)
     assert (settings.home.published / "current").readlink() == before
