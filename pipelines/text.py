@@ -1,4 +1,5 @@
-"""What the API sends, shown so that it harms nobody who looks at it: on a terminal, in a spreadsheet, in Markdown."""
+"""Text for people: what the API sends, shown so that it harms nobody who looks at it, on a terminal, in a spreadsheet,
+in Markdown; and ages in the unit that reads best."""
 
 import html
 import re

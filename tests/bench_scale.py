@@ -106,7 +106,7 @@ def slowest_queries(home: Path) -> Iterator[str]:
             for name in ("from_day", "to_day", "account", "type"):
                 connection.execute(f"set variable {name} = null")
             if folder == "report":
-                connection.execute(query("scope").sql)
+                connection.execute(query("scope").select)
             for path in sorted((sql_folder() / folder).glob("*.sql")):
                 sql = path.read_text(encoding="utf-8")
                 for _ in range(2):

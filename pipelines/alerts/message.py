@@ -12,11 +12,8 @@ from pipelines.text import printable
 Severity = Literal["alarm", "notice"]
 
 ALERTS_SHOWN = 20
-SAYS_SHOWN, QUOTE_SHOWN, LOOK_SHOWN = (
-    280,
-    150,
-    150,
-)  # characters; Slack takes 3,000 in all, and escaping makes five of one
+# Characters; Slack takes 3,000 in all, and escaping makes five of one
+SUMMARY_SHOWN, QUOTE_SHOWN, COMMAND_SHOWN = 280, 150, 150
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Alert:
     def lines(self) -> list[str]:
         """What it is, the words quoted, and the command to look closer; safe to print."""
         quote = [f"  “{_cut(self.quote, QUOTE_SHOWN)}”"] if self.quote else []
-        return [f"{self.severity}: {_cut(self.summary, SAYS_SHOWN)}", *quote, f"  look closer: {self.command}"]
+        return [f"{self.severity}: {_cut(self.summary, SUMMARY_SHOWN)}", *quote, f"  look closer: {self.command}"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +56,11 @@ class Message:
     @property
     def headline(self) -> str:
         """The worst, in one line, and how much more there is."""
-        said = [f"{alert.severity}: {alert.summary}" for alert in self.alerts] + [f"over: {says}" for says in self.over]
+        said = [f"{alert.severity}: {alert.summary}" for alert in self.alerts] + [
+            f"over: {summary}" for summary in self.over
+        ]
         more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
-        return f"Task Archive: {_cut(said[0], SAYS_SHOWN)}{more}"
+        return f"Task Archive: {_cut(said[0], SUMMARY_SHOWN)}{more}"
 
     def as_text(self) -> str:
         """For a mail: plain text, a paragraph an alert."""
@@ -97,19 +96,19 @@ class Message:
     def _rest(self) -> list[str]:
         hidden = len(self.alerts) - ALERTS_SHOWN
         more = [f"and {hidden} more: task-archive alert check"] if hidden > 0 else []
-        return more + [f"over: {_cut(says, SAYS_SHOWN)}" for says in self.over[:ALERTS_SHOWN]]
+        return more + [f"over: {_cut(summary, SUMMARY_SHOWN)}" for summary in self.over[:ALERTS_SHOWN]]
 
 
 def test_message(home: str) -> Message:
     """What `task-archive alert test` sends."""
-    says = "this is a test; alerts of this archive arrive here"
-    return Message(home, [Alert("test", home, "notice", says, "task-archive alert check")])
+    summary = "this is a test; alerts of this archive arrive here"
+    return Message(home, [Alert("test", home, "notice", summary, "task-archive alert check")])
 
 
 def _slack(alert: Alert) -> str:
     quote = [_code(alert.quote, QUOTE_SHOWN)] if alert.quote else []
-    says = f"*{alert.severity}* {_escaped(_cut(alert.summary, SAYS_SHOWN))}"
-    return "\n".join([says, *quote, f"Look closer: {_code(alert.command, LOOK_SHOWN)}"])
+    summary = f"*{alert.severity}* {_escaped(_cut(alert.summary, SUMMARY_SHOWN))}"
+    return "\n".join([summary, *quote, f"Look closer: {_code(alert.command, COMMAND_SHOWN)}"])
 
 
 def _code(text: str, length: int) -> str:

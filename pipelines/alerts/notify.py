@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 import click
 from filelock import FileLock, Timeout
 
-from pipelines.alerts import conditions
-from pipelines.alerts import state as memory
+from pipelines.alerts import conditions, state
 from pipelines.alerts.channels import Channel, Undelivered, configured
 from pipelines.alerts.conditions import Found
 from pipelines.alerts.message import Alert, Message
-from pipelines.alerts.state import Memory, Notification, Run
+from pipelines.alerts.state import AlertState, Notification, Run
 from pipelines.errors import Busy, in_one_line
 from pipelines.settings import Settings
 from pipelines.text import printable
@@ -43,10 +42,10 @@ def after_run(
     now = datetime.now(UTC)
     try:
         with _alone(settings):
-            known = memory.load_state(settings)
+            known = state.load_state(settings)
             known.ended(job, run_id, ended_at or now, reason)
             if not configured(settings):
-                memory.save_state(settings, known)
+                state.save_state(settings, known)
                 return
             found = _tell(settings, known, now, say)
         if reason is None:  # what it just published should answer
@@ -59,7 +58,7 @@ def after_run(
 
 def after_look(settings: Settings, job: str, reason: str | None) -> None:
     """The same after a look that led to no run: cheap where all is as it was."""
-    last = memory.load_state(settings).runs.get(job)
+    last = state.load_state(settings).runs.get(job)
     if reason is not None or (last is not None and last.reason is not None):
         after_run(settings, job, None, reason)
 
@@ -67,24 +66,24 @@ def after_look(settings: Settings, job: str, reason: str | None) -> None:
 def check(settings: Settings, say: Say) -> Found:
     """Looks what is wrong now, and tells what is due. Raises Busy, and OSError where it cannot note what was told."""
     with _alone(settings):
-        return _tell(settings, memory.load_state(settings), datetime.now(UTC), say)
+        return _tell(settings, state.load_state(settings), datetime.now(UTC), say)
 
 
-def _tell(settings: Settings, known: Memory, now: datetime, say: Say) -> Found:
+def _tell(settings: Settings, known: AlertState, now: datetime, say: Say) -> Found:
     """Tells each channel what is due to it, and remembers that."""
     asked = conditions.ask(settings, now)
     found = Found([*_failed_runs(known), *asked.alerts], asked.unasked)
     for channel in configured(settings):
         told = known.told.setdefault(channel.name, {})
-        due = memory.due(told, found.alerts, now, settings.alert_repeat_hours)
-        over = memory.over(told, found.alerts, found.unasked)
+        due = state.due(told, found.alerts, now, settings.alert_repeat_hours)
+        over = state.over(told, found.alerts, found.unasked)
         ended = [last.summary for last in over.values() if last.severity == "alarm"]
         if (due or ended) and not _sent(channel, Message(str(settings.home), due, ended), say):
             continue  # the next look tries again
         for key in over:
             del told[key]
         told |= {each.key: Notification(each.condition, each.severity, each.summary, each.score, now) for each in due}
-    memory.save_state(settings, known)
+    state.save_state(settings, known)
     return found
 
 
@@ -97,7 +96,7 @@ def _sent(channel: Channel, message: Message, say: Say) -> bool:
     return True
 
 
-def _failed_runs(known: Memory) -> Iterator[Alert]:
+def _failed_runs(known: AlertState) -> Iterator[Alert]:
     for job, run in known.runs.items():
         if run.reason is not None:
             yield _failed_run(job, run)

@@ -33,7 +33,7 @@ class Run(msgspec.Struct):
     failed_runs: int = 0  # in a row
 
 
-class Memory(msgspec.Struct):
+class AlertState(msgspec.Struct):
     """The last run of each job, and what each channel was told, by the alert's key."""
 
     runs: dict[str, Run] = {}
@@ -73,17 +73,17 @@ def over(told: dict[str, Notification], alerts: list[Alert], unasked: Iterable[s
     return {key: last for key, last in told.items() if key not in holding and last.condition not in skipped}
 
 
-def load_state(settings: Settings) -> Memory:
-    """The memory; an empty one before the first run, or where the file cannot be read or is none of ours."""
+def load_state(settings: Settings) -> AlertState:
+    """The state; an empty one before the first run, or where the file cannot be read or is none of ours."""
     try:
-        return msgspec.json.decode(_file(settings).read_bytes(), type=Memory)
+        return msgspec.json.decode(_file(settings).read_bytes(), type=AlertState)
     except (OSError, msgspec.DecodeError):
-        return Memory()
+        return AlertState()
 
 
-def save_state(settings: Settings, memory: Memory) -> None:
+def save_state(settings: Settings, state: AlertState) -> None:
     """Writes it. Raises OSError."""
-    write_durably(_file(settings), msgspec.json.format(msgspec.json.encode(memory), indent=1))
+    write_durably(_file(settings), msgspec.json.format(msgspec.json.encode(state), indent=1))
 
 
 def _file(settings: Settings) -> Path:

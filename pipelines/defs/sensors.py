@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from pipelines.alerts import notify as telling
+from pipelines.alerts import notify
 from pipelines.alerts.channels import configured
 from pipelines.defs.retention import forget_old_runs
 from pipelines.settings import load_settings
@@ -39,7 +39,7 @@ def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     settings = load_settings()
     if not configured(settings):
         return dg.SkipReason("no channel is set")
-    found = telling.check(settings, context.log.error)
+    found = notify.check(settings, context.log.error)
     return dg.SkipReason("; ".join(alert.summary for alert in found.alerts) or "nothing is wrong")
 
 
@@ -48,7 +48,7 @@ def _after_run(context: dg.RunStatusSensorContext, reason: str | None) -> None:
     record = context.instance.get_run_record_by_id(run.run_id)
     ended_at = datetime.fromtimestamp(record.end_time, UTC) if record and record.end_time else datetime.now(UTC)
     settings = load_settings()
-    telling.after_run(settings, run.job_name, run.run_id, reason, ended_at, context.log.error)
+    notify.after_run(settings, run.job_name, run.run_id, reason, ended_at, context.log.error)
     forget_old_runs(context.instance, settings.keep_runs)
 
 

@@ -29,20 +29,20 @@ UNSETTLED = "a missed task could hide behind one that was deleted meanwhile"
 class Load:
     """One load from its first request to its proof."""
 
-    def __init__(self, source: AccountContext, lane: Lane, window: Window) -> None:
-        self.settings = source.settings
-        self.client = source.client
-        self.callbacks = source.callbacks
-        self.zone = source.zone
+    def __init__(self, context: AccountContext, lane: Lane, window: Window) -> None:
+        self.settings = context.settings
+        self.client = context.client
+        self.callbacks = context.callbacks
+        self.zone = context.zone
         self.began = time.monotonic()
-        manifest = _resume_or_begin(source, lane, window)
-        self.writer = LoadWriter(source.catalog, manifest, source.redactor)
+        manifest = _resume_or_begin(context, lane, window)
+        self.writer = LoadWriter(context.catalog, manifest, context.redactor)
         self.manifest = manifest
         self.seen: set[str] = set()  # tasks met by walks other than the one by id, whose rows are distinct as they come
         self.vanished: set[str] = set(manifest.vanished)
         self.refused: list[str] = []  # tasks to look up, with a key that may not
         self.digests = Digests(manifest.digest_ids, manifest.digest_states)
-        self.unserved = unserved(source.catalog.manifests(source.account, newest_first=True))
+        self.unserved = unserved(context.catalog.manifests(context.account, newest_first=True))
         self.hints = walks.Hints(self.unserved, self._known_between)
         self.project: str | None = None  # of the tasks that the list shows
         # By earlier processes.
@@ -465,16 +465,16 @@ class Load:
         )
 
 
-def _resume_or_begin(source: AccountContext, lane: Lane, window: Window) -> Manifest:
+def _resume_or_begin(context: AccountContext, lane: Lane, window: Window) -> Manifest:
     """The manifest to write on: of an interrupted walk by id of the same window, else a fresh one.
 
     Other interrupted loads are closed as broken with what they had landed, so that nothing fetched is lost.
     """
-    zone, account = source.zone, source.account
+    zone, account = context.zone, context.account
     resumed: Manifest | None = None
-    source.catalog.clear_leftovers(account)
-    source.catalog.refresh(account, files_too=False)
-    for manifest in source.catalog.open_loads(account):
+    context.catalog.clear_leftovers(account)
+    context.catalog.refresh(account, files_too=False)
+    for manifest in context.catalog.open_loads(account):
         walks_by_id = lane in ("sweep", "backfill")
         if resumed is None and walks_by_id and (manifest.lane, manifest.window) == (lane, window):
             resumed = manifest
@@ -482,10 +482,10 @@ def _resume_or_begin(source: AccountContext, lane: Lane, window: Window) -> Mani
         manifest.verdict = "broken"
         manifest.reasons = ["interrupted; what had landed is kept, a later load fetches the rest"]
         manifest.finished_at_ms = max(manifest.started_at_ms, time.time_ns() // 1_000_000)
-        LoadWriter(source.catalog, manifest, source.redactor).complete()
+        LoadWriter(context.catalog, manifest, context.redactor).complete()
     if resumed is not None:
-        source.callbacks.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
-        resumed.run_id = source.run_id  # whoever started this run is to see what came of the load
+        context.callbacks.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
+        resumed.run_id = context.run_id  # whoever started this run is to see what came of the load
         return resumed
     now_ms = time.time_ns() // 1_000_000
     return Manifest(
@@ -493,11 +493,11 @@ def _resume_or_begin(source: AccountContext, lane: Lane, window: Window) -> Mani
         account=account,
         lane=lane,
         window=window,
-        api_url=source.settings.api_url,
+        api_url=context.settings.api_url,
         code_version=__version__,
-        run_id=source.run_id,
+        run_id=context.run_id,
         started_at_ms=now_ms,
-        lost_files=[lost.name for lost in damage.lost(source.catalog, account)],
+        lost_files=[lost.name for lost in damage.lost(context.catalog, account)],
     )
 
 

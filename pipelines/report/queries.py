@@ -12,26 +12,16 @@ import duckdb
 
 from pipelines.errors import SettingsError, WarehouseError
 from pipelines.text import printable
-from pipelines.warehouse.sql import ReportHeader, read_sql
+from pipelines.warehouse.sql import ReportHeader, SqlFile, read_sql
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Query:
-    """A query: its name, what it answers, the metrics that it gives as (table, metric), and its SQL."""
-
-    name: str
-    answers: str
-    metrics: tuple[tuple[str, str], ...]
-    sql: str
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a query gave: its columns, and a dict a row."""
 
-    query: Query
+    query: SqlFile[ReportHeader]
     columns: list[str]
     rows: list[Row]
 
@@ -77,14 +67,14 @@ class ReportData:
         """The definitions of the metrics that a query gives: rows of the table `metrics`."""
         return [
             row
-            for table, metric in query(name).metrics
+            for table, _, metric in (each.partition(".") for each in query(name).header.metrics)
             for row in self._rows("from metrics where table_name = ? and metric = ?", [table, metric])[1]
         ]
 
     def _run(self, name: str) -> tuple[list[str], list[Row]]:
         """Columns and rows of a query of sql/report. Raises WarehouseError where DuckDB refuses it."""
         try:
-            return self._rows(query(name).sql)
+            return self._rows(query(name).select)
         except duckdb.Error as error:
             raise WarehouseError(f"sql/report/{name}.sql failed: {str(error).splitlines()[0]}") from None
 
@@ -105,8 +95,6 @@ class ReportData:
 
 
 @cache
-def query(name: str) -> Query:
+def query(name: str) -> SqlFile[ReportHeader]:
     """The query of a file in sql/report. Raises WarehouseError where its header is wrong."""
-    file = read_sql("report", name, ReportHeader)
-    named = [each.partition(".") for each in file.header.metrics]
-    return Query(name, file.header.description, tuple((table, metric) for table, _, metric in named), file.select)
+    return read_sql("report", name, ReportHeader)

@@ -1,0 +1,1 @@
+"""What readers of a published version use: queries, exports, explanations, status, the documents of the tables."""

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -15,9 +14,6 @@ from pipelines.settings import Settings
 from pipelines.warehouse.database import connect, current_database, quoted
 from pipelines.warehouse.models import Model, load_macros, published_models
 from pipelines.warehouse.sql import QueryHeader, names_in, read_folder, read_sql
-
-if TYPE_CHECKING:
-    pass
 
 # Settings, definitions and what texts mean: as of any time they are today's.
 TIMELESS = {"thresholds", "slo_targets", "metrics", "signature_owners", "error_texts"}

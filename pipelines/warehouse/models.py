@@ -33,19 +33,8 @@ PUBLISHED_LAYERS = ("core", "history", "marts")
 
 Severity = Literal["error", "warn"]
 
-# Parts of a definition that a header may give.
-METRIC_PARTS = (
-    "formula",
-    "unit",
-    "population",
-    "excludes",
-    "filter",
-    "n",
-    "minimum_n",
-    "non_additive_dimension",
-    "caveat",
-    "better",
-)
+# Parts of a definition that a header may give, under the names that they have in Metric.
+METRIC_PARTS = set(MetricHeader.__struct_fields__) - {"columns", "as_in"}
 
 
 @dataclass(frozen=True)

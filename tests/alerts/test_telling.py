@@ -16,9 +16,9 @@ from click.testing import Result
 from filelock import FileLock
 from pydantic import SecretStr
 
-from pipelines.alerts import notify as telling
+from pipelines.alerts import notify
 from pipelines.alerts.message import Alert
-from pipelines.alerts.state import Memory, Notification, due, load_state, over
+from pipelines.alerts.state import AlertState, Notification, due, load_state, over
 from pipelines.cli.observe import observe
 from pipelines.cli.run import prepare_instance
 from pipelines.defs import sensors
@@ -66,7 +66,7 @@ def test_what_holds_no_longer_is_over_unless_nobody_could_ask() -> None:
 
 
 def test_a_runs_end_counts_once_and_in_order() -> None:
-    memory = Memory()
+    state = AlertState()
     for run_id, minute, reason in [
         ("a", 1, "down"),
         ("a", 2, "down"),  # the daemon tells of it too
@@ -75,14 +75,14 @@ def test_a_runs_end_counts_once_and_in_order() -> None:
         (None, 5, "down"),
         ("late", 0, None),
     ]:
-        memory.ended("nightly", run_id, NOW + timedelta(minutes=minute), reason)
-    assert (memory.runs["nightly"].failed_runs, memory.runs["nightly"].reason) == (4, "down")
-    memory.ended("refresh", "r", NOW + timedelta(minutes=5), "down")
-    memory.ended("observe", "o", NOW + timedelta(minutes=5), None)
-    assert {job: run.reason for job, run in memory.runs.items() if run.reason} == {"nightly": "down", "refresh": "down"}
-    memory.ended("nightly", "c", NOW + timedelta(minutes=6), None)
-    assert (memory.runs["nightly"].failed_runs, memory.runs["nightly"].reason) == (0, None)
-    assert memory.runs["refresh"].reason is None
+        state.ended("nightly", run_id, NOW + timedelta(minutes=minute), reason)
+    assert (state.runs["nightly"].failed_runs, state.runs["nightly"].reason) == (4, "down")
+    state.ended("refresh", "r", NOW + timedelta(minutes=5), "down")
+    state.ended("observe", "o", NOW + timedelta(minutes=5), None)
+    assert {job: run.reason for job, run in state.runs.items() if run.reason} == {"nightly": "down", "refresh": "down"}
+    state.ended("nightly", "c", NOW + timedelta(minutes=6), None)
+    assert (state.runs["nightly"].failed_runs, state.runs["nightly"].reason) == (0, None)
+    assert state.runs["refresh"].reason is None
 
 
 def variables(simulator: Simulator, home: Path) -> dict[str, str]:
@@ -227,7 +227,7 @@ def test_a_stale_archive_is_told_once_though_several_look_at_the_same_time(
     monkeypatch.setenv("TASK_ARCHIVE_ALERT_WEBHOOK_URL", webhook.url)
     settings = load_settings(alert_freshness_hours=0.00001)
     said: list[str] = []
-    looks = [threading.Thread(target=telling.check, args=(settings, said.append)) for _ in range(4)]
+    looks = [threading.Thread(target=notify.check, args=(settings, said.append)) for _ in range(4)]
     for look in looks:
         look.start()
     for look in looks:
@@ -267,7 +267,7 @@ def test_a_disk_that_takes_nothing_is_told(
 
 def test_who_waits_too_long_for_another_look_is_told_so(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home.mkdir()
-    monkeypatch.setattr(telling, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(notify, "LOCK_SECONDS", 0.05)
     with FileLock(home / ".alerts.lock"):
         result = run("alert", "check")
     assert result.exit_code == 1
@@ -280,7 +280,7 @@ def test_a_memory_that_is_damaged_is_made_anew(run: Run, home: Path) -> None:
     result = run("alert", "check")
     assert result.exit_code == 0
     assert result.stdout.startswith("not asked  drift: nothing is published under")
-    assert load_state(load_settings()) == Memory()
+    assert load_state(load_settings()) == AlertState()
 
 
 def test_before_anything_was_set_or_run(run: Run, home: Path) -> None:

@@ -1,0 +1,1 @@
+"""Databases that a version is published to as well."""
