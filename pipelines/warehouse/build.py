@@ -31,9 +31,10 @@ from pipelines.settings import Settings, slo_targets
 from pipelines.warehouse.change import MadeAnew, left, since
 from pipelines.warehouse.database import quoted
 from pipelines.warehouse.grain import grains
-from pipelines.warehouse.making import CheckResult, Maker, is_by_task, levels, run_check, run_row_checks
+from pipelines.warehouse.making import CheckResult, Failed, Maker, is_by_task, levels, run_check, run_row_checks
 from pipelines.warehouse.memory import keep_little
 from pipelines.warehouse.models import (
+    Check,
     Metric,
     Model,
     load_macros,
@@ -165,9 +166,7 @@ def _next_version(versions: Path) -> str:
 # ------------------------------------------------------------------------------------------------ from what has landed
 
 
-def _follow_landing(
-    settings: Settings, working: Working, catalog: Catalog, given: Given, say: Say
-) -> dict[str, list[CheckResult]]:
+def _follow_landing(settings: Settings, working: Working, catalog: Catalog, given: Given, say: Say) -> Failed:
     """Brings what is made from observations and loads up to date; returns the checks that found something, by table."""
     if working.file.exists():
         try:
@@ -189,7 +188,7 @@ def _follow_landing(
         return _make_all(settings, working, catalog, given)
 
 
-def _make_all(settings: Settings, working: Working, catalog: Catalog, given: Given) -> dict[str, list[CheckResult]]:
+def _make_all(settings: Settings, working: Working, catalog: Catalog, given: Given) -> Failed:
     with working.opened_fresh(given.fingerprint) as connection:
         maker = Maker(connection, catalog, left(connection, catalog), given.tables, rows_at_once(settings))
         maker.make()
@@ -232,9 +231,7 @@ def _as_row(lost: damage.Damage) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------------- from tables
 
 
-def _follow_tables(
-    connection: duckdb.DuckDBPyConnection, parquet: Path, failed: dict[str, list[CheckResult]]
-) -> Iterator[BuiltTable]:
+def _follow_tables(connection: duckdb.DuckDBPyConnection, parquet: Path, failed: Failed) -> Iterator[BuiltTable]:
     """Makes the tables that are made from tables as soon as what they read is there, and checks and exports each table
     while the next are made."""
     # Each worker runs its own queries; DuckDB's threads are what is left of the cores, lest they take turns.
@@ -258,7 +255,7 @@ def _follow_tables(
             return None
         with _session(connection) as session:
             if finish:
-                return _finish(session, model, parquet, weeks, failed.get(name, []))
+                return _finish(session, model, parquet, weeks, failed.get(name, {}))
             _make(session, model)
         return None
 
@@ -324,7 +321,7 @@ def _finish(
     model: Model,
     parquet: Path,
     weeks: dict[str, set[date]] | None,
-    failed: list[CheckResult],
+    failed: dict[Check, CheckResult],
 ) -> BuiltTable:
     """Comments, checks and exports one table."""
     began = time.monotonic()
@@ -337,8 +334,7 @@ def _finish(
             f'comment on column {model.name}."{name}" is {quoted(meaning)}' for name, meaning in model.columns.items()
         ]
         session.execute("; ".join(["begin", *comments, "commit"]))  # in one transaction: each costs a write to the file
-    found = {outcome.check: outcome for outcome in failed}
-    found |= {outcome.check: outcome for outcome in run_row_checks(session, model)}
+    found = failed | {outcome.check: outcome for outcome in run_row_checks(session, model)}
     outcomes = [
         found[check]
         if check in found

@@ -1,7 +1,7 @@
 """Making: the rows of a change, each table by the SELECT of its file, put in the place of the rows that are there."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import duckdb
@@ -39,6 +39,9 @@ class CheckResult:
         return not self.passed and self.check.severity == "error"
 
 
+Failed = dict[str, dict[Check, CheckResult]]  # checks that found something, by table
+
+
 class Maker:
     """Makes the rows of a change: in one transaction of its connection, or into a file that is fresh.
 
@@ -61,7 +64,7 @@ class Maker:
         self._change = change
         self._given = given
         self._rows_at_once = rows_at_once
-        self.failed: dict[str, list[CheckResult]] = {}  # checks by task that found something, by table
+        self.failed: Failed = {}  # of checks by task
         self._failing: Counter[tuple[str, str]] = Counter()  # rows more than before, by table and check
 
     def make(self) -> None:
@@ -79,6 +82,8 @@ class Maker:
             if self._change.is_all or number % 2 == 0:
                 for model in models:
                     self._make_whole(model)
+                    if grains()[model.name].kind == "task":
+                        self._check_in_pieces(model)
             else:
                 self._make_from_tables(models)
         in_levels = {model.name for models in levels() for model in models}
@@ -86,7 +91,7 @@ class Maker:
             if grains()[model.name].kind == "group" and model.name not in in_levels:
                 self._make_whole(model)
         self._note()
-        is_sound = not any(outcome.blocks for outcomes in self.failed.values() for outcome in outcomes)
+        is_sound = not any(outcome.blocks for outcomes in self.failed.values() for outcome in outcomes.values())
         if not self._change.is_all:
             run("commit" if is_sound else "rollback")
         elif is_sound:
@@ -242,7 +247,23 @@ class Maker:
             if is_by_task(model, check):
                 outcome = run_check(self._connection, check)
                 if not outcome.passed:
-                    self.failed.setdefault(model.name, []).append(outcome)
+                    found = self.failed.setdefault(model.name, {})
+                    earlier = found[check].failing_rows if check in found else 0
+                    found[check] = replace(outcome, failing_rows=earlier + outcome.failing_rows)
+
+    def _check_in_pieces(self, model: Model) -> None:
+        """Runs the checks whose rows are of one task on all tasks: not on too many at once, as their ids are held."""
+        run, place = self._connection.execute, _place_of(model)
+        pieces = 1 + run(f"select count(*) from {place}").fetchall()[0][0] // MOST_COUNTED
+        names = {model.name, *(each.table for each in model.relationships)}
+        by_task = sorted(name for name in names if name in grains() and grains()[name].kind == "task")
+        for piece in range(pieces):
+            for name in by_task:
+                chosen = f"where hash(task_id) % {pieces} = {piece}"
+                run(f"create or replace temp view {name} as from {TABLES}.main.{name} {chosen}")
+            self._check(model)
+        for name in by_task:
+            run(f"drop view temp.{name}")
 
     def _make_from_tables(self, models: list[Model]) -> None:
         """Makes the rows of the tasks at hand of tables that are made from tables, and of those that time has moved."""

@@ -26,14 +26,13 @@ from pipelines.landing.manifest import Part
 from pipelines.landing.zone import write_manifest
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
-from pipelines.warehouse import build, sql, working
+from pipelines.warehouse import build, working
 from pipelines.warehouse.database import connect
-from pipelines.warehouse.grain import grains
-from pipelines.warehouse.making import levels
 from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.publish import publish
 from pipelines.warehouse.working import Working
 from tests.landed import LandedFiles
+from tests.warehouse.changed_sql import changed_sql
 
 Run = Callable[..., Result]
 
@@ -180,31 +179,16 @@ def every_file(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def read_again() -> None:
-    """Forgets what was read of the .sql files."""
-    for known in (load_models, grains, levels):
-        known.cache_clear()
-
-
 def test_rebuild_publishes_the_same_and_fills_a_new_column_for_all_history(
-    settings: Settings, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, run: Run, tmp_path: Path
 ) -> None:
     before, version = published(settings), (settings.home.published / "current").readlink()
     with duckdb.connect(Working(settings).file) as connection:
         connection.execute("update tasks set phase = 'spoilt'")  # what is derived is not trusted
     (LandedFiles(settings.home.landing).damaged / "default" / "20200101T000000000Z-sweep").mkdir(parents=True)
-    folder = tmp_path / "sql"
-    shutil.copytree(sql.sql_folder(), folder)
-    tasks = folder / "core" / "tasks.sql"
-    place = "    payload_sha256 "
-    assert place in tasks.read_text()
     new = "    task.status.phase || ' ' || task.id as phase_and_id, -- made for the test\n"
-    tasks.write_text(tasks.read_text().replace(place, new + place))
-    with monkeypatch.context() as patched:
-        patched.setattr(sql, "sql_folder", lambda: folder)
-        read_again()
+    with changed_sql(tmp_path / "sql", "core/tasks.sql", "    payload_sha256 ", new):
         result = run(["rebuild"])
-    read_again()
     assert result.exit_code == 0, result.output
     assert (settings.home.published / "current").readlink() != version
     assert "damaged    landed file default/20200101T000000000Z-sweep/manifest.json" in result.stdout

@@ -22,6 +22,7 @@ from pipelines.warehouse.making import Maker
 from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.publish import publish
 from pipelines.warehouse.working import Working
+from tests.warehouse.changed_sql import changed_sql
 from tests.warehouse.schedules import FIRST_LOAD_MS, Answer, Load, Schedule, land, land_one, schedules
 
 EXAMPLES, MANY_EXAMPLES = 4, 300
@@ -222,6 +223,21 @@ def test_groups_are_the_same_whether_made_at_once_or_in_pieces(
     monkeypatch.setattr(making, "MOST_COUNTED", 50)
     list(build.build_version(elsewhere))
     assert digests(elsewhere) == digests(kept.settings)
+
+
+def test_a_table_made_from_tables_is_checked_by_task_when_all_is_made(
+    archive: Callable[..., Any], simulate: Callable[..., Simulator], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = archive(simulate(tasks=400))
+    kept.sync()
+    monkeypatch.setattr(making, "MOST_COUNTED", 50)
+    twice = "cross join (values (1), (2)) as twice (number)\n"
+    with changed_sql(tmp_path / "sql", "marts/task_sources.sql", "where f.is_completed and f.type", twice):
+        built = {each.model.name: each for each in build.build_version(kept.settings)}
+    broken = {outcome.check.name: outcome for outcome in built["task_sources"].outcomes if outcome.blocks}
+    assert broken.keys() == {"key_is_unique"}
+    assert broken["key_is_unique"].failing_rows * 2 == built["task_sources"].rows > 100
+    assert not (kept.settings.home.warehouse / build.COMPLETE).exists()
 
 
 @pytest.mark.slow

@@ -1,0 +1,35 @@
+"""The .sql files of the project with a change, for as long as a test needs it."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipelines.warehouse import sql
+from pipelines.warehouse.grain import grains
+from pipelines.warehouse.making import levels
+from pipelines.warehouse.models import load_models
+
+
+@contextmanager
+def changed_sql(folder: Path, name: str, place: str, text: str) -> Iterator[None]:
+    """`text` in front of `place` in the file `name`, such as core/tasks.sql; `folder`: where the copy goes."""
+    shutil.copytree(sql.sql_folder(), folder)
+    original = (folder / name).read_text(encoding="utf-8")
+    assert place in original
+    (folder / name).write_text(original.replace(place, text + place), encoding="utf-8")
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(sql, "sql_folder", lambda: folder)
+            _read_again()
+            yield
+    finally:
+        _read_again()
+
+
+def _read_again() -> None:
+    """Forgets what was read of the .sql files."""
+    for known in (load_models, grains, levels):
+        known.cache_clear()
