@@ -11,6 +11,7 @@ from pipelines.landing.lanes import Extraction
 from pipelines.livepeer import walks
 from pipelines.serving.status import free_bytes
 from pipelines.settings import KEY_VARIABLE, Settings, environment_variable
+from pipelines.warehouse.seal import PUBLISH_AGAIN, altered, summary
 
 LEAST_FREE_BYTES = 2 * 10**9
 
@@ -50,6 +51,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         f"{free / 1e9:,.1f} GB free"
         + ("" if free >= LEAST_FREE_BYTES else ": make room, a load or a publication may fail"),
     )
+    if settings.home.is_published:
+        yield _version(settings)
     if settings.postgres_dsn is not None:
         yield _postgres(settings)
     try:
@@ -74,6 +77,13 @@ def _home(settings: Settings) -> Finding:
             f"{settings.home} cannot be written ({error.strerror}): set TASK_ARCHIVE_HOME to a folder that can",
         )
     return Finding("home", True, f"{settings.home} can be written")
+
+
+def _version(settings: Settings) -> Finding:
+    changed = [f"{path} {what}" for path, what in altered(settings.home)]
+    if not changed:
+        return Finding("published version", True, "its files are as they were published")
+    return Finding("published version", False, f"{summary(changed)}: {PUBLISH_AGAIN}")
 
 
 def _postgres(settings: Settings) -> Finding:

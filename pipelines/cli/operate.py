@@ -61,10 +61,14 @@ def verify(account: str | None, landing: bool, as_json: bool) -> None:
         lines, found, is_well = [*checked.lines()], checked.as_dict(), not checked.damages
     else:
         from pipelines.audit.server import verify as compare
+        from pipelines.warehouse.seal import PUBLISH_AGAIN, altered, summary
 
-        compared = [compare(settings, name) for name in settings.accounts(account)]
-        lines = [line for one in compared for line in one.lines()]
-        found, is_well = {"accounts": [one.as_dict() for one in compared]}, all(one.is_equal for one in compared)
+        changed = [f"{path} {what}" for path, what in altered(settings.home)]
+        compared = [] if changed else [compare(settings, name) for name in settings.accounts(account)]
+        lines = [f"altered    {summary(changed)}: nothing was compared, {PUBLISH_AGAIN}"] if changed else []
+        lines += [line for one in compared for line in one.lines()]
+        found = {"altered_files": changed, "accounts": [one.as_dict() for one in compared]}
+        is_well = not changed and all(one.is_equal for one in compared)
     click.echo(json.dumps(found, indent=1) if as_json else "\n".join(map(printable, lines)))
     sys.exit(0 if is_well else GAP)
 

@@ -152,6 +152,7 @@ def status(as_json: bool) -> None:
     """How fresh and whole the archive is, and what it holds."""
     from pipelines.serving.status import status as read_status
     from pipelines.text import age
+    from pipelines.warehouse.seal import PUBLISH_AGAIN, summary
 
     found = read_status(load_settings())
     if as_json:
@@ -180,6 +181,8 @@ def status(as_json: bool) -> None:
         click.echo(f"drift      {drift['account']}: {drift['kind']} {printable(drift['path'])} ({new}{often})")
     if len(found.drift) > DRIFT_SHOWN:
         click.echo(f'           and {len(found.drift) - DRIFT_SHOWN} more: `task-archive query "from drift"`')
+    if found.altered_files:
+        click.echo(f"altered    {summary(found.altered_files)}: {PUBLISH_AGAIN}")
     for damaged in found.damaged_files:
         click.echo(f"damaged    {damaged}: see `task-archive verify --landing`")
     if found.rows:

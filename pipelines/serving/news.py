@@ -5,6 +5,7 @@ from pipelines.landing.lanes import Extraction
 from pipelines.landing.zone import Zone
 from pipelines.serving.published import published
 from pipelines.settings import Settings
+from pipelines.warehouse.seal import altered
 
 
 def has_news(settings: Settings, wanted: str | None = None) -> bool:
@@ -14,12 +15,14 @@ def has_news(settings: Settings, wanted: str | None = None) -> bool:
 
 
 def is_behind(settings: Settings) -> bool:
-    """Whether a load has landed that is not published: what came after it failed."""
+    """Whether a run would publish what is not published: of a load that has landed, or in place of changed files."""
     with Catalog(Zone(settings.home.landing)) as catalog:
         catalog.refresh(files_too=False)
         landed = catalog.last_load_id()
     if not landed or not settings.home.is_published:
         return bool(landed)
+    if any(altered(settings.home)):
+        return True
     with published(settings) as connection:
         last = connection.execute("select max(load_id) from loads").fetchall()[0][0]
     return landed > (last or "")

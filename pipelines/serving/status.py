@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from pipelines.errors import WarehouseError
 from pipelines.serving import export
 from pipelines.serving.published import published
 from pipelines.settings import Settings
+from pipelines.warehouse.seal import altered
 
 if TYPE_CHECKING:
     from pipelines.landing.catalog import Catalog
@@ -34,10 +36,12 @@ class AccountStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The state of an archive; `damaged_files`: what it goes without; `drift`: what left the contract, newest first."""
+    """The state of an archive; `altered_files`: published files that are not what was published;
+    `damaged_files`: landed files that are missing or quarantined; `drift`: what left the contract, newest first."""
 
     home: str
     published_version: str | None
+    altered_files: list[str]
     accounts: list[AccountStatus]
     open_loads: list[str]
     damaged_files: list[str]
@@ -58,17 +62,14 @@ def status(settings: Settings) -> Status:
     tasks: dict[str, tuple[int, int]] = {}
     rows: dict[str, int] = {}
     drift: list[dict[str, Any]] = []
-    version = None
-    if settings.home.is_published:
-        version = (settings.home.published / "current").readlink().name
-        with published(settings) as connection:
-            counted = "count(*), count(*) filter (where phase in ('pending', 'waiting', 'running'))"
-            found = connection.execute(f"select account, {counted} from tasks group by account").fetchall()
-            tasks = {account: (total, still_open) for account, total, still_open in found}
-            for (table,) in connection.execute("select table_name from duckdb_tables() where not temporary").fetchall():
-                rows[table] = connection.execute(f"select count(*) from {table}").fetchall()[0][0]
-            if "drift" in rows:  # a version of before may have none
-                drift = _drift(connection)
+    version = (settings.home.published / "current").readlink().name if settings.home.is_published else None
+    not_as_published = [f"{path} {what}" for path, what in altered(settings.home)]
+    try:
+        if version is not None:
+            tasks, rows, drift = _held(settings)
+    except (WarehouseError, duckdb.Error):
+        if not not_as_published:
+            raise
     with Catalog(Zone(settings.home.landing)) as catalog:
         catalog.refresh(files_too=False)
         accounts = [_status_of(catalog, account, *tasks.get(account, (0, 0))) for account in catalog.accounts()]
@@ -80,7 +81,18 @@ def status(settings: Settings) -> Status:
         for path in (settings.home.warehouse, settings.home.published, settings.home.dagster)
         if path.exists()
     }
-    return Status(str(settings.home), version, accounts, open_loads, damaged, drift, rows, sizes)
+    return Status(str(settings.home), version, not_as_published, accounts, open_loads, damaged, drift, rows, sizes)
+
+
+def _held(settings: Settings) -> tuple[dict[str, tuple[int, int]], dict[str, int], list[dict[str, Any]]]:
+    """What the published version holds: tasks and open tasks by account, rows by table, and the drift."""
+    with published(settings) as connection:
+        counted = "count(*), count(*) filter (where phase in ('pending', 'waiting', 'running'))"
+        found = connection.execute(f"select account, {counted} from tasks group by account").fetchall()
+        tables = connection.execute("select table_name from duckdb_tables() where not temporary").fetchall()
+        rows = {table: connection.execute(f"select count(*) from {table}").fetchall()[0][0] for (table,) in tables}
+        drift = _drift(connection) if "drift" in rows else []  # an older version may have none
+    return {account: (total, still_open) for account, total, still_open in found}, rows, drift
 
 
 def _status_of(catalog: "Catalog", account: str, tasks: int, open_tasks: int) -> AccountStatus:

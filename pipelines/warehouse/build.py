@@ -43,10 +43,10 @@ from pipelines.warehouse.models import (
     published_models,
 )
 from pipelines.warehouse.parquet import MANIFEST, InManifest, export, manifest_of
+from pipelines.warehouse.seal import altered, summary
 from pipelines.warehouse.sql import sql_folder
-from pipelines.warehouse.working import INTERNAL, TABLES, Working, use
+from pipelines.warehouse.working import COMPLETE, INTERNAL, PARQUET, TABLES, Working, use
 
-COMPLETE = "version.json"  # beside the working file: what it holds, once it is complete
 VERSION = "%Y%m%dT%H%M%S%fZ"  # the name of a version: when it was built, UTC
 
 WORKERS = 2
@@ -105,6 +105,7 @@ def build_version(settings: Settings, say: Say = lambda line: None) -> Iterator[
     keep_little()
     working, complete = Working(settings), settings.home.warehouse / COMPLETE
     complete.unlink(missing_ok=True)
+    _drop_altered_parquet(settings, working, say)
     tables: dict[str, BuiltTable] = {}
     try:
         yield from _bring_up_to_date(settings, working, tables, say)
@@ -142,6 +143,16 @@ def _bring_up_to_date(
         _create_macros(connection)
         if not any(each.blocks for built in tables.values() for each in built.outcomes):
             connection.execute(f"delete from {TABLES}.{INTERNAL}.weeks")
+
+
+def _drop_altered_parquet(settings: Settings, working: Working, say: Say) -> None:
+    """Has all Parquet written anew where a published file was changed: it is the same file in the working folder."""
+    changed = {path: what for path, what in altered(settings.home) if path.is_relative_to(PARQUET)}
+    if changed:
+        say(f"all Parquet is written anew: {summary([f'{path} {what}' for path, what in changed.items()])}")
+        (working.parquet / MANIFEST).unlink(missing_ok=True)
+    for path in changed:
+        (working.parquet / path.relative_to(PARQUET)).unlink(missing_ok=True)
 
 
 def forget(settings: Settings) -> None:

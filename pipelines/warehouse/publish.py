@@ -14,9 +14,9 @@ from pathlib import Path
 from pipelines.errors import WarehouseError
 from pipelines.landing.zone import sync_folder, write_durably
 from pipelines.settings import Settings
-from pipelines.warehouse.build import COMPLETE
 from pipelines.warehouse.database import DATABASE, connect, current_database
-from pipelines.warehouse.working import INTERNAL, PARQUET, TABLES, Working, attach
+from pipelines.warehouse.seal import READ_ONLY, seal
+from pipelines.warehouse.working import COMPLETE, INTERNAL, PARQUET, TABLES, Working, attach
 
 REPORT = "report.html"
 
@@ -51,7 +51,7 @@ def publish(settings: Settings) -> Published:
         arriving.mkdir()
         _copy_database(working.file, arriving / DATABASE)
         _link_folder(working.parquet, arriving / PARQUET)
-        shutil.copy(built, arriving / COMPLETE)
+        seal(arriving, about)
         sync_folder(arriving)
         arriving.rename(folder)
         sync_folder(versions)
@@ -95,6 +95,7 @@ def publish_report(settings: Settings, html: str) -> Path:
     """Puts the report of the published version beside it; returns where it is found."""
     folder = current_database(settings).parent
     write_durably(folder / REPORT, html.encode())
+    (folder / REPORT).chmod(READ_ONLY)
     _point(settings.home.published / REPORT, Path("versions") / folder.name / REPORT)
     return settings.home.published / REPORT
 

@@ -23,6 +23,7 @@ from pipelines.warehouse.sql import sql_folder
 ROWS_PER_GROUP = 30_720
 
 PARQUET = "parquet"
+COMPLETE = "version.json"  # beside the working file: what it holds, once it is complete; so in a published version
 
 # The tables' database in a connection, and the schema of it that is not published.
 TABLES, INTERNAL = "task_archive", "internal"

@@ -434,6 +434,35 @@ def test_version_and_help(run: Run) -> None:
     assert "Archive the task history" in run("--help").output
 
 
+@pytest.mark.parametrize("harm", ["delete from fact_tasks", "drop table tasks", "cut"])
+def test_a_changed_publication_is_reported_and_the_next_look_publishes_it_again(
+    run: Run, simulator: Simulator, tmp_path: Path, harm: str
+) -> None:
+    assert run("sync").exit_code == 0
+    database = (tmp_path / "archive" / "published" / "task_archive.duckdb").resolve()
+    database.chmod(0o644)
+    if harm == "cut":
+        database.write_bytes(database.read_bytes()[:100_000])
+    else:
+        with duckdb.connect(str(database)) as careless:
+            careless.execute(harm)
+    said = "task_archive.duckdb was changed"
+    result = run("status")
+    assert (result.exit_code, f"altered    {said}: `task-archive sync` publishes it again" in result.stdout) == (
+        0,
+        True,
+    )
+    assert json.loads(run("status", "--json").stdout)["altered_files"] == [said]
+    assert f"FAIL published version: {said}: `task-archive sync` publishes it again" in run("doctor").stdout
+    verified = run("verify")
+    assert (verified.exit_code, f"altered    {said}: nothing was compared" in verified.stdout) == (3, True)
+    assert run("observe").exit_code == 0
+    assert "altered" not in run("status").stdout
+    assert run("verify").exit_code == 0
+    counted = run("query", "select count(*) from fact_tasks", "--format", "csv")
+    assert counted.stdout.split()[-1] == "300"
+
+
 def test_interrupted_runs_are_told_by_status(run: Run, simulator: Simulator) -> None:
     simulator.fault("503", at=6, times=None)
     result = run("sync", TASK_ARCHIVE_PAGE_SIZE="100", TASK_ARCHIVE_ATTEMPTS="2")

@@ -26,7 +26,7 @@ from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse.build import BuiltTable, CheckResult
 from pipelines.warehouse.models import load_models
-from pipelines.warehouse.working import Working
+from pipelines.warehouse.working import COMPLETE, Working
 from tests.landed import LandedFiles
 
 ROOT = Path(__file__).parent.parent.parent
@@ -242,7 +242,6 @@ def test_a_check_that_fails_keeps_the_version_before(
     _, settings = simulated
     run_job(settings, "nightly")
     before = (settings.home.published / "current").readlink()
-    from pipelines.warehouse import build
 
     tasks = load_models()["tasks"]
     before_sql = tasks.compiled_sql
@@ -268,7 +267,7 @@ def test_a_check_that_fails_keeps_the_version_before(
         object.__setattr__(tasks, "compiled_sql", before_sql)
     assert (settings.home.published / "current").readlink() == before
     assert (Working(settings).file).exists()
-    assert not (settings.home.warehouse / build.COMPLETE).exists()
+    assert not (settings.home.warehouse / COMPLETE).exists()
 
 
 def attempts_of_a_scheduled_run(settings: Settings) -> tuple[int, str]:

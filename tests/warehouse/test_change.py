@@ -21,7 +21,7 @@ from pipelines.warehouse.change import ahead
 from pipelines.warehouse.making import Maker
 from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.publish import publish
-from pipelines.warehouse.working import Working
+from pipelines.warehouse.working import COMPLETE, Working
 from tests.warehouse.changed_sql import changed_sql
 from tests.warehouse.schedules import FIRST_LOAD_MS, Answer, Load, Schedule, land, land_one, schedules
 
@@ -161,7 +161,7 @@ class Lived:
             connection.execute("checkpoint task_archive")
 
     def a_version_is_published(self) -> None:
-        if (self.settings.home.warehouse / build.COMPLETE).exists():
+        if (self.settings.home.warehouse / COMPLETE).exists():
             publish(self.settings)
 
     def _in_working_file(self, statement: str) -> None:
@@ -237,7 +237,7 @@ def test_a_table_made_from_tables_is_checked_by_task_when_all_is_made(
     broken = {outcome.check.name: outcome for outcome in built["task_sources"].outcomes if outcome.blocks}
     assert broken.keys() == {"key_is_unique"}
     assert broken["key_is_unique"].failing_rows * 2 == built["task_sources"].rows > 100
-    assert not (kept.settings.home.warehouse / build.COMPLETE).exists()
+    assert not (kept.settings.home.warehouse / COMPLETE).exists()
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from pipelines.warehouse.database import connect
 from pipelines.warehouse.models import published_models
 from pipelines.warehouse.parquet import MANIFEST
 from pipelines.warehouse.publish import publish
+from pipelines.warehouse.seal import altered
 
 
 def make_version(settings: Settings) -> None:
@@ -156,3 +157,58 @@ def test_older_duckdb_can_open_the_file(account: Any) -> None:
     with connect(published.database, read_only=True) as connection:
         tags = connection.execute("select tags from duckdb_databases() where not internal").fetchall()
     assert "v1.4" in str(tags)
+
+
+def test_published_files_are_read_only(account: Any) -> None:
+    publish(account.settings)
+    published = account.settings.home.published.resolve()
+    files = [path for path in published.rglob("*") if path.is_file()]
+    assert len(files) > 30
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o444}
+    assert list(altered(account.settings.home)) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["delete from fact_tasks where task_id = (select min(task_id) from tasks)", "create table mine (id int)"],
+)
+def test_a_write_to_the_published_database_is_noticed_and_the_next_version_is_whole(
+    account: Any, statement: str
+) -> None:
+    first = publish(account.settings)
+    first.database.resolve().chmod(0o644)
+    with duckdb.connect(str(first.database)) as careless:
+        careless.execute("select count(*) from tasks")
+    assert list(altered(account.settings.home)) == []  # to open it for writing and only read changes nothing
+    with duckdb.connect(str(first.database)) as careless:
+        careless.execute(statement)
+    assert list(altered(account.settings.home)) == [(Path("task_archive.duckdb"), "was changed")]
+    make_version(account.settings)
+    publish(account.settings)
+    assert list(altered(account.settings.home)) == []
+    with duckdb.connect(str(first.database), read_only=True) as connection:
+        counts = connection.execute("select (select count(*) from tasks), (select count(*) from fact_tasks)").fetchall()
+        assert counts == [(300, 300)]
+        assert connection.execute("from duckdb_tables() where table_name = 'mine'").fetchall() == []
+
+
+def test_a_changed_parquet_file_is_noticed_and_written_again(account: Any) -> None:
+    first = publish(account.settings)
+    hashes, tasks = sorted((first.parquet / "hashes").iterdir())[0], sorted((first.parquet / "tasks").iterdir())[0]
+    kept = {path: path.read_bytes() for path in (hashes, tasks)}
+    hashes.chmod(0o644)
+    hashes.write_bytes(kept[hashes][:-100])
+    tasks.unlink()
+    (first.parquet / "tasks" / "mine.parquet").write_bytes(kept[hashes])
+    found = {str(path): what for path, what in altered(account.settings.home)}
+    assert found == {
+        f"parquet/hashes/{hashes.name}": "was changed",
+        f"parquet/tasks/{tasks.name}": "is missing",
+        "parquet/tasks/mine.parquet": "was added",
+    }
+    said: list[str] = []
+    list(build.build_version(account.settings, said.append))
+    assert [line for line in said if line.startswith("all Parquet is written anew: parquet/hashes/")] == said
+    publish(account.settings)
+    assert list(altered(account.settings.home)) == []
+    assert {path: path.read_bytes() for path in kept} == kept

@@ -22,12 +22,11 @@ import duckdb
 
 from pipelines.errors import ArchiveError, Busy, SettingsError
 from pipelines.settings import Settings, environment_variable
-from pipelines.warehouse.build import COMPLETE
 from pipelines.warehouse.database import connect, current_database, quoted
 from pipelines.warehouse.grain import grains
 from pipelines.warehouse.models import Model, published_models
 from pipelines.warehouse.parquet import MANIFEST, tasks_of_weeks
-from pipelines.warehouse.working import PARQUET
+from pipelines.warehouse.working import COMPLETE, PARQUET
 
 if TYPE_CHECKING:
     from adbc_driver_manager.dbapi import Connection
