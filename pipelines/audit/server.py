@@ -25,12 +25,10 @@ from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
-from pydantic import SecretStr
 
 from pipelines.errors import ArchiveError
-from pipelines.landing.lanes import Extraction
 from pipelines.livepeer import walks
-from pipelines.livepeer.client import Client
+from pipelines.livepeer.client import Client, connect
 from pipelines.livepeer.rows import Row, read_row
 from pipelines.serving.published import published
 from pipelines.settings import Settings
@@ -182,11 +180,8 @@ class _Window:
 
 def verify(settings: Settings, account: str) -> Comparison:
     """Raises CannotVerify where the server does not filter and count, ApiError where it does not answer."""
-    with published(settings) as connection:
-        # Nothing lands here: that the fingerprint key exists is not needed, and it must not be made.
-        extraction = Extraction(settings.model_copy(update={"fingerprint_key": SecretStr("-")}), account, "verify")
-        with extraction.client as client:
-            return _Comparing(settings, account, connection, client).run()
+    with published(settings) as connection, connect(settings, account) as client:
+        return _Comparing(settings, account, connection, client).run()
 
 
 @dataclass

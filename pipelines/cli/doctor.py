@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from pipelines.errors import ArchiveError
-from pipelines.landing.lanes import Extraction
 from pipelines.livepeer import walks
+from pipelines.livepeer.client import connect
 from pipelines.serving.status import free_bytes
 from pipelines.settings import KEY_VARIABLE, Settings, environment_variable
 from pipelines.warehouse.seal import PUBLISH_AGAIN, altered, summary
@@ -99,8 +99,7 @@ def _postgres(settings: Settings) -> Finding:
 
 def _api(settings: Settings, account: str) -> Iterator[Finding]:
     try:
-        extraction = Extraction(settings.model_copy(update={"attempts": 1}), account, run_id="doctor")
-        with extraction.client as client:
+        with connect(settings.model_copy(update={"attempts": 1}), account) as client:
             capabilities, _ = walks.probe(client)
             total = walks.count(client, None) if capabilities.count else None
             may_get = walks.may_get(client)
@@ -130,7 +129,7 @@ def _api(settings: Settings, account: str) -> Iterator[Finding]:
             "its documented paging is walked instead, which cannot prove that nothing is missed",
         ),
         (capabilities.filters, "filters by time", "every run reads the whole list"),
-        (capabilities.count, "counts", "nothing confirms the number of tasks met"),
+        (capabilities.count, "counts", "nothing confirms the number of tasks read"),
     ):
         yield Finding(
             f"ability of {account}", has, name if has else f"it does not {name.replace('s ', ' ', 1)}: {otherwise}"

@@ -168,7 +168,7 @@ def status(as_json: bool) -> None:
         click.echo(f"  proven until  {account.proven_until_at or 'never'}{ago}")
         click.echo(f"  whole sweep   {swept}, {age(since)} ago" if since is not None else "  whole sweep   never")
         click.echo(
-            f"  last load     {last['load_id']}: {last['verdict']}, {last['tasks_seen']:,} tasks met, "
+            f"  last load     {last['load_id']}: {last['verdict']}, {last['tasks_seen']:,} tasks read, "
             f"{last['appeared']:,} new, {last['changed']:,} changed"
         )
         for reason in last["reasons"]:

@@ -24,10 +24,10 @@ def print_loads(loads: list[Manifest]) -> None:
             else "no count to compare"
         )
         click.echo(
-            f"{load.lane:10} {load.account}: {load.tasks_seen:,} tasks met, {load.appeared:,} new, "
+            f"{load.lane:10} {load.account}: {load.tasks_seen:,} tasks read, {load.appeared:,} new, "
             f"{load.changed:,} changed, {len(load.deleted):,} deleted; {load.requests:,} requests in {seconds:.1f} s"
         )
-        click.echo(f"proof      {load.verdict}: {counted}, {len(load.unreadable):,} could not be had")
+        click.echo(f"proof      {load.verdict}: {counted}, {len(load.unreadable):,} unreadable")
         for reason in load.reasons:
             click.echo(f"  gap      {printable(reason)}")
 
@@ -52,7 +52,7 @@ def watching() -> Iterator[None]:
             bar.update(
                 shown[progress.account],
                 description=str(progress),
-                completed=progress.tasks_met,
+                completed=progress.tasks_read,
                 total=progress.expected_tasks,
             )
 

@@ -1,4 +1,4 @@
-"""One account of the API, as every lane needs it: its client, its landing zone, and who is told of the progress."""
+"""One account of the API, as every lane needs it: its client, its landing zone, and who hears of its progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Lane
 from pipelines.landing.zone import Zone
-from pipelines.livepeer.answer import Limits
-from pipelines.livepeer.client import Client, ClientOptions
+from pipelines.livepeer.client import connect
 from pipelines.livepeer.redact import Redactor
 from pipelines.settings import Settings
 
@@ -16,13 +15,13 @@ from pipelines.settings import Settings
 class Progress:
     """How far a lane has come, after each page.
 
-    tasks_met: each once; expected_tasks: no fewer, None where the server does not count; rows_read: in elapsed_seconds,
-    those read again included.
+    tasks_read: each once; expected_tasks: no fewer, None where the server does not count; rows_read: in
+    elapsed_seconds, those read again included.
     """
 
     account: str
     lane: Lane
-    tasks_met: int
+    tasks_read: int
     expected_tasks: int | None
     rows_read: int
     elapsed_seconds: float
@@ -31,9 +30,9 @@ class Progress:
         """Such as `default sweep: 12,000 of 200,000 tasks, 8,100/s, 23 s left`."""
         rate = self.rows_read / max(self.elapsed_seconds, 0.001)
         of = f" of {self.expected_tasks:,}" if self.expected_tasks else ""
-        line = f"{self.account} {self.lane}: {self.tasks_met:,}{of} tasks, {rate:,.0f}/s"
+        line = f"{self.account} {self.lane}: {self.tasks_read:,}{of} tasks, {rate:,.0f}/s"
         if self.expected_tasks and rate:
-            line += f", {(self.expected_tasks - self.tasks_met) / rate:.0f} s left"
+            line += f", {(self.expected_tasks - self.tasks_read) / rate:.0f} s left"
         return line
 
 
@@ -51,7 +50,6 @@ class AccountContext:
     def __init__(
         self, settings: Settings, account: str, run_id: str, callbacks: ProgressCallbacks | None = None
     ) -> None:
-        settings.check_origin()
         self.settings = settings
         self.account = account
         self.run_id = run_id
@@ -60,16 +58,4 @@ class AccountContext:
         self.callbacks = callbacks or ProgressCallbacks()
         keys = [key.get_secret_value() for key in settings.api_keys.values()]
         self.redactor = Redactor(settings.fingerprint_key_bytes(), keys)
-        self.client = Client(
-            settings.api_url,
-            settings.accounts(account)[account].get_secret_value(),
-            self.redactor.scrub,
-            ClientOptions(
-                timeout_seconds=settings.request_timeout_seconds,
-                attempts=settings.attempts,
-                retry_wait_seconds=settings.retry_wait_seconds,
-                requests_per_second=settings.requests_per_second,
-                on_retry=self.callbacks.say,
-            ),
-            Limits.of(settings),
-        )
+        self.client = connect(settings, account, self.redactor.scrub, self.callbacks.say)

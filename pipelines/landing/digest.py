@@ -12,7 +12,7 @@ MODULUS = 2**64
 
 
 class Digests:
-    """Of the tasks met so far: each counts once, in the state that was met last."""
+    """Of the tasks read so far: each counts once, in the state that was read last."""
 
     def __init__(self, ids: str | None = None, states: str | None = None) -> None:
         self._ids = int(ids or "0", 16)
@@ -29,7 +29,7 @@ class Digests:
         return f"{self._states % MODULUS:016x}"
 
     def add(self, met: Mapping[str, int | None], before: Mapping[str, int | None]) -> None:
-        """Takes in tasks with their updatedAt; `before`: those among them that were met already, as they were then."""
+        """Takes in tasks with their updatedAt; `before`: those among them that were read before, as they were then."""
         self._ids += _sum(met) - (_sum(before) if before else 0)
         self._states += _sum(_states(met)) - (_sum(_states(before)) if before else 0)
 

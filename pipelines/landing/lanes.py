@@ -11,10 +11,11 @@ from typing import Literal
 
 from pipelines.errors import SettingsError
 from pipelines.landing import damage
+from pipelines.landing.begin import server_clock_ms, unserved
 from pipelines.landing.context import AccountContext
 from pipelines.landing.known import differing, key_of
-from pipelines.landing.load import Load, needed, server_clock_ms, unserved
-from pipelines.landing.manifest import Lane, Manifest, Window
+from pipelines.landing.load import Load
+from pipelines.landing.manifest import Lane, Manifest, Window, needed
 from pipelines.landing.writer import as_landed
 from pipelines.livepeer import walks
 from pipelines.livepeer.failures import ApiError, RowFault

@@ -9,21 +9,16 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 
-from pipelines import __version__
-from pipelines.landing import damage
+from pipelines.landing.begin import resume_or_begin, server_clock_ms, unserved
 from pipelines.landing.context import AccountContext, Progress
 from pipelines.landing.digest import Digests
-from pipelines.landing.manifest import Lane, Manifest, Missing, Window
+from pipelines.landing.manifest import Lane, Manifest, Missing, Window, needed
+from pipelines.landing.proof import ELSEWHERE, LISTS_ONLY, MOST_LOOKUPS, Evidence, prove, unread
 from pipelines.landing.writer import LoadWriter, PageResult
 from pipelines.livepeer import walks
 from pipelines.livepeer.rows import Row, project_of, read_row
 
-# Where an account's key was moved to another project everything vanishes at once: look up so many, and say so.
-MOST_LOOKUPS = 1000
 CATCH_UP_ROUNDS = 3
-ELSEWHERE = "in another project"
-LISTS_ONLY = "the key may list tasks and not get one by id (403)"
-UNSETTLED = "a missed task could hide behind one that was deleted meanwhile"
 
 
 class Load:
@@ -35,12 +30,16 @@ class Load:
         self.callbacks = context.callbacks
         self.zone = context.zone
         self.began = time.monotonic()
-        manifest = _resume_or_begin(context, lane, window)
+        manifest = resume_or_begin(context, lane, window)
         self.writer = LoadWriter(context.catalog, manifest, context.redactor)
         self.manifest = manifest
-        self.seen: set[str] = set()  # tasks met by walks other than the one by id, whose rows are distinct as they come
+        self.seen: set[str] = (
+            set()
+        )  # tasks read by walks other than the one by id, whose rows are distinct as they come
         self.vanished: set[str] = set(manifest.vanished)
         self.refused: list[str] = []  # tasks to look up, with a key that may not
+        self.surplus = 0  # tasks read beyond the server's count that are not explained
+        self.settled_left: int | None = None  # the server's second count of settled tasks, where one was due
         self.digests = Digests(manifest.digest_ids, manifest.digest_states)
         self.unserved = unserved(context.catalog.manifests(context.account, newest_first=True))
         self.hints = walks.Hints(self.unserved, self._known_between)
@@ -68,7 +67,7 @@ class Load:
             self._settle()
             self._fetch_by_id(self._filters())
             self._catch_up()
-        self._prove()
+        self._compare_counts()
 
     def look_up(self, task_ids: Iterable[str]) -> None:
         """Asks for single tasks; lands what is new of them and which are deleted."""
@@ -119,39 +118,24 @@ class Load:
         note = self.manifest
         self._note()
         note.finished_at_ms = max(note.started_at_ms, time.time_ns() // 1_000_000)  # our clock may have been set back
-        elsewhere = [missing.task_id for missing in note.unreadable if missing.reason.startswith(ELSEWHERE)]
-        if elsewhere:
-            self._because(f"{len(elsewhere)} archived tasks are {ELSEWHERE} now, first {elsewhere[0]}")
-        if missing := [missing for missing in note.unreadable if missing.task_id not in elsewhere]:
-            self._because(f"{len(missing)} tasks could not be had, first {missing[0].task_id}: {missing[0].reason}")
-        if self.refused:
-            tasks = f"{len(self.refused)} tasks, first {self.refused[0]}"
-            self._because(f"{LISTS_ONLY}: whether {tasks}, were deleted or changed cannot be known")
-        walked_by_key = note.capabilities is not None and note.capabilities.id_keyset
-        if note.verdict != "broken" and note.lane in ("sweep", "changes", "observe") and walked_by_key:
-            note.proven_until_ms = self._proven_until_ms()
+        proof = prove(note, self._evidence())
+        note.verdict, note.reasons = proof.verdict, proof.reasons
+        if proof.proven_until_ms is not None:
+            note.proven_until_ms = proof.proven_until_ms
             note.newest_update_ms = max(note.newest_update_ms or 0, note.window.updated_from_ms or 0)
-        if note.verdict is None:
-            note.verdict = "limited" if note.reasons else "whole"
         note.stage, note.cursor = "done", None
         return self.writer.complete()
 
-    def _proven_until_ms(self) -> int:
-        """When the walk began: by the earliest Date, of which any may be wrong, or by our clock if that is well behind.
-
-        A server's clock that stands ahead and is set right later gives times to changes that lie before the Date.
-        """
-        note = self.manifest
-        started_ms = needed(note.server_started_at_ms)
-        proven_ms = min(started_ms, self.client.traffic.earliest_server_at_ms or started_ms)
-        ahead_seconds = -(self.client.traffic.clock_skew_seconds or 0)
-        if ahead_seconds <= self.settings.overlap_seconds + 1:  # a Date is a whole second
-            return proven_ms
-        self._because(
-            f"the server's clock is {ahead_seconds:,.0f} s ahead of ours, which is more than the overlap: "
-            "the archive is proven up to our own time"
+    def _evidence(self) -> Evidence:
+        traffic = self.client.traffic
+        return Evidence(
+            surplus=self.surplus,
+            settled_left=self.settled_left,
+            refused=self.refused,
+            earliest_server_at_ms=traffic.earliest_server_at_ms,
+            ahead_seconds=-(traffic.clock_skew_seconds or 0),
+            overlap_seconds=self.settings.overlap_seconds,
         )
-        return min(proven_ms, note.started_at_ms)
 
     @property
     def capabilities(self) -> walks.Capabilities:
@@ -282,10 +266,6 @@ class Load:
 
     def _fetch_by_documented_paging(self) -> None:
         note = self.manifest
-        self._because(
-            "the server has no paging by key: its documented paging was walked until nothing new came, which cannot "
-            "prove that no row was missed"
-        )
         self.digests, note.tasks_seen = Digests(), 0  # after an interruption it begins anew
         self._take(walks.by_documented_paging(self.client, self.settings.page_size))
         self.vanished = set(self.writer.known.expected_between(None, None, note.window)) - self.seen
@@ -306,49 +286,38 @@ class Load:
         to_ms = min(until_ms, until_ms if window.created_to_ms is None else window.created_to_ms)
         return walks.count(self.client, walks.created_between(window.created_from_ms, to_ms))
 
-    def _prove(self) -> None:
-        """Compares the tasks met with the server's count afterwards, and looks up those that it lists no more.
-
-        A task deleted after it was read makes the count smaller than what was met: it is found by its id, or the count
-        tells nothing. A count larger than what was met is first taken for tasks that appeared since: what is read after
-        it must reach it. So a missed task could hide behind a deleted one: that is what the count of settled tasks
-        before the walk is for.
-        """
+    def _compare_counts(self) -> None:
+        """Compares the tasks read with the server's count, and reads again where they differ: see `proof`."""
         note = self.manifest
         self._look_up_vanished()
         if not self.capabilities.count:
-            self._because("the server does not count its rows, so that nothing confirms the number met")
             return
         for _ in range(CATCH_UP_ROUNDS):
             note.server_count_after = walks.count(self.client, self._filters())
             if note.server_count_after is None:
-                self._because("the server could not count its rows, so that nothing confirms the number met")
                 return
-            if self._short_of(note.server_count_after, note.tasks_seen) > 0:
+            if self._unread(note.server_count_after) > 0:
                 (self._fetch_by_update if self._goes_by_update else self._catch_up)()
             else:
-                self._explain_surplus()
-            if self._short_of(note.server_count_after, note.tasks_seen) <= 0:
-                self._prove_settled()
-                return
-        note.verdict = "broken"
-        short = self._short_of(needed(note.server_count_after), note.tasks_seen)
-        self._because(f"the server counts {note.server_count_after} tasks, {short} more than were met")
+                self._explain_surplus(-self._unread(note.server_count_after))
+            if self._unread(note.server_count_after) <= 0:
+                break
+        if note.settled_until_ms is None or note.settled_count is None:
+            return
+        if unread(note, self.vanished, note.settled_count, note.settled_seen) > 0:
+            self.settled_left = self._count_settled(note.settled_until_ms)
 
-    def _explain_surplus(self) -> None:
-        """Reads the list again where more tasks were met than the server counts: some may be there no more."""
-        note = self.manifest
-        surplus = -self._short_of(needed(note.server_count_after), note.tasks_seen)
+    def _explain_surplus(self, surplus: int) -> None:
+        """Reads the list again where more tasks were read than the server counts: some may be gone."""
         if 0 < surplus <= MOST_LOOKUPS:
             gone = self._met() - self._listed_again()
             self.vanished |= gone
             self.look_up(sorted(gone))
             surplus -= len(gone)
-        if surplus > 0:
-            self._because(f"{surplus} more tasks were met than the server counts, so that its count confirms nothing")
+        self.surplus = surplus
 
     def _met(self) -> set[str]:
-        """The tasks that the load met."""
+        """The tasks that the load read."""
         self.writer.flush()
         met = set(self.writer.known.expected_between(None, None, self.manifest.window)) - self.vanished
         return met & self.seen if self._goes_by_update else met
@@ -370,41 +339,11 @@ class Load:
             self._catch_up()
         return listed
 
-    def _prove_settled(self) -> None:
-        """Accounts for each task that the server counted before the walk began."""
-        note = self.manifest
-        if note.settled_until_ms is None:
-            return
-        if note.settled_count is None:
-            self._because(f"the server cannot count the tasks created before the load: {UNSETTLED}")
-            return
-        short = self._short_of(note.settled_count, note.settled_seen)
-        if short <= 0:
-            return
-        left = self._count_settled(note.settled_until_ms)
-        if left is not None and (missed := self._short_of(left, note.settled_seen)) > 0:
-            note.verdict = "broken"
-            self._because(f"the server counts {missed} tasks, created before the load, that were not met")
-        else:
-            self._because(f"{short} tasks that the server counted at first were gone when the walk came: {UNSETTLED}")
-
-    def _short_of(self, server_count: int, met: int) -> int:
-        """Rows that the server counts and the walk neither met nor knows to be unreadable."""
-        listed_unreadable = sum(missing.task_id not in self.vanished for missing in self.manifest.unreadable)
-        return server_count - met - listed_unreadable
+    def _unread(self, server_count: int) -> int:
+        return unread(self.manifest, self.vanished, server_count, self.manifest.tasks_seen)
 
     def _look_up_vanished(self) -> None:
         self.look_up(sorted(self.vanished)[:MOST_LOOKUPS])
-        if len(self.vanished) > MOST_LOOKUPS:
-            self._because(
-                f"{len(self.vanished)} archived tasks are listed no more, of which {MOST_LOOKUPS} were looked up: "
-                "was the key moved to another project?"
-            )
-
-    def _because(self, reason: str) -> None:
-        """Notes what the proof lacks; a load that went on may meet a reason twice."""
-        if reason not in self.manifest.reasons:
-            self.manifest.reasons = [*self.manifest.reasons, reason]
 
     def _note_vanished(self, after: str | None, last: str | None, met: set[str]) -> None:
         """Notes known tasks with after < id <= last that the list does not show; one it cannot serve is still there."""
@@ -432,7 +371,7 @@ class Load:
         note = self.manifest
         if task_id not in {missing.task_id for missing in note.unreadable}:
             note.unreadable = [*note.unreadable, Missing(task_id, reason)]
-        self.callbacks.say(f"task {task_id} cannot be had: {reason}")
+        self.callbacks.say(f"task {task_id} is unreadable: {reason}")
 
     def _checkpoint(self, stage: str, cursor: str | None) -> None:
         self._note()
@@ -457,68 +396,9 @@ class Load:
             Progress(
                 account=note.account,
                 lane=note.lane,
-                tasks_met=note.tasks_seen,
+                tasks_read=note.tasks_seen,
                 expected_tasks=None if counted is None else max(counted, note.tasks_seen),
                 rows_read=note.rows_read - self.rows_before,
                 elapsed_seconds=time.monotonic() - self.began,
             )
         )
-
-
-def _resume_or_begin(context: AccountContext, lane: Lane, window: Window) -> Manifest:
-    """The manifest to write on: of an interrupted walk by id of the same window, else a fresh one.
-
-    Other interrupted loads are closed as broken with what they had landed, so that nothing fetched is lost.
-    """
-    zone, account = context.zone, context.account
-    resumed: Manifest | None = None
-    context.catalog.clear_leftovers(account)
-    context.catalog.refresh(account, files_too=False)
-    for manifest in context.catalog.open_loads(account):
-        walks_by_id = lane in ("sweep", "backfill")
-        if resumed is None and walks_by_id and (manifest.lane, manifest.window) == (lane, window):
-            resumed = manifest
-            continue
-        manifest.verdict = "broken"
-        manifest.reasons = ["interrupted; what had landed is kept, a later load fetches the rest"]
-        manifest.finished_at_ms = max(manifest.started_at_ms, time.time_ns() // 1_000_000)
-        LoadWriter(context.catalog, manifest, context.redactor).complete()
-    if resumed is not None:
-        context.callbacks.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
-        resumed.run_id = context.run_id  # whoever started this run is to see what came of the load
-        return resumed
-    now_ms = time.time_ns() // 1_000_000
-    return Manifest(
-        load_id=zone.new_load_id(lane, now_ms),
-        account=account,
-        lane=lane,
-        window=window,
-        api_url=context.settings.api_url,
-        code_version=__version__,
-        run_id=context.run_id,
-        started_at_ms=now_ms,
-        lost_files=[lost.name for lost in damage.lost(context.catalog, account)],
-    )
-
-
-def unserved(loads: Iterable[Manifest]) -> list[str]:
-    """Tasks that the list could not serve in the last sweep or since then; `loads`: the newest first."""
-    found: set[str] = set()
-    for load in loads:
-        found.update(missing.task_id for missing in load.unreadable if "500" in missing.reason)
-        found.update(load.had_by_id)
-        if load.lane == "sweep" and load.verdict != "broken":
-            break
-    return sorted(found)
-
-
-def server_clock_ms(date_ms: int | None) -> int:
-    """The server's time at the first answer; our own, a minute back, where it sends no Date."""
-    return date_ms if date_ms is not None else time.time_ns() // 1_000_000 - 60_000
-
-
-def needed(value: int | None) -> int:
-    """A value that the steps before have set."""
-    if value is None:
-        raise ValueError("a value that the lane's steps have set before is missing")
-    return value

@@ -28,7 +28,7 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """A task that could not be had from the list, and why."""
+    """A task that the list could not serve, and why."""
 
     task_id: str
     reason: str
@@ -37,9 +37,9 @@ class Missing(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct):
     """Written as `progress.json` while the load is open and as `manifest.json` once it is complete.
 
-    tasks_seen: distinct tasks met; appeared, changed, unchanged: how they compare with what had landed before;
-    digest_ids, digest_states: of the tasks met, see `digest`;
-    overlap_rows: tasks met whose last change lies before the point proven so far; overlap_equal: of which had landed;
+    tasks_seen: distinct tasks read; appeared, changed, unchanged: how they compare with what had landed before;
+    digest_ids, digest_states: of the tasks read, see `digest`;
+    overlap_rows: tasks read whose last change lies before the point proven so far; overlap_equal: of which had landed;
     settled_*: tasks created before settled_until_ms, in the server's count before the walk, and met;
     had_by_id: tasks that the list could not serve, and GET by id did;
     looked_up: open tasks asked for by id, their last change lying before the window;
@@ -104,3 +104,10 @@ def encode(manifest: Manifest) -> bytes:
 def decode(data: bytes) -> Manifest:
     """Raises msgspec.DecodeError where the file is cut or is no manifest."""
     return msgspec.json.decode(data, type=Manifest)
+
+
+def needed(value: int | None) -> int:
+    """A value that the steps before have set."""
+    if value is None:
+        raise ValueError("a value that the lane's steps have set before is missing")
+    return value

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from secrets import token_bytes
 from statistics import median
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,8 @@ from pipelines.errors import SettingsError
 from pipelines.livepeer import failures
 from pipelines.livepeer.answer import Answer, Limits, Reader
 from pipelines.livepeer.jsontext import NotAnArray, split_array
+from pipelines.livepeer.redact import Redactor
+from pipelines.settings import Settings
 
 LONGEST_WAIT_SECONDS = 300.0
 MOST_ROWS = 10_000  # of a page: the server sends 1000 at most
@@ -81,6 +84,32 @@ class ClientOptions:
     on_retry: Callable[[str], None] = field(default=lambda message: None)
 
 
+def connect(
+    settings: Settings,
+    account: str,
+    scrub: Callable[[str], str] | None = None,
+    say: Callable[[str], None] = lambda message: None,
+) -> "Client":
+    """The client of an account: sends no request yet and writes no file.
+
+    scrub: takes secrets out of messages; say: gets a line for each attempt that is repeated. Raises SettingsError for
+    an unknown account and where the key would travel unencrypted.
+    """
+    settings.check_origin()
+    if scrub is None:  # nothing is kept, so that the fingerprints of what is redacted need not be those of the archive
+        keys = [key.get_secret_value() for key in settings.api_keys.values()]
+        scrub = Redactor(token_bytes(32), keys).scrub
+    options = ClientOptions(
+        timeout_seconds=settings.request_timeout_seconds,
+        attempts=settings.attempts,
+        retry_wait_seconds=settings.retry_wait_seconds,
+        requests_per_second=settings.requests_per_second,
+        on_retry=say,
+    )
+    key = settings.accounts(account)[account].get_secret_value()
+    return Client(settings.api_url, key, scrub, options, Limits.of(settings))
+
+
 class Client:
     """Talks to one origin with one key; never follows a link or a redirect to another."""
 
@@ -89,7 +118,7 @@ class Client:
         api_url: str,
         api_key: str,
         scrub: Callable[[str], str],
-        politeness: ClientOptions,
+        options: ClientOptions,
         limits: Limits,
     ) -> None:
         self.api_url = api_url
@@ -97,7 +126,7 @@ class Client:
         self.limits = limits
         self.traffic = Traffic()
         self._scrub = scrub
-        self._politeness = politeness
+        self._options = options
         self._next_request_at = 0.0
         try:
             self._http = httpx.Client(
@@ -107,7 +136,7 @@ class Client:
                     "Accept-Encoding": "gzip",
                     "User-Agent": f"livepeer-task-archive/{__version__}",
                 },
-                timeout=httpx.Timeout(politeness.timeout_seconds, connect=min(20.0, politeness.timeout_seconds)),
+                timeout=httpx.Timeout(options.timeout_seconds, connect=min(20.0, options.timeout_seconds)),
                 # Below the 5 s after which the server closes an idle connection: reusing a closed one costs an attempt.
                 limits=httpx.Limits(max_connections=1, keepalive_expiry=4.0),
                 follow_redirects=False,
@@ -182,7 +211,7 @@ class Client:
             if expect_row_fault and isinstance(error, failures.RowFault):
                 return True
             most = error.most_attempts if isinstance(error, failures.TransientError) else None
-            return state.attempt_number >= min(self._politeness.attempts, most or self._politeness.attempts)
+            return state.attempt_number >= min(self._options.attempts, most or self._options.attempts)
 
         retrying = Retrying(
             retry=retry_if_exception_type(failures.TransientError),
@@ -202,7 +231,7 @@ class Client:
             raise failures.Unreachable(f"cannot reach {self.host}: {self._one_line(str(error))}") from None
         except httpx.TimeoutException:
             raise failures.Interrupted(
-                f"{self.host} did not answer within {self._politeness.timeout_seconds:g} s "
+                f"{self.host} did not answer within {self._options.timeout_seconds:g} s "
                 "(TASK_ARCHIVE_REQUEST_TIMEOUT_SECONDS)"
             ) from None
         except httpx.TransportError as error:
@@ -290,13 +319,13 @@ class Client:
         return line if len(line) <= 200 else line[:199] + "…"
 
     def _pace(self) -> None:
-        if self._politeness.requests_per_second:
+        if self._options.requests_per_second:
             time.sleep(max(0.0, self._next_request_at - time.monotonic()))
-            self._next_request_at = time.monotonic() + 1 / self._politeness.requests_per_second
+            self._next_request_at = time.monotonic() + 1 / self._options.requests_per_second
 
     def _wait_seconds(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        base = self._politeness.retry_wait_seconds
+        base = self._options.retry_wait_seconds
         backoff: float = wait_exponential_jitter(multiplier=base, max=LONGEST_WAIT_SECONDS, jitter=base)(state)
         asked = error.retry_after_seconds if isinstance(error, failures.TransientError) else None
         return backoff if asked is None else min(max(asked, 0.0), LONGEST_WAIT_SECONDS)
@@ -305,7 +334,7 @@ class Client:
         self.traffic.attempts_repeated += 1
         error = state.outcome.exception() if state.outcome else None
         wait = state.next_action.sleep if state.next_action else 0
-        self._politeness.on_retry(f"{error}; attempt {state.attempt_number + 1} in {wait:.1f} s")
+        self._options.on_retry(f"{error}; attempt {state.attempt_number + 1} in {wait:.1f} s")
 
 
 def _next_cursor(link: str) -> str | None:

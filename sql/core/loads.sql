@@ -52,23 +52,23 @@ select
     load.rows_read as rows_read,                                              -- rows on them, re-read ones included
     load.rows_landed as rows_landed,                                          -- rows that were new or changed, and landed
     list_sum(list_transform(load.parts, lambda part: part.bytes))::bigint as landed_bytes, -- size of the landed files, bytes
-    load.tasks_seen as tasks_seen,                                            -- distinct tasks met
+    load.tasks_seen as tasks_seen,                                            -- distinct tasks read
     load.digest_ids as digest_ids,                                            -- digest of their ids: the sum modulo 2^64 of ('0x' || left(sha256(task_id), 16))::ubigint, in hex
     load.digest_states as digest_states,                                      -- the same of task_id || ':' || updatedAt in epoch milliseconds, as met last; nothing behind the colon where it has none
     load.appeared as tasks_appeared,                                          -- of which the archive had not known; which they are, the rows say that landed with this load_id
     load.changed as tasks_changed,                                            -- states that differ from the newest known, or from a stale one met since; they landed with this load_id as well
     load.unchanged as rows_unchanged,                                         -- rows found equal to what had landed
-    load.overlap_rows as overlap_tasks,                                       -- tasks met again whose last change lies before the point proven until then
+    load.overlap_rows as overlap_tasks,                                       -- tasks read again whose last change lies before the point proven until then
     load.overlap_equal as overlap_tasks_equal,                                -- of which equal to what had landed; the others had become visible late
     load.looked_up as looked_up_task_ids,                                     -- open tasks that an observe run asked for by id, their last change lying before its window
     load.vanished as vanished_task_ids,                                       -- archived tasks that the list shows no more
     load.deleted as deleted_task_ids,                                         -- of which the API says that they are deleted
-    load.unreadable as missing_tasks,                                         -- tasks that could not be had from the list, with the reason
+    load.unreadable as missing_tasks,                                         -- tasks that the list could not serve, with the reason
     load.server_count_before as server_count_before,                          -- tasks in the window in the server's count, before
     load.server_count_after as server_count_after,                            -- and afterwards
     make_timestamptz(load.settled_until_ms * 1000) as settled_until_at,       -- tasks created before are settled, UTC: no insert during the load and no delay adds to them
     load.settled_count as settled_server_count,                               -- settled tasks in the server's count before the load
-    load.settled_seen as settled_tasks_seen,                                  -- settled tasks met, with those that tell no time of creation; fewer than counted is said in reasons
+    load.settled_seen as settled_tasks_seen,                                  -- settled tasks read, with those that tell no time of creation; fewer than counted is said in reasons
     load.clock_skew_seconds as clock_skew_seconds,                            -- our clock minus the server's, seconds: the median over the answers up to its first part, whose Dates are whole seconds
     load.abilities.id_keyset as has_id_keyset,                                -- whether the server pages by id
     load.abilities.filters as has_filters,                                    -- whether the server filters by time

@@ -62,8 +62,8 @@ def one_line(result: Result) -> str:
 def test_sync_then_ask(run: Run, simulator: Simulator, tmp_path: Path) -> None:
     result = run("sync")
     assert result.exit_code == 0, result.output
-    assert "300 tasks met, 300 new" in result.output
-    assert "proof      whole: server counts 300, 0 could not be had" in result.output
+    assert "300 tasks read, 300 new" in result.output
+    assert "proof      whole: server counts 300, 0 unreadable" in result.output
 
     asked = run("query", "select type, count(*) as tasks from tasks group by all order by all", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(asked.stdout)))
@@ -115,7 +115,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 def test_status_tells_freshness_loads_rows_and_disk(published: Run) -> None:
     text = published("status").stdout
     assert "default: 2,000 tasks" in text
-    assert "whole, 2,000 tasks met" in text
+    assert "whole, 2,000 tasks read" in text
     found = json.loads(published("status", "--json").stdout)
     assert found["accounts"][0]["last_load"]["verdict"] == "whole"
     assert found["rows"]["tasks"] == 2000
@@ -345,7 +345,7 @@ def test_an_empty_account_is_whole_and_published(run: Run, simulate: Callable[..
     empty = simulate(tasks=0, speed=0)
     result = run("sync", LIVEPEER_API_URL=empty.url, LIVEPEER_API_KEY=empty.api_key)
     assert result.exit_code == 0, result.output
-    assert "0 tasks met" in result.output
+    assert "0 tasks read" in result.output
     assert run("query", "failure_rate_by_type").exit_code == 0
     again = run("sync", LIVEPEER_API_URL=empty.url, LIVEPEER_API_KEY=empty.api_key)
     assert again.exit_code == 0
@@ -362,7 +362,7 @@ def test_a_gap_in_the_proof_is_published_printed_and_told_by_the_exit_status(run
     poisoned = simulator.poison()
     result = run("sync")
     assert result.exit_code == 3, result.output
-    assert f"gap      1 tasks could not be had, first {poisoned}" in result.output
+    assert f"gap      1 tasks are unreadable, first {poisoned}" in result.output
     assert "299" in run("query", "select count(*) from tasks").stdout
 
 
@@ -379,7 +379,7 @@ def test_backfill_and_refresh(run: Run, simulator: Simulator) -> None:
     assert some in run("query", "select task_id from tasks", "--format", "csv").stdout
     unknown = run("refresh", "00000000-0000-4000-8000-000000000000")
     assert unknown.exit_code == 3
-    assert "could not be had" in unknown.output
+    assert "unreadable" in unknown.output
 
 
 def test_doctor_says_what_it_found_and_masks_the_key(run: Run, simulator: Simulator) -> None:
@@ -472,5 +472,5 @@ def test_interrupted_runs_are_told_by_status(run: Run, simulator: Simulator) -> 
     simulator.clear_faults()
     resumed = run("sync")
     assert resumed.exit_code == 0
-    assert "300 tasks met" in resumed.output
+    assert "300 tasks read" in resumed.output
     assert "interrupted  " not in run("status").stdout

@@ -317,7 +317,7 @@ def machine(make_archive: Callable[..., Any], root: Path, tally: Tally) -> type[
             for task_id in self.poisoned:
                 expected.pop(task_id, None)
             assert landed == expected
-            assert before.keys() <= self.ever  # what cannot be had any more stays as it was
+            assert before.keys() <= self.ever  # what can no longer be read stays as it was
             still_listed = self.poisoned.keys() & self.sim.ids()
             assert {missing.task_id for missing in load.unreadable} == still_listed
             assert load.verdict == ("limited" if still_listed else "whole"), load.reasons

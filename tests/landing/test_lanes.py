@@ -13,8 +13,8 @@ from pipelines.errors import SettingsError
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.context import Progress, ProgressCallbacks
 from pipelines.landing.lanes import changed_since_ms
-from pipelines.landing.load import UNSETTLED
 from pipelines.landing.manifest import Manifest
+from pipelines.landing.proof import UNSETTLED
 from pipelines.livepeer import failures
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
@@ -606,7 +606,7 @@ def test_a_poisoned_row_hides_no_other(simulate: Simulate, archive: Archives, pl
     assert kept.landed() == healthy
     assert sorted(missing.task_id for missing in load.unreadable) == poisoned
     assert load.verdict == "limited"
-    assert len([reason for reason in load.reasons if "could not be had" in reason]) == 1
+    assert len([reason for reason in load.reasons if "unreadable" in reason]) == 1
     assert load.proven_until_ms is not None
     assert load.tasks_seen == 300 - len(poisoned)
     assert adds_up(kept, load)
@@ -892,11 +892,11 @@ def test_progress_goes_up_to_its_total_and_not_past_it(simulate: Simulate, archi
         told: list[Progress] = []
         load = kept.extraction(ProgressCallbacks(progress=told.append)).sync()
         assert load.rows_read > load.tasks_seen > 0
-        met = [progress.tasks_met for progress in told]
+        met = [progress.tasks_read for progress in told]
         assert met == sorted(met)
         assert met[-1] == load.tasks_seen
         for progress in told:
-            assert progress.expected_tasks is None or progress.tasks_met <= progress.expected_tasks
+            assert progress.expected_tasks is None or progress.tasks_read <= progress.expected_tasks
             assert not re.search(r"-\d+ s left", str(progress))
     told = []
     kept.extraction(ProgressCallbacks(progress=told.append)).refresh(sorted(sim.ids())[:3])
@@ -912,7 +912,7 @@ def test_the_rate_of_a_load_that_goes_on_is_that_of_this_process(simulate: Simul
     sim.clear_faults()
     told: list[Progress] = []
     kept.extraction(ProgressCallbacks(progress=told.append)).sync()
-    assert (told[0].tasks_met, told[0].rows_read) == (250, 50)
+    assert (told[0].tasks_read, told[0].rows_read) == (250, 50)
 
 
 # ------------------------------------------------------------------------------------------------------------ accounts

@@ -148,7 +148,7 @@ def test_open_tasks_are_asked_for_in_turn(sim: Simulator, kept: Any) -> None:
     assert kept.landed().keys() == kept.expected().keys()
 
 
-def test_open_tasks_met_in_the_window_are_not_asked_for(sim: Simulator, kept: Any) -> None:
+def test_open_tasks_read_in_the_window_are_not_asked_for(sim: Simulator, kept: Any) -> None:
     sim.advance(5)
     sim.update(met := min(sim.ids()), phase="running", progress=0.1)
     assert observe(kept, met) is not None

@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.context import ProgressCallbacks
-from pipelines.landing.load import ELSEWHERE, LISTS_ONLY, UNSETTLED
 from pipelines.landing.manifest import Manifest, decode, encode
+from pipelines.landing.proof import ELSEWHERE, LISTS_ONLY, UNSETTLED
 from pipelines.livepeer import failures
 from pipelines.simulator import Simulator
 from pipelines.simulator import api as routes
@@ -243,7 +243,7 @@ def test_a_count_that_is_too_low_proves_nothing(
     load = kept.sync(lane)
     assert load.server_count_after == load.tasks_seen - 10 - deleted
     assert load.deleted == ids[:deleted]
-    assert load.reasons == ["10 more tasks were met than the server counts, so that its count confirms nothing"]
+    assert load.reasons == ["10 more tasks were read than the server counts, so its count confirms nothing"]
     assert load.verdict == "limited"
 
 
@@ -253,7 +253,7 @@ def test_a_count_of_nothing_does_not_have_the_list_read_twice(
     sim = simulate(tasks=1200, speed=0)
     miscount(monkeypatch, set(), 1199)
     load = archive(sim, page_size=1000).sync()
-    assert load.reasons == ["1199 more tasks were met than the server counts, so that its count confirms nothing"]
+    assert load.reasons == ["1199 more tasks were read than the server counts, so its count confirms nothing"]
     assert load.requests < 12
 
 
@@ -282,7 +282,7 @@ def test_a_missed_task_does_not_hide_behind_one_that_came_and_went(
     load = archive(sim, overlap_seconds=1).sync()
     assert load.server_count_after == load.tasks_seen == 300
     assert load.verdict == "broken"
-    assert load.reasons == ["the server counts 1 tasks, created before the load, that were not met"]
+    assert load.reasons == ["the server counts 1 tasks, created before the load, that were not read"]
     assert load.proven_until_ms is None
 
 
@@ -330,7 +330,7 @@ def test_a_task_in_another_project_or_of_another_user_is_said_to_be(simulate: Si
     assert said == {moved: f"{ELSEWHERE} ({project})", foreign: "belongs to another user (403)"}
     assert load.reasons == [
         f"1 archived tasks are {ELSEWHERE} now, first {moved}",
-        f"1 tasks could not be had, first {foreign}: belongs to another user (403)",
+        f"1 tasks are unreadable, first {foreign}: belongs to another user (403)",
     ]
     assert load.verdict == "limited"
     assert {moved, foreign} <= kept.landed().keys()  # nothing is removed by absence alone

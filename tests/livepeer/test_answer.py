@@ -51,8 +51,8 @@ def connect(clean_environment: None) -> Iterator[Callable[..., tuple[Client, Raw
     def connect(send: Send, **limits: Any) -> tuple[Client, Raw]:
         server = Raw(send)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        politeness = ClientOptions(timeout_seconds=5, retry_wait_seconds=0.01)
-        client = Client(server.url, "key", str, politeness, Limits(**limits))
+        options = ClientOptions(timeout_seconds=5, retry_wait_seconds=0.01)
+        client = Client(server.url, "key", str, options, Limits(**limits))
         opened.append((client, server))
         return client, server
 

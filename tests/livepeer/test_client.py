@@ -33,8 +33,8 @@ def connect(clean_environment: None) -> Iterator[Callable[..., Client]]:
     """connect(url, key, fields of ClientOptions): a client."""
     clients: list[Client] = []
 
-    def connect(url: str, key: str = "sim-key-default", **politeness: Any) -> Client:
-        client = Client(url, key, Redactor(b"key", [key]).scrub, ClientOptions(**(IMPATIENT | politeness)), Limits())
+    def connect(url: str, key: str = "sim-key-default", **options: Any) -> Client:
+        client = Client(url, key, Redactor(b"key", [key]).scrub, ClientOptions(**(IMPATIENT | options)), Limits())
         clients.append(client)
         return client
 

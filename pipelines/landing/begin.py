@@ -1,0 +1,62 @@
+"""How a load begins: anew, or where an interrupted one stopped."""
+
+import time
+from collections.abc import Iterable
+
+from pipelines import __version__
+from pipelines.landing import damage
+from pipelines.landing.context import AccountContext
+from pipelines.landing.manifest import Lane, Manifest, Window
+from pipelines.landing.writer import LoadWriter
+
+
+def resume_or_begin(context: AccountContext, lane: Lane, window: Window) -> Manifest:
+    """The manifest to write on: of an interrupted walk by id of the same window, else a fresh one.
+
+    Other interrupted loads are closed as broken with what they had landed, so that nothing fetched is lost.
+    """
+    zone, account = context.zone, context.account
+    resumed: Manifest | None = None
+    context.catalog.clear_leftovers(account)
+    context.catalog.refresh(account, files_too=False)
+    for manifest in context.catalog.open_loads(account):
+        walks_by_id = lane in ("sweep", "backfill")
+        if resumed is None and walks_by_id and (manifest.lane, manifest.window) == (lane, window):
+            resumed = manifest
+            continue
+        manifest.verdict = "broken"
+        manifest.reasons = ["interrupted; what had landed is kept, a later load fetches the rest"]
+        manifest.finished_at_ms = max(manifest.started_at_ms, time.time_ns() // 1_000_000)
+        LoadWriter(context.catalog, manifest, context.redactor).complete()
+    if resumed is not None:
+        context.callbacks.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
+        resumed.run_id = context.run_id  # the load belongs to the run that ends it
+        return resumed
+    now_ms = time.time_ns() // 1_000_000
+    return Manifest(
+        load_id=zone.new_load_id(lane, now_ms),
+        account=account,
+        lane=lane,
+        window=window,
+        api_url=context.settings.api_url,
+        code_version=__version__,
+        run_id=context.run_id,
+        started_at_ms=now_ms,
+        lost_files=[lost.name for lost in damage.lost(context.catalog, account)],
+    )
+
+
+def unserved(loads: Iterable[Manifest]) -> list[str]:
+    """Tasks that the list could not serve in the last sweep or since then; `loads`: the newest first."""
+    found: set[str] = set()
+    for load in loads:
+        found.update(missing.task_id for missing in load.unreadable if "500" in missing.reason)
+        found.update(load.had_by_id)
+        if load.lane == "sweep" and load.verdict != "broken":
+            break
+    return sorted(found)
+
+
+def server_clock_ms(date_ms: int | None) -> int:
+    """The server's time at the first answer; our own, a minute back, where it sends no Date."""
+    return date_ms if date_ms is not None else time.time_ns() // 1_000_000 - 60_000
