@@ -400,8 +400,7 @@ def _lines(fields: dict[str, tuple[str, list[int]]], y: alt.Y) -> Drawing:
     colours, dashes = [colour for colour, _ in fields.values()], [dash for _, dash in fields.values()]
     return (
         _series(alt.Chart(), list(fields))
-        .transform_filter("isValid(datum.value)")
-        .mark_line(strokeWidth=2)
+        .mark_line(strokeWidth=2, point={"size": 12})  # a day between two without a number is a dot
         .encode(
             x=_days(),
             y=y,

@@ -133,45 +133,42 @@ def _signatures(rows: list[Row], scope: Scope) -> Finding:
 
 
 def _durations(rows: list[Row], scope: Scope) -> Finding:
-    by_type: dict[str, list[Row]] = {}
-    for row in rows:
-        by_type.setdefault(row["type"], []).append(row)
-    if not by_type:
+    newest = {row["type"]: row for row in reversed(rows)}
+    if not newest:
         return _nothing("No task completed in these days.")
-    charts, compared = [], []
-    for type_, of_type in by_type.items():
-        now, then = (_usual_p95(of_type, scope, since) for since in (0, 7))
-        charts.append(Chart("durations", f"{type_}: {_p95(now)}", "p50_turnaround_seconds", {"type": type_}))
-        if now and then:
-            compared.append(f"{type_} {_slower(now, then)}")
+    types = list(dict.fromkeys(row["type"] for row in rows))
+    charts = tuple(
+        Chart("durations", f"{type_}: {_p95(newest[type_])}", "p50_turnaround_seconds", {"type": type_})
+        for type_ in types
+    )
+    compared = [said for type_ in types if (said := _slower(newest[type_]))]
     note = "Created to finished, by day of creation, on a logarithmic scale; of uploads it includes the user's upload."
     finding = (
-        f"p95 turnaround beside the 7 days before: {', '.join(compared)}."
+        f"p95 turnaround of the last 7 days beside the 7 before: {'; '.join(compared)}."
         if compared
         else f"{charts[0].heading}; nothing to compare with yet."
     )
-    return Finding(finding, note, tuple(charts))
+    return Finding(finding, note, charts)
 
 
-def _usual_p95(rows: list[Row], scope: Scope, since: int) -> float | None:
-    """The median of the p95 of seven days that lie so many days back; None where no day has one."""
-    known = [
-        row["p95_turnaround_seconds"]
-        for row in rows
-        if since <= (scope["last_day"] - row["day"]).days < since + 7 and row["p95_turnaround_seconds"] is not None
-    ]
-    return median(known) if known else None
-
-
-def _p95(usual: float | None) -> str:
-    if usual is None:
+def _p95(row: Row) -> str:
+    p95, n = row["p95_of_7_days_seconds"], row["completed_tasks_of_7_days"] or 0
+    if p95 is None:
         return "too few tasks completed in the last 7 days for a p95"
-    return f"p95 of {duration(usual)} on a usual day of the last 7"
+    return f"p95 of {duration(p95)} in the last 7 days, of {counted(n, 'task')}"
 
 
-def _slower(now: float, then: float) -> str:
+def _slower(row: Row) -> str:
+    """Two weeks of a type beside each other; empty where one has no p95."""
+    now, then = row["p95_of_7_days_seconds"], row["p95_of_7_days_seconds_before"]
+    if now is None or then is None:
+        return ""
     share = now / then - 1
-    return "as before" if abs(share) < 0.005 else f"{abs(share) * 100:.0f} % {'slower' if share > 0 else 'faster'}"
+    said = "as before" if abs(share) < 0.005 else f"{abs(share) * 100:.0f} % {'slower' if share > 0 else 'faster'}"
+    if row["p95_of_7_days_may_be_chance"] and said != "as before":
+        said += ", which may be chance"
+    n = f"{row['completed_tasks_of_7_days']:,} and {row['completed_tasks_of_7_days_before']:,} tasks"
+    return f"{row['type']} {said} ({n})"
 
 
 def _slo(rows: list[Row], scope: Scope) -> Finding:
@@ -413,7 +410,27 @@ SECTIONS = (
             Figure("signatures", "Failures by error signature", _signatures),
         ),
     ),
-    Section("durations", "Durations", (Figure("durations", "Durations by day of creation and type", _durations),)),
+    Section(
+        "durations",
+        "Durations",
+        (
+            Figure(
+                "durations",
+                "Durations by day of creation and type",
+                _durations,
+                shows=(
+                    "day",
+                    "type",
+                    "completed_tasks",
+                    "p50_turnaround_seconds",
+                    "p95_turnaround_seconds",
+                    "p99_turnaround_seconds",
+                    "p95_server_time_seconds",
+                    "is_mature",
+                ),
+            ),
+        ),
+    ),
     Section("slo", "Targets", (Figure("slo", "Tasks done in time by day of creation and type", _slo),)),
     Section(
         "load",

@@ -79,7 +79,7 @@ def tiles(rows: list[Row], targets: list[Row], better: dict[str, str], scope: Ro
             (total["failure_rate"], total["failure_rate_before"]),
             better["failure_rate"],
             f"{total['failed_tasks']:,} of {total['ended_tasks']:,} ended",
-            _is_chance(total),
+            total["failure_rate_may_be_chance"],
         ),
         _amount(
             f"p95 turnaround, {main['type']}",
@@ -87,6 +87,7 @@ def tiles(rows: list[Row], targets: list[Row], better: dict[str, str], scope: Ro
             duration,
             better["p95_turnaround_seconds"],
             f"of {counted(main['completed_tasks'], 'completed task')}",
+            main["p95_turnaround_seconds_may_be_chance"],
         ),
         _amount(
             "media minutes",
@@ -112,7 +113,12 @@ def _target(rows: list[Row], better: str, scope: Row) -> list[Tile]:
 
 
 def _amount(
-    name: str, values: tuple[float | None, float | None], shown: Callable[[float], str], better: str, of: str
+    name: str,
+    values: tuple[float | None, float | None],
+    shown: Callable[[float], str],
+    better: str,
+    of: str,
+    may_be_chance: bool | None = False,
 ) -> Tile:
     """A number now, and by how much more or less it is than before."""
     now, then = values
@@ -123,10 +129,14 @@ def _amount(
     said = change(now, then)
     if said == "the same":
         return Tile(name, shown(now), said, of)
+    if may_be_chance:
+        return Tile(name, shown(now), f"{_arrow(now, then)} {said}, may be chance", of)
     return Tile(name, shown(now), f"{_arrow(now, then)} {said}", of, _judged(now, then, better))
 
 
-def _share(name: str, values: tuple[float | None, float | None], better: str, of: str, is_chance: bool = False) -> Tile:
+def _share(
+    name: str, values: tuple[float | None, float | None], better: str, of: str, may_be_chance: bool | None = False
+) -> Tile:
     """A share now, and what it was before."""
     now, then = values
     if now is None:
@@ -134,15 +144,9 @@ def _share(name: str, values: tuple[float | None, float | None], better: str, of
     if then is None or now == then:
         return Tile(name, percent(now), "nothing to compare with" if then is None else "the same", of)
     moved = f"{_arrow(now, then)} from {percent(then)}"
-    if is_chance:
+    if may_be_chance:
         return Tile(name, percent(now), f"{moved}, may be chance", of)
     return Tile(name, percent(now), moved, of, _judged(now, then, better))
-
-
-def _is_chance(row: Row) -> bool:
-    """Whether the confidence bands of a failure rate and the one before overlap."""
-    ends = [row[f"{end}_failure_rate{when}"] for when in ("", "_before") for end in ("low", "high")]
-    return None not in ends and ends[0] <= ends[3] and ends[2] <= ends[1]
 
 
 def _judged(now: float, then: float, better: str) -> str:

@@ -30,6 +30,9 @@ end: its numbers move.
 """
 
 
+MACROS = {"rows": "rows, as a table", "value": "a value"}
+
+
 def documents() -> dict[str, str]:
     """Every generated document by the name of its file. Types come from building the tables empty."""
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +80,8 @@ def dictionary(tables: Iterable[build.BuiltTable]) -> str:
         sections.append("\n".join(lines) + "\n")
     for macro in load_macros():
         sections.append(
-            f"## {macro.name}({', '.join(macro.header.parameters)})\n\nTable macro. {macro.header.description}\n"
+            f"## {macro.name}({', '.join(macro.header.parameters)})\n\n"
+            f"Macro that returns {MACROS[macro.header.returns]}. {macro.header.description}\n"
         )
     return "\n".join(sections)
 

@@ -21,6 +21,7 @@ from pipelines.settings import Settings
 from pipelines.warehouse.models import Metric, Model, load_models, published_models
 
 TIMES = ("day", "hour_at")  # key columns of time: the first that a table has is what --day narrows
+COMPARED = ("failure_rate", "p95_turnaround_seconds")  # what the macro compare_periods compares, by day of creation
 LATEST = 24  # rows shown of a number that cannot be put together over time
 
 
@@ -41,7 +42,9 @@ class Value:
 class Explanation:
     """A metric, its values for what was asked, the rows left out by their phase, the SQL of the rows behind it.
 
-    Of a number that looks back from its day, as a window of days does, the rows are those of the day.
+    `week_before`: the number of the same weekday before, of a metric that is compared; `may_be_chance`: whether the
+    difference may be chance. Of a number that looks back from its day, as a window of days does, the rows are those of
+    the day.
     """
 
     metric: Metric
@@ -52,6 +55,8 @@ class Explanation:
     is_mature: bool | None
     looks_back: bool
     rows_sql: str
+    week_before: Value | None = None
+    may_be_chance: bool | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -76,6 +81,10 @@ class Explanation:
             lines.append(f"number     {f'{one.at}: ' if one.at else ''}{number}, n = {one.n:,} {metric.n}{least}")
         if not self.values:
             lines.append("number     none: no row is about it")
+        if self.week_before is not None:
+            chance = "; the difference may be chance" if self.may_be_chance else ""
+            number = _shown(self.week_before.value)
+            lines.append(f"before     a week earlier: {number}, n = {self.week_before.n:,} {metric.n}{chance}")
         by_phase = ", ".join(f"{count:,} {phase}" for phase, count in self.left_out.items())
         lines.append(f"left out   {f'{sum(self.left_out.values()):,}: {by_phase}' if by_phase else 'nothing'}")
         if self.is_mature is not None:
@@ -144,6 +153,9 @@ def _explain(connection: duckdb.DuckDBPyConnection, model: Model, metric: Metric
         values = [Value(plain(value) if is_shown else None, n)] if n or left_out else []
     else:
         values = _as_published(connection, model, metric, asked, zone)
+    week_before, may_be_chance = None, None
+    if model.name == "daily_task_stats" and metric.metric in COMPARED and "day" in asked:
+        week_before, may_be_chance = _week_before(connection, metric, asked)
     return Explanation(
         metric=metric,
         asked={name: str(value) for name, value in asked.items()},
@@ -153,7 +165,22 @@ def _explain(connection: duckdb.DuckDBPyConnection, model: Model, metric: Metric
         is_mature=_is_mature(connection, model, asked, zone),
         looks_back=looks_back and "day" in asked,
         rows_sql=_readable(model.raw_sql, rows, [*conditions, sqlglot.condition(metric.filter, dialect="duckdb")]),
+        week_before=week_before,
+        may_be_chance=may_be_chance,
     )
+
+
+def _week_before(
+    connection: duckdb.DuckDBPyConnection, metric: Metric, asked: dict[str, Any]
+) -> tuple[Value, bool | None]:
+    """The number a week earlier, and whether the difference may be chance."""
+    found = connection.execute(
+        f"select {metric.metric}_before, {metric.n}_before, {metric.metric}_may_be_chance "
+        "from compare_periods($day, 1, 7, $account, $type) where is_total",
+        {"day": asked["day"], "account": asked.get("account"), "type": asked.get("type")},
+    ).fetchall()
+    value, n, may_be_chance = found[0] if found else (None, 0, None)
+    return Value(plain(value), n), may_be_chance
 
 
 def _condition(model: Model, made: dict[str, Any], name: str, value: Any, zone: str) -> exp.Expr:

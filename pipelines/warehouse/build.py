@@ -363,8 +363,8 @@ def _finish(
 def _create_macros(connection: duckdb.DuckDBPyConnection) -> None:
     with _session(connection) as session:
         for macro in load_macros():
-            header = macro.header
-            session.execute(
-                f"create or replace macro {macro.name}({', '.join(header.parameters)}) as table {macro.select}"
-            )
-            session.execute(f"comment on macro table {macro.name} is {quoted(header.description)}")
+            header, gives_rows = macro.header, macro.header.returns == "rows"
+            body = f"table {macro.select}" if gives_rows else macro.select.strip().removeprefix("select")
+            session.execute(f"create or replace macro {macro.name}({', '.join(header.parameters)}) as {body}")
+            kind = "macro table" if gives_rows else "macro"
+            session.execute(f"comment on {kind} {macro.name} is {quoted(header.description)}")

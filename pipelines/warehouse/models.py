@@ -98,8 +98,8 @@ class Model:
 
 @cache
 def load_macros() -> list[SqlFile[MacroHeader]]:
-    """The table macros of the published file. Raises WarehouseError on a file that breaks the rules."""
-    return read_folder("macros", MacroHeader)
+    """The macros of the published file, those that others use first. Raises WarehouseError on a wrong file."""
+    return sorted(read_folder("macros", MacroHeader), key=lambda macro: macro.header.returns == "rows")
 
 
 @cache

@@ -51,9 +51,10 @@ class AlertHeader(Header, frozen=True):
 
 
 class MacroHeader(Header, frozen=True):
-    """`sql/macros`: a table macro of the published file."""
+    """`sql/macros`: a macro of the published file, which gives rows, or the value of its SELECT's one expression."""
 
     parameters: list[str]
+    returns: Literal["rows", "value"] = "rows"
 
 
 class Relationship(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,7 +1,7 @@
 /*
 description: >-
   How long completed tasks took from creation to the end, by day of creation, for the four types with the most
-  tasks.
+  tasks; of each type also the seven days up to the last beside the seven before: see the macro compare_periods.
 metrics: [daily_task_stats.p95_turnaround_seconds, daily_task_stats.p95_server_time_seconds]
 */
 
@@ -33,26 +33,38 @@ measured as (
     select
         t.day,
         t.type,
-        any_value(m.tasks) as tasks_of_type,
         count(t.turnaround_seconds) as completed_tasks,
         quantile_cont(t.turnaround_seconds, [0.5, 0.95, 0.99]) as turnaround,
         count(t.server_time_seconds) as tasks_with_server_time,
         quantile_cont(t.server_time_seconds, 0.95) as server_time,
         count(*) filter (where t.is_moving) = 0 as is_mature
     from in_report as t
-    inner join most as m on t.type = m.type
+    where t.type in (select type from most)
     group by t.day, t.type
+),
+
+weeks as (
+    select w.* from scope as s cross join lateral (from compare_periods(s.last_day, 7, 7, s.account, s.type)) as w where not w.is_total
 )
 
 select
-    day,
-    type,
-    completed_tasks,
-    case when completed_tasks >= of_p50 then turnaround[1] end as p50_turnaround_seconds,
-    case when completed_tasks >= of_p95 then turnaround[2] end as p95_turnaround_seconds,
-    case when completed_tasks >= of_p99 then turnaround[3] end as p99_turnaround_seconds,
-    case when tasks_with_server_time >= of_p95 then server_time end as p95_server_time_seconds,
-    is_mature
-from measured
-cross join minimums
-order by tasks_of_type desc, type, day desc
+    d.day,
+    k.type,
+    coalesce(t.completed_tasks, 0) as completed_tasks,
+    case when t.completed_tasks >= m.of_p50 then t.turnaround[1] end as p50_turnaround_seconds,
+    case when t.completed_tasks >= m.of_p95 then t.turnaround[2] end as p95_turnaround_seconds,
+    case when t.completed_tasks >= m.of_p99 then t.turnaround[3] end as p99_turnaround_seconds,
+    case when t.tasks_with_server_time >= m.of_p95 then t.server_time end as p95_server_time_seconds,
+    coalesce(t.is_mature, true) as is_mature,
+    w.completed_tasks as completed_tasks_of_7_days,
+    w.p95_turnaround_seconds as p95_of_7_days_seconds,
+    w.completed_tasks_before as completed_tasks_of_7_days_before,
+    w.p95_turnaround_seconds_before as p95_of_7_days_seconds_before,
+    w.p95_turnaround_seconds_may_be_chance as p95_of_7_days_may_be_chance
+from days as d
+cross join most as k
+cross join minimums as m
+left join measured as t on d.day = t.day and k.type = t.type
+left join weeks as w on k.type = w.type
+where d.is_in_report
+order by k.tasks desc, k.type, d.day desc

@@ -1,7 +1,7 @@
 /*
 description: >-
   How often tasks fail, by the day on which they were created: the rate, its 95 % confidence band, and the rate of
-  the seven days up to the day with its band. The band is Wilson's score interval: see `wilson` in scope.sql.
+  the seven days up to the day with its band. The band is Wilson's score interval: see the macro wilson.
 metrics: [daily_task_stats.failure_rate, daily_task_stats.platform_fault_rate]
 */
 
