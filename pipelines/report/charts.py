@@ -112,7 +112,7 @@ def durations() -> Drawing:
         "p99_turnaround_seconds": (RED, [2, 2]),
     }
     axis = alt.Axis(values=SECONDS_TICKS, labelExpr=SECONDS_LABEL)
-    return _lines(quantiles, alt.Y("value:Q", scale=alt.Scale(type="log"), title=None, axis=axis)).encode(
+    lines = _lines(quantiles, alt.Y("value:Q", scale=alt.Scale(type="log"), title=None, axis=axis)).encode(
         tooltip=[
             _day(),
             *(_number(field, f"{_said(field)}, seconds", ",.4~r") for field in quantiles),
@@ -120,6 +120,7 @@ def durations() -> Drawing:
             alt.Tooltip("is_mature:N", title="mature"),
         ]
     )
+    return lines.properties(usermeta={"shared": {"scale": "y", "fields": list(quantiles)}})
 
 
 def attainment() -> Drawing:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from statistics import median
 from typing import Any
 
@@ -10,6 +11,7 @@ from pipelines.report.queries import Row
 
 Scope = dict[str, Any]
 
+WEEKS_TO_JUDGE = 2  # see the table anomalies
 SEEN_WELL = 0.9  # coverage from which the history is called seen
 
 
@@ -205,15 +207,18 @@ def _slo(rows: list[Row], scope: Scope) -> Finding:
 def _week(rows: list[Row], scope: Scope) -> Finding:
     if len(rows) < 7 * 24:
         return _nothing("The hours of the week can be told apart after a week.")
-    most, least = (pick(rows, key=lambda row: row["mean_tasks"]) for pick in (max, min))
-    if not most["created_tasks"]:
+    if not any(row["created_tasks"] for row in rows):
         return _nothing("No task was created in these days.")
-    said = (
-        f"Most tasks come {most['weekday']} at {most['hour']:02}:00, {number(most['mean_tasks'])} an hour; fewest "
-        f"{least['weekday']} at {least['hour']:02}:00, {number(least['mean_tasks'])}"
-    )
+    chart = Chart("week_hours", "Tasks created by weekday and hour", "created_tasks")
     note = f"Mean tasks created in each hour of the week, in {scope['time_zone']}."
-    return Finding(f"{said}.", note, (Chart("week_hours", "Tasks created by weekday and hour", "created_tasks"),))
+    most, least = (pick(rows, key=lambda row: row["median_tasks"]) for pick in (max, min))
+    if not most["median_tasks"]:
+        return Finding("No hour of the week usually has a task.", note, (chart,))
+    said = (
+        f"Usually most tasks come {most['weekday']} at {most['hour']:02}:00, {number(most['median_tasks'])} an hour; "
+        f"fewest {least['weekday']} at {least['hour']:02}:00, {number(least['median_tasks'])} (medians)"
+    )
+    return Finding(f"{said}.", note, (chart,))
 
 
 def _throughput(rows: list[Row], scope: Scope) -> Finding:
@@ -238,10 +243,11 @@ def _backlog(rows: list[Row], scope: Scope) -> Finding:
     peak = max(rows[:7], key=lambda row: row["peak_open_tasks"])
     usual = median(row["peak_open_tasks"] for row in rows)
     finding = (
-        f"At most {counted(peak['peak_open_tasks'], 'task')} were open at once {_last(rows)}, on "
+        f"At most {counted(peak['peak_open_tasks'], 'task')} were open at a full hour {_last(rows)}, on "
         f"{short_day(peak['day'])}; {number(usual)} on a usual day of the report"
     )
-    return Finding(f"{finding}.", "", (Chart("open_tasks", "Open tasks at the full hours", "peak_open_tasks"),))
+    note = "Uploads that never came are left out once they are abandoned."
+    return Finding(f"{finding}.", note, (Chart("open_tasks", "Open tasks at the full hours", "peak_open_tasks"),))
 
 
 def _concurrency(rows: list[Row], scope: Scope) -> Finding:
@@ -256,7 +262,7 @@ def _concurrency(rows: list[Row], scope: Scope) -> Finding:
     )
     limit = peak["concurrency_limit"]
     finding += f": {percent(peak['share_of_limit'])} of the limit of {number(limit)}" if limit else ""
-    note = "Scheduled to finished: tasks that wait in the queue count as under way."
+    note = "Scheduled to finished: tasks that wait in the queue count as under way, stuck ones until they were stuck."
     note += "" if limit else " No limit is set: TASK_ARCHIVE_CONCURRENCY_LIMIT."
     spec = "concurrent_tasks_and_limit" if limit else "concurrent_tasks"
     return Finding(f"{finding}.", note, (Chart(spec, "Tasks under way at once", "peak_concurrent_tasks"),))
@@ -302,13 +308,21 @@ def _sources(rows: list[Row], scope: Scope) -> Finding:
 
 
 def _anomalies(rows: list[Row], scope: Scope) -> Finding:
+    judged_from = scope["first_day"] + WEEKS_TO_JUDGE * timedelta(weeks=1)
+    if judged_from > scope["last_day"]:
+        return _nothing(
+            f"What is unusual cannot be judged yet: the first day with {WEEKS_TO_JUDGE} weeks before it is "
+            f"{short_day(judged_from)}."
+        )
+    since = f" Days before {short_day(judged_from)} have too little before them to be judged."
+    unjudged = since if judged_from > scope["from_day"] else ""
     if not rows:
-        return _nothing("Nothing was far from its weekday's usual in these days.")
+        return _nothing(f"Nothing was far from its weekday's usual in these days.{unjudged}")
     last = sum((scope["last_day"] - row["day"]).days < 7 for row in rows)
     finding = "1 anomaly" if last == 1 else f"{last or 'No'} anomalies"
     return Finding(
         f"{finding} in the last 7 days.",
-        "Days and hours far from the median of the same weekday in the 8 weeks before.",
+        f"Days and hours far from the median of the same weekday in the 8 weeks before.{unjudged}",
     )
 
 

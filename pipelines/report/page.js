@@ -16,14 +16,31 @@
   async function draw(place) {
     const spec = JSON.parse(document.getElementById(`spec-${place.dataset.spec}`).textContent);
     const only = Object.entries(JSON.parse(place.dataset.only));
-    const rows = rowsOf(document.getElementById(place.dataset.table)).filter((row) => only.every(([field, value]) => row[field] === value));
+    const all = rowsOf(document.getElementById(place.dataset.table));
+    const rows = all.filter((row) => only.every(([field, value]) => row[field] === value));
     spec.data = { values: rows };
+    share(spec, all);
     if (spec.height.step) {  // a chart that fills its place's width wants its height in pixels
       const { field } = (spec.layer?.[0] ?? spec).encoding.y;
       spec.height = spec.height.step * new Set(rows.map((row) => row[field])).size;
     }
     const tooltip = { disableDefaultStyle: true };
     await vegaEmbed(place.firstElementChild, spec, { actions: false, renderer: "svg", ast: true, tooltip });
+  }
+
+  // Charts of the same kind beside each other have one scale: a line twice as high is twice as much in each.
+  function share(spec, rows) {
+    const { scale, fields } = spec.usermeta?.shared ?? {};
+    if (!fields) return;
+    const values = rows.flatMap((row) => fields.map((field) => row[field])).filter((value) => value > 0);
+    if (values.length) Object.assign(spec.encoding[scale].scale, { domain: [Math.min(...values), Math.max(...values)], nice: true });
+  }
+
+  // On a phone the contents are a menu, which closes once something is chosen.
+  const menu = document.querySelector("nav details");
+  if (matchMedia("(max-width: 70rem)").matches) {
+    menu.open = false;
+    menu.addEventListener("click", (event) => { if (event.target.closest("a")) menu.open = false; });
   }
 
   function sortable(table) {

@@ -1,7 +1,7 @@
 """The first screen: whether the archive is whole and fresh, and yesterday beside the same weekday before."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -54,10 +54,11 @@ def verdict(row: Row, now: datetime, zone: ZoneInfo) -> Verdict:
     if row["reasons"]:
         lines.append(f"What the proof lacks: {row['reasons']}.")
     swept = row["last_whole_sweep_at"]
+    abandoned = f", of which {row['abandoned_tasks']:,} are uploads that never came" if row["abandoned_tasks"] else ""
     lines.append(
         f"Last load: {row['last_lane']}, complete {moment(row['last_load_at'], zone)}, verdict {row['last_verdict']}. "
         f"Last whole sweep: {moment(swept, zone) if swept else 'never'}. "
-        f"Tasks held: {row['tasks']:,}, open: {row['open_tasks']:,}."
+        f"Tasks held: {row['tasks']:,}, open: {row['open_tasks']:,}{abandoned}."
     )
     return Verdict(headline, lines, is_whole and is_fresh)
 
@@ -96,12 +97,12 @@ def tiles(rows: list[Row], targets: list[Row], better: dict[str, str], scope: Ro
             better["media_minutes"],
             f"{counted(total['tasks_with_duration'], 'task')} with media",
         ),
-        *_target(targets, better["attainment"], scope),
+        *_target(targets, scope),
     ]
 
 
-def _target(rows: list[Row], better: str, scope: Row) -> list[Tile]:
-    """The type with a target of which most tasks were decided yesterday."""
+def _target(rows: list[Row], scope: Row) -> list[Tile]:
+    """The type with a target of which most tasks were decided yesterday: judged by the target, not by the change."""
     of_day = [row for row in rows if row["day"] == scope["last_day"]]
     if not of_day:
         return []
@@ -109,7 +110,12 @@ def _target(rows: list[Row], better: str, scope: Row) -> list[Tile]:
     before = [each["attainment"] for each in rows if (each["type"], each["day"]) == (row["type"], scope["week_before"])]
     name = f"{row['type']} under {duration(row['target_seconds'])}"
     of = f"target {percent(row['target_share'])}, of {counted(row['eligible_tasks'], 'task')}"
-    return [_share(name, (row["attainment"], before[0] if before else None), better, of)]
+    tile = _share(name, (row["attainment"], before[0] if before else None), "neither", of)
+    if row["attainment"] is None:
+        return [tile]
+    is_met = row["attainment"] >= row["target_share"]
+    said = f"{'met' if is_met else 'missed'}; {tile.change}"
+    return [replace(tile, change=said, judgement="better" if is_met else "worse")]
 
 
 def _amount(
@@ -168,19 +174,20 @@ class Change:
 
 # What is looked for, and how many of a kind are told.
 KINDS = {
+    "missed_target": "missed target",
+    "anomaly": "anomaly",
     "new_signature": "new kind of failure",
     "flip": "changed outcome",
     "late_end": "late end",
     "deletion": "deletion",
     "drift": "drift out of the contract",
-    "anomaly": "anomaly",
     "stuck": "stuck task",
 }
 TOLD = 5
 
 
 def changes(rows: list[Row], zone: ZoneInfo) -> list[Change]:
-    """The words for rows of sql/report/changes.sql; last what was looked for and not found."""
+    """The words for rows of sql/report/changes.sql, incidents first; last what was looked for and not found."""
     said: list[Change] = []
     for kind, words in KINDS.items():
         of_kind = [row for row in rows if row["kind"] == kind]
@@ -194,7 +201,8 @@ def changes(rows: list[Row], zone: ZoneInfo) -> list[Change]:
 
 
 def _change(row: Row, zone: ZoneInfo) -> Change:
-    since, example = moment(row["since_at"], zone), command("task", row["example_task_id"] or "")
+    since = moment(row["since_at"], zone) if row["since_at"] else ""
+    example = command("task", row["example_task_id"] or "")
     tasks, one = counted(row["tasks"] or 0, "task"), row["tasks"] == 1
     match row["kind"]:
         case "new_signature":
@@ -210,6 +218,8 @@ def _change(row: Row, zone: ZoneInfo) -> Change:
         case "drift":
             times = counted(row["tasks"], "time")
             return Change(f"Outside the contract, {times} since {since}:", row["what"], command("query", "from drift"))
+        case "missed_target":
+            return Change(f"Target missed: {row['what']}.", "", command("query", "slo_by_day"))
         case "anomaly":
             return Change(f"Unusual: {row['what']}.")
     is_stuck = f"{tasks} {'is' if one else 'are'} stuck while {row['what']}, the oldest since {since}."

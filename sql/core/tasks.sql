@@ -38,7 +38,7 @@ select
             then make_timestamptz(task.status.updatedAt * 1000)
     end as finished_at,                                                       -- when it completed, failed or was cancelled, UTC; null while open
     task.status.progress as progress,                                         -- share done, 0 to 1; erased when it ends
-    task.status.retries as retries,                                           -- attempts repeated so far; erased by completion
+    task.status.retries as retries,                                           -- attempts repeated so far; null once completed: see task_attempts for what history knows
     task.status.errorMessage as error_message,                                -- why it failed, or why an attempt failed while it waits for the next
     task.status.step as step,                                                 -- step of the processing
     task.userId as user_id,                                                   -- user it belongs to

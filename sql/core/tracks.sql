@@ -1,5 +1,7 @@
 /*
-description: Audio and video tracks that the server found in the source media.
+description: >-
+  Audio and video tracks that the server found in the source media. Only completed tasks have them, as the server puts
+  them into the output: a failure rate by codec is 0 for every codec.
 key: [task_id, position]
 relationships:
   - {columns: [task_id], table: tasks}

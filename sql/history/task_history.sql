@@ -20,7 +20,7 @@ select
     state.scheduled_at as scheduled_at,                 -- when it was last scheduled, UTC; rewritten when the user has it retried
     state.updated_at as updated_at,                     -- when the status was written, UTC, by the server's clock
     case when has_payload then state.progress end as progress,                         -- share done, 0 to 1
-    case when has_payload then state.retries end as retries,                           -- attempts repeated so far; erased by completion
+    case when has_payload then state.retries end as retries,                           -- attempts repeated so far; null once completed, since the server erases it
     case when has_payload then state.error_message end as error_message,               -- why it failed, or why the attempt before failed
     observed_at as first_observed_at,                   -- when it was first fetched, UTC, by the archive's clock
     last_observed_at,                                   -- when it was last known to stand, UTC: fetched, or proven unchanged by a later sweep or change load; null while it stands: then it is the later of first_observed_at and proven_at in freshness

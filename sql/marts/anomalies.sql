@@ -2,8 +2,8 @@
 description: >-
   Days and hours far from what is usual for their weekday (in the time zone of thresholds), with the reason in
   words. A value is compared with the same weekday, or the same hour of it, in the 8 weeks before, of which at least
-  4 must have a value; robust z = 0.6745 * (value - median) / MAD, the median absolute deviation, and |z| > 3.5
-  (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993). So that chance in small numbers is no anomaly,
+  2 must have a value; robust z = 0.6745 * (value - median) / MAD, the median absolute deviation, and |z| > 3.5
+  (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993), with 3 weeks to compare with > 4.7, with 2 > 7. So that chance in small numbers is no anomaly,
   the MAD counts as no less than sqrt(median + 1) for counts; the standard error of so many tasks for a rate, which
   must be 2 points off too; and for a time a tenth of the median, or 2 * median / sqrt(tasks) where that is more. A
   day without tasks counts as 0. Days and hours that are over, the last 60 weeks; of rate and time, mature days with
@@ -20,9 +20,9 @@ metrics:
       at least what chance makes of it
     unit: standard deviations of usual values
     population: days and hours of the account that are over, for each type and all together
-    excludes: days and hours with fewer than 4 values on the same weekdays of the 8 weeks before
+    excludes: days and hours with fewer than 2 values on the same weekdays of the 8 weeks before
     n: compared_weeks
-    minimum_n: 4
+    minimum_n: 2
     caveat: a weekday that was off half of the time is no usual one; holidays are anomalies too
 */
 
@@ -167,7 +167,8 @@ found as (
     from judged as j
     inner join dim_date as d on cast(j.local_time as date) = d.day
     cross join thresholds as x
-    where j.compared_weeks >= 4 and j.spread > 0 and abs(0.6745 * (j.value - j.usual) / j.spread) > 3.5
+    where j.compared_weeks >= 2 and j.spread > 0
+        and abs(0.6745 * (j.value - j.usual) / j.spread) > 3.5 * greatest(1.0, 4.0 / j.compared_weeks)
         and (j.measure <> 'failure_rate' or abs(j.value - j.usual) >= 0.02)
 )
 

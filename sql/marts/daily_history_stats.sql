@@ -7,7 +7,7 @@ relationships:
   - {columns: [day], table: dim_date}
   - {columns: [type], table: dim_type}
 checks:
-  - rescued_tasks <= completed_tasks and seen_open_tasks <= ended_tasks
+  - rescued_tasks <= completed_tasks and seen_open_tasks <= ended_tasks and seen_completed_tasks <= seen_open_tasks
 metrics:
   - columns: [coverage]
     formula: tasks that the archive saw before they ended / tasks that ended
@@ -18,12 +18,14 @@ metrics:
     caveat: what is said of the history of the other tasks is a bound, not a measure
     better: higher
   - columns: [rescued_rate]
-    formula: completed tasks with a retry observed / completed tasks
+    formula: completed tasks with a retry observed / completed tasks that the archive saw before they ended
     unit: share, 0 to 1
     population: tasks that completed on the day
-    excludes: 'retries that no observation caught: it is a lower bound, the better the coverage the closer'
-    filter: is_completed
-    n: completed_tasks
+    excludes: >-
+      tasks that the archive never saw open, whose retries cannot be known, and retries that no observation caught: it
+      is a lower bound
+    filter: is_completed and was_seen_open
+    n: seen_completed_tasks
     minimum_n: 20
     caveat: read it beside coverage
   - columns: [p50_min_queue_wait_seconds]
@@ -102,7 +104,8 @@ select
     count(*) filter (where was_retried) as retried_tasks,                     -- of the ended ones: with a retry observed
     count(*) filter (where was_retried and is_completed) as rescued_tasks,    -- of the completed ones: with a retry observed
     count(*) filter (where was_retried and is_completed) * 1.0
-    / nullif(count(*) filter (where is_completed), 0) as rescued_rate,
+    / nullif(count(*) filter (where is_completed and was_seen_open), 0) as rescued_rate,
+    count(*) filter (where is_completed and was_seen_open) as seen_completed_tasks, -- of the completed ones: seen before they ended
     count(*) filter (where was_seen_open) as seen_open_tasks,                 -- of the ended ones: seen before they ended
     count(*) filter (where was_seen_open) * 1.0 / count(*) as coverage,
     count(*) filter (where was_seen_running) as seen_running_tasks,           -- of the ended ones: seen running; the times are theirs

@@ -50,6 +50,8 @@ select
     t.scheduled_at,                                                           -- when it was last scheduled, UTC
     t.finished_at,                                                            -- when it completed, failed or was cancelled, UTC
     local_date(t.created_at, x.time_zone) as created_day,                     -- day of its creation
+    cast(date_trunc('week', local_date(t.created_at, x.time_zone)) as date) as created_week, -- Monday of the week of its creation
+    date_trunc('hour', t.created_at) as created_hour_at,                      -- hour of its creation, UTC
     local_date(t.finished_at, x.time_zone) as finished_day,                   -- day of its end
     date_trunc('hour', t.finished_at) as finished_hour_at,                    -- hour of its end, UTC
     case

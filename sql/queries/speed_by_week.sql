@@ -6,7 +6,7 @@ description: >-
 */
 
 with of_weeks as (
-    select f.*, p.last_day - 7 * ((p.last_day - f.created_day) // 7) as week_to
+    select f.*, (p.last_day - (7 * ((p.last_day - f.created_day) // 7))::integer) as week_to
     from fact_tasks as f
     cross join proven_day(null) as p
     where f.is_completed and f.created_day <= p.last_day

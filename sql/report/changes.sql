@@ -2,10 +2,61 @@
 description: >-
   What changed since the last whole day began: failures of a kind that was not there before, tasks whose outcome
   changed after they had ended, tasks that ended late, deletions, fields outside the contract, anomalies (of all
-  types together, or of the type that the report is about), and tasks that are stuck now.
+  types together, or of the type that the report is about), targets that the day or the 28 days up to it missed, and
+  tasks that are stuck now.
 */
 
-with new_signatures as (
+with of_targets as (
+    select
+        o.type,
+        any_value(o.target_share) as target_share,
+        any_value(o.target_seconds) as target_seconds,
+        sum(o.eligible_tasks) filter (where o.day = s.last_day) as eligible_tasks,
+        sum(o.good_tasks) filter (where o.day = s.last_day) as good_tasks,
+        sum(o.eligible_tasks) as window_eligible_tasks,
+        sum(o.good_tasks) as window_good_tasks
+    from slo as o
+    cross join scope as s
+    where
+        o.day between s.last_day - 27 and s.last_day
+        and o.account = coalesce(s.account, o.account)
+        and o.type = coalesce(s.type, o.type)
+    group by o.type
+),
+
+missed_targets as (
+    select
+        'missed_target' as kind,
+        o.type
+        || case
+            when o.eligible_tasks >= m.of_day and o.good_tasks / o.eligible_tasks < o.target_share
+                then ', ' || round(100 * o.good_tasks / o.eligible_tasks, 1) || ' % of the day'
+            else ''
+        end
+        || case
+            when o.window_eligible_tasks >= m.of_window and o.window_good_tasks / o.window_eligible_tasks < o.target_share
+                then ', ' || round(100 * o.window_good_tasks / o.window_eligible_tasks, 1) || ' % of 28 days'
+            else ''
+        end
+        || ' instead of ' || round(100 * o.target_share, 1) || ' % in ' || o.target_seconds || ' s' as what,
+        null::varchar as owner,
+        null::bigint as tasks,
+        null::timestamptz as since_at,
+        null::varchar as example_task_id
+    from of_targets as o
+    cross join (
+        select
+            max(minimum_n) filter (where metric = 'attainment') as of_day,
+            max(minimum_n) filter (where metric = 'window_attainment') as of_window
+        from metrics
+        where table_name = 'slo'
+    ) as m
+    where
+        (o.eligible_tasks >= m.of_day and o.good_tasks / o.eligible_tasks < o.target_share)
+        or (o.window_eligible_tasks >= m.of_window and o.window_good_tasks / o.window_eligible_tasks < o.target_share)
+),
+
+new_signatures as (
     select
         'new_signature' as kind,
         min(f.template) as what,
@@ -122,6 +173,8 @@ stuck as (
     group by t.phase
 )
 
+from missed_targets
+union all
 from new_signatures
 union all
 from flips

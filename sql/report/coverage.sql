@@ -9,7 +9,7 @@ with daily as (
         sum(h.ended_tasks)::bigint as ended_tasks,
         sum(h.seen_open_tasks)::bigint as seen_open_tasks,
         sum(h.seen_running_tasks)::bigint as seen_running_tasks,
-        sum(h.completed_tasks)::bigint as completed_tasks,
+        sum(h.seen_completed_tasks)::bigint as seen_completed_tasks,
         sum(h.rescued_tasks)::bigint as rescued_tasks
     from daily_history_stats as h
     cross join scope as s
@@ -25,8 +25,8 @@ select
     t.seen_open_tasks / nullif(t.ended_tasks, 0) as coverage,
     coalesce(t.rescued_tasks, 0) as rescued_tasks,
     case
-        when t.completed_tasks >= (select minimum_n from metrics where table_name = 'daily_history_stats' and metric = 'rescued_rate')
-            then t.rescued_tasks / t.completed_tasks
+        when t.seen_completed_tasks >= (select minimum_n from metrics where table_name = 'daily_history_stats' and metric = 'rescued_rate')
+            then t.rescued_tasks / t.seen_completed_tasks
     end as rescued_rate
 from days as d
 left join daily as t on d.day = t.day

@@ -13,7 +13,12 @@ with last_loads as (
 ),
 
 held as (
-    select account, count(*) as tasks, count(*) filter (where is_open) as open_tasks from fact_tasks group by account
+    select
+        account,
+        count(*) as tasks,
+        count(*) filter (where is_open) as open_tasks,
+        count(*) filter (where is_abandoned) as abandoned_tasks
+    from fact_tasks group by account
 ),
 
 damaged as (
@@ -31,7 +36,8 @@ select
     l.reasons,
     coalesce(d.damaged_files, 0) as damaged_files,
     coalesce(h.tasks, 0) as tasks,
-    coalesce(h.open_tasks, 0) as open_tasks
+    coalesce(h.open_tasks, 0) as open_tasks,
+    coalesce(h.abandoned_tasks, 0) as abandoned_tasks
 from freshness as f
 inner join last_loads as l on f.account = l.account
 cross join scope as s

@@ -1,19 +1,19 @@
 /*
 description: >-
-  When tasks come: tasks created in each hour of the week, in the report's time zone, a mean over its weeks.
+  When tasks come: tasks created in each hour of the week, in the report's time zone, the median and the mean over its
+  weeks. One burst moves the mean, not the median.
 */
 
-with weekdays as (
-    select isodow(day) as weekday, count(*) as days from days where is_in_report group by isodow(day)
-),
-
-hours as (
-    select w.weekday, w.days, h.hour from weekdays as w cross join (select unnest(generate_series(0, 23)) as hour) as h
+with hours as (
+    select d.day, h.hour
+    from days as d
+    cross join (select unnest(generate_series(0, 23)) as hour) as h
+    where d.is_in_report
 ),
 
 created as (
     select
-        isodow(timezone(s.time_zone, f.created_at)) as weekday,
+        f.created_day as day,
         hour(timezone(s.time_zone, f.created_at)) as hour,
         count(*) as tasks
     from fact_tasks as f
@@ -26,11 +26,13 @@ created as (
 )
 
 select
-    ['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'][h.weekday] as weekday,
+    ['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'][isodow(h.day)] as weekday,
     h.hour,
-    coalesce(c.tasks, 0) as created_tasks,
-    h.days,
-    coalesce(c.tasks, 0) / h.days as mean_tasks
+    coalesce(sum(c.tasks), 0)::bigint as created_tasks,
+    count(*) as days,
+    median(coalesce(c.tasks, 0)) as median_tasks,
+    coalesce(sum(c.tasks), 0) / count(*) as mean_tasks
 from hours as h
-left join created as c on h.weekday = c.weekday and h.hour = c.hour
-order by h.weekday, h.hour
+left join created as c on h.day = c.day and h.hour = c.hour
+group by isodow(h.day), h.hour
+order by isodow(h.day), h.hour

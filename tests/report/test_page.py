@@ -263,7 +263,16 @@ def test_paper_is_light_and_leaves_out_queries_and_long_tables(look: Look, repor
         assert what in shown
     assert "select" not in shown
     tables = opened.page.locator("table:visible").evaluate_all("all => all.map(e => e.id.replace('table-', ''))")
-    assert tables == ["yesterday", "daily_tasks", "signatures", "slowest", "stuck", "coverage", "last_loads"]
+    assert tables == [
+        "yesterday",
+        "daily_tasks",
+        "signatures",
+        "anomalies",
+        "slowest",
+        "stuck",
+        "coverage",
+        "last_loads",
+    ]
     assert opened.page.locator("#table-daily_tasks tbody tr:visible").count() == 12
     assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert opened.page.evaluate("document.documentElement.scrollWidth") == 718

@@ -361,7 +361,7 @@ def robust(values: pd.Series, floor: Callable[[float, pd.Timestamp], float]) -> 
         before = pd.Series([each for week in weeks if week in weekly.index for each in weekly[week]], dtype=float)
         usual = before.median()
         spread = max((before - usual).abs().median(), floor(usual, at))
-        if len(before) >= 4 and abs(0.6745 * (value - usual) / spread) > 3.5:
+        if len(before) >= 2 and abs(0.6745 * (value - usual) / spread) > 3.5 * max(1, 4 / len(before)):
             found[at] = (value, usual, spread, 0.6745 * (value - usual) / spread)
     return found
 
