@@ -1,4 +1,4 @@
-"""The demo: a simulated account, two nightly runs, and what the archive then answers. Needs no account."""
+"""The demo: a simulated account, two nightly runs, looks in between, and the answers. Needs no account."""
 
 import os
 import shutil
@@ -23,6 +23,7 @@ from pipelines.settings import load_settings
 from pipelines.warehouse.models import PUBLISHED_LAYERS, published_models
 
 HOURS = 12
+LOOKS, LOOK_MINUTES = 3, 5
 NOTE = ".task-archive-demo"
 
 
@@ -41,8 +42,15 @@ def run_demo(tasks: int, days: int, home: Path) -> None:
         _heading(f"First nightly run: a sweep of {tasks:,} simulated tasks of {days} days")
         with watching():
             print_loads(run_job(settings, "nightly").loads)
-        _advance(environment["LIVEPEER_API_URL"])
-        _heading(f"Second nightly run, {HOURS} simulated hours later: only what changed")
+        _heading(f"{LOOKS} looks, {LOOK_MINUTES} simulated minutes apart: tasks are seen before they end")
+        for _ in range(LOOKS):
+            _advance(environment["LIVEPEER_API_URL"], LOOK_MINUTES * 60)
+            looked = run_job(settings, "observe").loads
+            print_loads(looked)
+            if not looked:
+                click.echo("observe    default: nothing new")
+        _advance(environment["LIVEPEER_API_URL"], HOURS * 3600 - LOOKS * LOOK_MINUTES * 60)
+        _heading(f"Second nightly run, {HOURS} simulated hours after the first: only what changed")
         with watching():
             print_loads(run_job(settings, "nightly").loads)
     _heading("Rows by table")
@@ -89,7 +97,7 @@ def _simulator(tasks: int, days: int) -> Iterator[dict[str, str]]:
             process.kill()
 
 
-def _advance(api_url: str) -> None:
+def _advance(api_url: str, seconds: int) -> None:
     httpx.post(
-        api_url.removesuffix("/api") + "/simulator/advance", json={"seconds": HOURS * 3600}, timeout=60
+        api_url.removesuffix("/api") + "/simulator/advance", json={"seconds": seconds}, timeout=60
     ).raise_for_status()

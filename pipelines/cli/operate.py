@@ -15,10 +15,10 @@ from pipelines.text import printable
 
 @main.command(epilog=example("task-archive demo"))
 @click.option("--tasks", default=20_000, show_default=True, help="Tasks that the simulated account has.")
-@click.option("--days", default=30, show_default=True, help="Days over which they were made.")
+@click.option("--days", default=90, show_default=True, help="Days over which they were made.")
 @click.option("--home", default="demo-archive", show_default=True, help="Folder of the demo's archive, made anew.")
 def demo(tasks: int, days: int, home: str) -> None:
-    """Show it all on a simulated account: two nightly runs and what the archive then answers."""
+    """Show it all on a simulated account: two nightly runs, looks in between, and what the archive then answers."""
     from pipelines.cli.demo import run_demo
 
     run_demo(tasks, days, Path(home))

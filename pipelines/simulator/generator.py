@@ -20,7 +20,8 @@ RETRY_DELAYS_MS = (30_000, 180_000)
 
 BUSY_BY_HOUR = tuple(0.35 + 0.65 * math.sin(math.pi * ((hour - 5) % 24) / 24) ** 2 for hour in range(24))  # UTC
 BUSY_BY_WEEKDAY = (1.0, 1.05, 1.1, 1.05, 0.95, 0.55, 0.5)  # from Monday on
-INCIDENT_HOURS = range(9, 17)  # of the incident day
+INCIDENT_HOURS = range(9, 17)  # of an incident's day
+DAYS_OF_TWO_INCIDENTS = 60  # a history as long as that has a second one, just before its end
 LEGACY_SHARE = 0.08  # of the history: until then the older task types
 BULK_LIMIT = 1250  # tasks of the one bulk import, all created in the same millisecond: more than a page holds
 
@@ -100,7 +101,9 @@ class Generator:
         self.account = account
         self.legacy_until = start + 10_000 * DAY_MS if legacy_only else self.begin + int(days * DAY_MS * LEGACY_SHARE)
         random = Random(f"{seed} incident")
-        self.incident_day = (self.begin + int(days * DAY_MS * (0.35 + 0.4 * random.random()))) // DAY_MS
+        self.incident_days = {(self.begin + int(days * DAY_MS * (0.35 + 0.4 * random.random()))) // DAY_MS}
+        if days >= DAYS_OF_TWO_INCIDENTS:
+            self.incident_days.add(start // DAY_MS - 2)
         hours = range(self.begin // HOUR_MS, -(-start // HOUR_MS))
         self._weights = {hour: self._busyness(hour) * self._share(hour) for hour in hours}
         self._tasks_per_weight = tasks / (sum(self._weights.values()) or 1)
@@ -135,7 +138,7 @@ class Generator:
         work = pick(random, _LEGACY_URN if is_legacy else _MODERN_URN)(random, task_id)
         task: Task = {"id": task_id, "type": work.type, "params": work.params, "userId": self.account.user_id}
         task |= {"createdAt": created_at, "projectId": self.account.project_id} | work.links
-        is_incident = created_at // DAY_MS == self.incident_day and created_at // HOUR_MS % 24 in INCIDENT_HOURS
+        is_incident = created_at // DAY_MS in self.incident_days and created_at // HOUR_MS % 24 in INCIDENT_HOURS
         course = _Course(random, work, self.start, is_incident, is_scheduled_shown=not is_legacy)
         course.run(created_at)
         return Life(task, course.states)
