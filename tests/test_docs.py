@@ -7,18 +7,15 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines.alerts.conditions import load_conditions
-from pipelines.cli.main import main
-from pipelines.serving.dictionary import documents
+from pipelines.docs.__main__ import documents
 from pipelines.serving.published import named_queries
-from pipelines.settings import Settings, environment_variable
+from pipelines.settings import Settings
 from pipelines.warehouse import build
 from pipelines.warehouse.models import published_models
 from pipelines.warehouse.working import Working
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
 def test_the_generated_documents_are_fresh() -> None:
@@ -35,22 +32,6 @@ def test_the_diagrams_show_every_reference_with_its_cardinality() -> None:
     assert '    tasks ||--o| fact_tasks : "task_id"' in drawn
     assert '    tasks ||--o{ profiles : "task_id"' in drawn
     assert '    dim_date |o--o{ fact_tasks : "finished_day"' in drawn
-
-
-def test_every_setting_is_documented() -> None:
-    for name in Settings.model_fields:
-        if name != "api_keys":
-            assert f"`{environment_variable(name)}`" in OPERATIONS, name
-
-
-def test_every_condition_of_alerts_is_documented() -> None:
-    rows = {each.name: f"| `{each.name}` | {each.header.severity} |" for each in load_conditions()}
-    assert [name for name, row in rows.items() if row not in OPERATIONS] == []
-
-
-def test_every_command_and_table_is_in_the_readme() -> None:
-    assert [name for name in main.commands if f"task-archive {name}" not in README] == []
-    assert [model.name for model in published_models() if f"`{model.name}`" not in README] == []
 
 
 def test_the_sql_of_the_readme_runs(tmp_path: Path) -> None:

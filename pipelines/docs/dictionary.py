@@ -1,43 +1,31 @@
-"""The documents that are written from the .sql files: `python -m pipelines.serving.dictionary FOLDER`."""
+"""The data dictionary and the definitions of the metrics as Markdown."""
 
-import sys
-import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
-from pipelines.serving.diagram import diagrams
-from pipelines.settings import Settings
 from pipelines.warehouse import build
 from pipelines.warehouse.models import Metric, load_macros, load_models
 
 OPENING = """# Data dictionary
 
-Made from `sql/` by `make docs`; do not edit. Times are TIMESTAMPTZ in UTC, to the millisecond. Where the API
-sends a secret stands a `redacted-…` fingerprint: equal secrets have equal fingerprints.
+Generated from `sql/` by `make docs`; do not edit. Times are TIMESTAMPTZ in UTC, to the millisecond.
+Secrets are replaced by a `redacted-…` fingerprint; equal secrets have equal fingerprints.
 """
 
 METRICS_OPENING = """# Metrics
 
-Made from `sql/` by `make docs`; do not edit. Each number of the tables, the report and `task-archive explain` has one
-definition, which stands in the .sql file of the table that computes it; the published table `metrics` holds them all.
-`task-archive explain METRIC --day DAY --type TYPE` gives the number, what it leaves out, and the SQL of the rows behind
-it.
+Generated from `sql/` by `make docs`; do not edit. Every number in the tables, the report and `task-archive explain` has
+one definition, in the .sql file of the table that computes it. The published table `metrics` lists them all.
+`task-archive explain METRIC --day DAY --type TYPE` prints the number, what it excludes, and the SQL that selects the
+rows behind it.
 
-Below its minimum n a number is NULL: it would be chance. Quantiles are exact. Days are those of
-`TASK_ARCHIVE_TIME_ZONE` (UTC by default), which `thresholds` tells. A day that is not mature has tasks that may still
-end: its numbers move.
+A number is NULL if fewer than its minimum n rows are behind it. Quantiles are exact. Days are in the time zone of
+`TASK_ARCHIVE_TIME_ZONE` (UTC by default), which `thresholds` records. A day is mature when none of its tasks can still
+end; until then its numbers change.
 """
 
 
 MACROS = {"rows": "rows, as a table", "value": "a value"}
-
-
-def documents() -> dict[str, str]:
-    """Every generated document by the name of its file. Types come from building the tables empty."""
-    with tempfile.TemporaryDirectory() as folder:
-        tables = build.build_empty(Settings(home=Path(folder)))
-    return {"data_dictionary.md": dictionary(tables), "metrics.md": metrics(), "er.md": diagrams(tables)}
 
 
 def metrics() -> str:
@@ -51,9 +39,9 @@ def metrics() -> str:
             least = ", ".join(f"{metric.minimum_n:,}" for metric in names)
             lines = [f"**{', '.join(f'`{metric.metric}`' for metric in names)}**: {definition.formula}.", ""]
             lines += [f"- unit: {definition.unit}", f"- population: {definition.population}"]
-            lines += [f"- leaves out: {definition.excludes}"]
+            lines += [f"- excludes: {definition.excludes}"]
             lines += [f"- n: `{definition.n}`" + (f", at least {least}" if least != "1" else "")]
-            lines += [f"- mind: {definition.caveat}"] if definition.caveat else []
+            lines += [f"- caveat: {definition.caveat}"] if definition.caveat else []
             lines += [f"- better: {definition.better}"] if definition.better != "neither" else []
             sections.append("\n".join(lines) + "\n")
     return "\n".join(sections)
@@ -94,8 +82,3 @@ def _listed(reads: frozenset[str]) -> str:
 
 def _shown(kind: str) -> str:
     return "TIMESTAMPTZ" if kind == "TIMESTAMP WITH TIME ZONE" else kind.replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    for name, text in documents().items():
-        (Path(sys.argv[1]) / name).write_text(text, encoding="utf-8")

@@ -1,27 +1,27 @@
-"""The diagrams of how the tables hang together, as Mermaid text: keys, references and the first columns of each."""
+"""Entity-relationship diagrams as Mermaid text: keys, references and the first columns of each."""
 
 from collections.abc import Iterable
 
 from pipelines.warehouse.build import BuiltTable
 from pipelines.warehouse.sql import Relationship
 
-OPENING = """# How the tables hang together
+OPENING = """# Relationships between tables
 
-Made from `sql/` by `make docs`; do not edit. PK is a table's key, FK refers to the table at the other end of a line,
-which is checked before a version is published. Shown are keys, references, and a few columns; the rest is in
-[data_dictionary.md](data_dictionary.md). `freshness` has a row for each account.
+Generated from `sql/` by `make docs`; do not edit. PK marks a key; FK marks a reference, which is checked before a
+version is published. The diagrams show keys, references and a few columns;
+[data_dictionary.md](data_dictionary.md) has the rest. `freshness` has one row per account.
 """
 
 STAR = """## The star
 
-For BI tools: `fact_tasks` has a row a task, with what it is counted by and measured with. Days are those of the time
-zone in `thresholds`. It refers to a day twice, of the creation and the end: a tool that allows one relation takes
-`created_day`, by which most metrics count.
+For BI tools: `fact_tasks` has one row per task, with its outcome and measures. Days are in the time zone in
+`thresholds`. It refers to two days, the creation and the end. In a tool that allows one relationship, use
+`created_day`: most metrics count by it.
 """
 
 BY_DAY = """## Metrics by day
 
-Made from `fact_tasks`, exact where a tool's own quantiles are not, and NULL below their minimum n.
+Computed from `fact_tasks`. Quantiles are exact, and a metric is NULL below its minimum n.
 """
 
 BY_TYPE = """## Metrics by type, hour, error, rung and source
@@ -32,7 +32,7 @@ CHILDREN = """## A task and its child rows
 
 HISTORY = """## A task and its history
 
-`tasks` has each task's newest state; what the API overwrote is here.
+`tasks` has the newest state of each task; these tables have the states that the API overwrote.
 """
 
 # Columns shown of a table besides its key and references: metrics, or measures, or whatever it begins with.

@@ -1,0 +1,32 @@
+"""`python -m pipelines.docs FOLDER` writes every generated document."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from pipelines.cli.main import main
+from pipelines.docs import reference
+from pipelines.docs.diagram import diagrams
+from pipelines.docs.dictionary import dictionary, metrics
+from pipelines.settings import Settings
+from pipelines.warehouse import build
+
+
+def documents() -> dict[str, str]:
+    """Every generated document by the name of its file. Types come from building the tables empty."""
+    with tempfile.TemporaryDirectory() as folder:
+        tables = build.build_empty(Settings(home=Path(folder)))
+    return {
+        "data_dictionary.md": dictionary(tables),
+        "metrics.md": metrics(),
+        "er.md": diagrams(tables),
+        "commands.md": reference.commands(main),
+        "settings.md": reference.settings(),
+        "tables.md": reference.tables(),
+        "alerts.md": reference.alerts(),
+    }
+
+
+if __name__ == "__main__":
+    for name, text in documents().items():
+        (Path(sys.argv[1]) / name).write_text(text, encoding="utf-8")
