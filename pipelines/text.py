@@ -5,6 +5,8 @@ import html
 import re
 from typing import Any
 
+from markupsafe import Markup, escape
+
 # Controls move the cursor, change colours and titles, or split a line; the marks of writing direction make text look
 # like another; half characters cannot be written at all.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -47,3 +49,8 @@ def age(seconds: float) -> str:
         if abs(seconds) >= size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def with_code(text: str) -> Markup:
+    """Text as HTML, with what stands between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))

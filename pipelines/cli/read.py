@@ -125,6 +125,22 @@ def report(
         click.launch(output.resolve().as_uri())
 
 
+@main.command(epilog=example("task-archive docs --open"))
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default="catalogue.html", show_default=True)
+@click.option("--open", "opens", is_flag=True, help="Open it in the browser.")
+def docs(output: Path, opens: bool) -> None:
+    """Write the catalogue of the published version: tables, columns, metrics and queries, one HTML file to search.
+
+    The catalogue of each nightly run is published/catalogue.html.
+    """
+    from pipelines.docs.catalogue import make
+
+    output.write_text(make(load_settings()), encoding="utf-8")
+    click.echo(f"catalogue  {output.resolve()}")
+    if opens:
+        click.launch(output.resolve().as_uri())
+
+
 @main.command(epilog=example("task-archive task 10d93d74"))
 @click.argument("task_id")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")

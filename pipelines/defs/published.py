@@ -7,7 +7,7 @@ from pipelines.defs.resources import Archive
 from pipelines.defs.tables import TASK_ARCHIVE
 from pipelines.errors import ArchiveError, in_one_line
 from pipelines.settings import load_settings
-from pipelines.warehouse.publish import publish_report
+from pipelines.warehouse.publish import publish_page
 
 
 @dg.asset(
@@ -18,14 +18,16 @@ from pipelines.warehouse.publish import publish_report
     freshness_policy=NIGHTLY_FRESHNESS,
 )
 def report(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
-    """The version's report: one HTML file that needs nothing else. Comes after the tables, which never wait for it."""
+    """The version's report and its catalogue, an HTML file each: they come after the tables, which never wait."""
+    from pipelines.docs.catalogue import make as make_catalogue
     from pipelines.report.page import make
     from pipelines.report.pictures import as_markdown
     from pipelines.report.queries import ReportFilter
 
     try:
         page = make(archive.settings, ReportFilter())
-        file = publish_report(archive.settings, page.html)
+        file = publish_page(archive.settings, "report.html", page.html)
+        catalogue = publish_page(archive.settings, "catalogue.html", make_catalogue(archive.settings))
         pictures = as_markdown(page.charts)
     except Exception as error:
         context.log.exception("the report could not be made")
@@ -34,6 +36,7 @@ def report(context: dg.AssetExecutionContext, archive: Archive) -> dg.Materializ
     return dg.MaterializeResult(
         metadata={
             "report": dg.MetadataValue.path(str(file)),
+            "catalogue": dg.MetadataValue.path(str(catalogue)),
             "bytes": file.stat().st_size,
             "charts": dg.MetadataValue.md(pictures),
         }

@@ -42,7 +42,7 @@ Generated from `sql/` by `make docs`; do not edit. [data_dictionary.md](data_dic
 
 ALERTS_OPENING = """# Alert conditions
 
-Generated from `sql/alerts/` by `make docs`; do not edit. [operations.md](operations.md#alerts) says how alerts are sent.
+Generated from `sql/alerts/` by `make docs`; do not edit. How alerts are sent: [operations.md](operations.md#alerts).
 
 """
 

@@ -5,7 +5,6 @@ Text of the API is escaped wherever it stands, and a content security policy let
 
 import base64
 import hashlib
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -25,7 +24,7 @@ from pipelines.report.pictures import RenderedChart
 from pipelines.report.queries import Answer, ReportData, ReportFilter, Row
 from pipelines.report.summary import changes, tiles, verdict
 from pipelines.settings import Settings
-from pipelines.text import printable
+from pipelines.text import printable, with_code
 from pipelines.warehouse.database import connect, current_database
 from pipelines.warehouse.models import load_models
 
@@ -177,13 +176,8 @@ def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["with_code"] = _with_code
+    environment.filters["with_code"] = with_code
     return environment.get_template("page.html")
-
-
-def _with_code(text: str) -> Markup:
-    """Text with what stands between backticks as code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _hash(script: str) -> str:

@@ -18,7 +18,7 @@ from pipelines.warehouse.database import DATABASE, connect, current_database
 from pipelines.warehouse.seal import READ_ONLY, seal
 from pipelines.warehouse.working import COMPLETE, INTERNAL, PARQUET, TABLES, Working, attach
 
-REPORT = "report.html"
+PAGES = "report.html", "catalogue.html"  # made of a version, beside it
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ def publish(settings: Settings) -> Published:
     _point(root / PARQUET, Path("current") / PARQUET)
     for old in sorted(path for path in versions.iterdir() if path.is_dir())[: -settings.keep_versions]:
         shutil.rmtree(old)
-    if not (root / REPORT).exists():  # its version has gone
-        (root / REPORT).unlink(missing_ok=True)
+    for page in PAGES:
+        if not (root / page).exists():  # its version has gone
+            (root / page).unlink(missing_ok=True)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Published(folder.name, root / DATABASE, root / PARQUET, about["rows"], size)
 
@@ -91,13 +92,13 @@ def _link_folder(source: Path, target: Path) -> None:
             shutil.copyfile(path, place)
 
 
-def publish_report(settings: Settings, html: str) -> Path:
-    """Puts the report of the published version beside it; returns where it is found."""
+def publish_page(settings: Settings, name: str, html: str) -> Path:
+    """Puts a page of the published version, one of PAGES, beside it; returns where it is found."""
     folder = current_database(settings).parent
-    write_durably(folder / REPORT, html.encode())
-    (folder / REPORT).chmod(READ_ONLY)
-    _point(settings.home.published / REPORT, Path("versions") / folder.name / REPORT)
-    return settings.home.published / REPORT
+    write_durably(folder / name, html.encode())
+    (folder / name).chmod(READ_ONLY)
+    _point(settings.home.published / name, Path("versions") / folder.name / name)
+    return settings.home.published / name
 
 
 def _point(link: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ from pipelines.warehouse import build
 from pipelines.warehouse.models import published_models
 from pipelines.warehouse.working import Working
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 
 
