@@ -103,7 +103,7 @@ class Generator:
         random = Random(f"{seed} incident")
         self.incident_days = {(self.begin + int(days * DAY_MS * (0.35 + 0.4 * random.random()))) // DAY_MS}
         if days >= DAYS_OF_TWO_INCIDENTS:
-            self.incident_days.add(start // DAY_MS - 2)
+            self.incident_days.add((start + DAY_MS // 2) // DAY_MS - 1)
         hours = range(self.begin // HOUR_MS, -(-start // HOUR_MS))
         self._weights = {hour: self._busyness(hour) * self._share(hour) for hour in hours}
         self._tasks_per_weight = tasks / (sum(self._weights.values()) or 1)

@@ -38,7 +38,10 @@ missed_targets as (
                 then ', ' || round(100 * o.window_good_tasks / o.window_eligible_tasks, 1) || ' % of 28 days'
             else ''
         end
-        || ' instead of ' || round(100 * o.target_share, 1) || ' % in ' || o.target_seconds || ' s' as what,
+        || ' instead of ' || round(100 * o.target_share, 1) || ' % in '
+        || case
+            when o.target_seconds % 60 = 0 then (o.target_seconds / 60)::bigint || ' min' else o.target_seconds || ' s'
+        end as what,
         null::varchar as owner,
         null::bigint as tasks,
         null::timestamptz as since_at,
