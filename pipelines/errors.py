@@ -1,6 +1,8 @@
 """The failures that the archive knows, each with a message that fits one line and says what to do."""
 
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -50,3 +52,11 @@ def as_fault_of_the_program(error: BaseException) -> str:
         f"{type(error).__name__} in line {place.lineno} of {Path(place.filename).name}, a fault of this program: "
         "please report it"
     )
+
+
+def unknown(what: str, name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """What to say of a name that is not known: the nearest ones; where none is near `otherwise`, or all."""
+    known = list(known)
+    near = get_close_matches(name, known, 3, 0.5)
+    said = f"did you mean {' or '.join(near)}?" if near else otherwise or f"known are {', '.join(known) or 'none'}"
+    return f"no {what} is named {name!r}: {said}"

@@ -17,7 +17,7 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from pipelines.errors import SettingsError
+from pipelines.errors import SettingsError, unknown
 from pipelines.home import Home
 
 ENV_FILE = ".env"
@@ -304,8 +304,8 @@ class Settings(BaseSettings):
             return self.api_keys
         if wanted not in self.api_keys:
             raise SettingsError(
-                f"no key for account {wanted!r}: set {KEY_VARIABLE}__{wanted.upper()}; known: "
-                + ", ".join(self.api_keys)
+                f"{unknown('account', wanted, self.api_keys)}; a new one has its key in "
+                f"{KEY_VARIABLE}__{wanted.upper()}"
             )
         return {wanted: self.api_keys[wanted]}
 

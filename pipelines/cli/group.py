@@ -6,14 +6,19 @@ proof has a gap, which is printed.
 
 import gc
 import re
+import shutil
 import sys
+import textwrap
+from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
 import click
 
 from pipelines import __version__, signals
+from pipelines.days import day_of
 from pipelines.errors import ArchiveError, SettingsError, in_one_line, is_lack_of_memory
-from pipelines.settings import SECONDS_OF_UNIT, check_address_space
+from pipelines.settings import SECONDS_OF_UNIT, check_address_space, load_settings
 from pipelines.text import printable
 
 FAILED, USAGE, GAP = 1, 2, 3
@@ -21,7 +26,26 @@ FAILED, USAGE, GAP = 1, 2, 3
 # Garbage is looked for every few pages. More often takes time, more seldom memory: httpx leaves answers in circles.
 GC_THRESHOLDS = 10_000, 10, 10
 LONGEST_DURATION_SECONDS = 366 * 86_400
-DAY = click.DateTime(formats=["%Y-%m-%d"])
+
+
+class Day(click.ParamType[date]):
+    """A day, also relative to today in the time zone of the settings, or in the one given."""
+
+    name = "day"
+
+    def __init__(self, zone: str | None = None) -> None:
+        self._zone = zone
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        if isinstance(value, date):
+            return value
+        try:
+            return day_of(value, self._zone or load_settings().time_zone)
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
+
+
+DAY, DAY_UTC = Day(), Day("UTC")
 
 
 def duration(text: str) -> float:
@@ -29,7 +53,7 @@ def duration(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     seconds = float(found[1]) * SECONDS_OF_UNIT[found[2]] if found else 0
     if not 0 < seconds <= LONGEST_DURATION_SECONDS:
-        raise click.BadParameter(f"{text!r} is no duration such as 90s, 5m, 8h or 2d, at most 366d")
+        raise click.BadParameter(f"{text!r} is not a valid duration (for example 90s, 5m, 8h or 2d, at most 366d)")
     return seconds
 
 
@@ -52,7 +76,8 @@ class Command(click.Group):
             click.echo(f"task-archive: {printable(str(error))}", err=True)
             ctx.exit(USAGE)
         except ArchiveError as error:
-            click.echo(f"task-archive: {printable(str(error))}", err=True)
+            first, *rest = str(error).splitlines() or [""]
+            click.echo("\n".join([f"task-archive: {printable(first)}", *map(printable, rest)]), err=True)
             ctx.exit(FAILED)
         except OSError as error:
             if isinstance(error, BrokenPipeError):
@@ -73,6 +98,18 @@ class Command(click.Group):
             if signals.is_near(0 if is_over else signals.PATIENCE_SECONDS):  # whatever the signal made of it
                 signals.leave()
             raise
+
+
+def print_described(pairs: Iterable[tuple[str, str]], gap: int = 2) -> None:
+    """Names with text beside them, which wraps beside the names on a terminal; in a pipe each is one line."""
+    pairs = [(name, printable(text)) for name, text in pairs]
+    beside = max((len(name) for name, _ in pairs), default=0) + gap
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    for name, text in pairs:
+        lines = textwrap.wrap(text, max(20, width - beside), break_long_words=False, break_on_hyphens=False) or [""]
+        click.echo(f"{name:{beside}}{lines[0]}".rstrip())
+        for line in lines[1:]:
+            click.echo(" " * beside + line)
 
 
 def example(line: str) -> str:

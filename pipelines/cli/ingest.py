@@ -3,12 +3,12 @@
 import json
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import click
 
-from pipelines.cli.group import DAY, FAILED, GAP, duration, example, main
+from pipelines.cli.group import DAY_UTC, FAILED, GAP, duration, example, main
 from pipelines.errors import SettingsError
 from pipelines.settings import load_settings
 from pipelines.text import printable
@@ -55,16 +55,16 @@ def observe(every: float | None, how_long: float | None, account: str | None) ->
 
 
 @main.command(epilog=example("task-archive backfill --from 2026-10-01 --to 2026-10-07"))
-@click.option("--from", "first", type=DAY, required=True, help="First day of creation, UTC.")
-@click.option("--to", "last", type=DAY, required=True, help="Last day of creation, UTC, included.")
-def backfill(first: datetime, last: datetime) -> None:
+@click.option("--from", "first", type=DAY_UTC, required=True, help="First day of creation, UTC.")
+@click.option("--to", "last", type=DAY_UTC, required=True, help="Last day of creation, UTC, included.")
+def backfill(first: date, last: date) -> None:
     """Fetch tasks created on given days again; each day is a Dagster partition."""
     from pipelines.defs.landing import FIRST_DAY
 
     settings = load_settings()
     settings.accounts()
     today = datetime.now(UTC).strftime("%Y-%m-%d")
-    from_day, to_day = first.strftime("%Y-%m-%d"), last.strftime("%Y-%m-%d")
+    from_day, to_day = first.isoformat(), last.isoformat()
     if not FIRST_DAY <= from_day <= to_day <= today:
         raise SettingsError(f"--from and --to must be days in order between {FIRST_DAY} and today, {today}")
     _run(

@@ -138,19 +138,20 @@ def simulate(port: int, tasks: int, days: int, seed: int, behind_hours: float) -
             time.sleep(3600)
 
 
-@main.command(epilog=example("task-archive doctor"))
-def doctor() -> None:
-    """Print the settings and check that the archive can work."""
+@main.command(epilog=example("task-archive doctor --verbose"))
+@click.option("--verbose", is_flag=True, help="Print the settings too, secrets masked.")
+def doctor(verbose: bool) -> None:
+    """Check that the archive can work: settings, the API and what it can do, the home and its disk."""
     from pipelines.cli.doctor import examine, shown_settings
 
-    settings = load_settings()
-    for variable, value, meaning in shown_settings(settings):
-        click.echo(f"{variable:40} {value:32} {meaning}")
-    click.echo()
-    well = True
+    settings, well = load_settings(), True
     for finding in examine(settings):
         click.echo(f"{'ok  ' if finding.is_well else 'FAIL'} {finding.what}: {printable(finding.says)}")
         well = well and finding.is_well
+    if verbose:
+        click.echo()
+        for variable, value, meaning in shown_settings(settings):
+            click.echo(f"{variable:40} {value:32} {meaning}")
     sys.exit(0 if well else FAILED)
 
 

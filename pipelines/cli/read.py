@@ -1,12 +1,12 @@
 """Commands that read the published version."""
 
 import json
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 
 import click
 
-from pipelines.cli.group import DAY, example, main
+from pipelines.cli.group import DAY, example, main, print_described
 from pipelines.errors import SettingsError
 from pipelines.settings import load_settings
 from pipelines.text import printable
@@ -31,8 +31,7 @@ def query(sql_or_name: str | None, form: str, output: Path | None, as_of: str | 
     from pipelines.serving.published import named_queries, run_query, sql_of
 
     if sql_or_name is None:
-        for name, answers in named_queries().items():
-            click.echo(f"{name:24} {answers}")
+        print_described(named_queries().items())
         return
     run_query(load_settings(), sql_of(sql_or_name), "ndjson" if form == "json" else form, output, as_of)
 
@@ -51,7 +50,8 @@ def query(sql_or_name: str | None, form: str, output: Path | None, as_of: str | 
     "--since",
     metavar="DAY",
     help="Of a table with task_id: all rows of the tasks of which the archive has learned anything new since the "
-    "start of this day, UTC, however old the tasks are. Replace those tasks' rows by it. A timestamp does too.",
+    "start of this day, UTC (-7d: seven days ago), however old the tasks are. Replace those tasks' rows by it. A "
+    "timestamp does too.",
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file, replaced once all is there.")
 def export(form: str, table: str | None, query: str | None, since: str | None, output: Path | None) -> None:
@@ -79,17 +79,14 @@ def export(form: str, table: str | None, query: str | None, since: str | None, o
 @click.option("--type", "task_type", help="One type of task; all of them otherwise.")
 @click.option("--account", help="One account; all of them otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def explain(
-    metric: str | None, day: datetime | None, task_type: str | None, account: str | None, as_json: bool
-) -> None:
+def explain(metric: str | None, day: date | None, task_type: str | None, account: str | None, as_json: bool) -> None:
     """What a number means, how it comes about, and the SQL of the rows behind it; without METRIC, list them."""
     from pipelines.serving import explain as explaining
 
     if metric is None:
-        for name, meaning in explaining.glossary().items():
-            click.echo(f"{name:28} {meaning}")
+        print_described(explaining.glossary().items())
         return
-    found = explaining.explain(load_settings(), metric, day.date() if day else None, task_type, account)
+    found = explaining.explain(load_settings(), metric, day, task_type, account)
     click.echo(json.dumps(found.as_dict(), indent=1) if as_json else "\n".join(map(printable, found.lines())))
 
 
@@ -101,8 +98,8 @@ def explain(
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default="report.html", show_default=True)
 @click.option("--open", "opens", is_flag=True, help="Open it in the browser.")
 def report(
-    first: datetime | None,
-    last: datetime | None,
+    first: date | None,
+    last: date | None,
     task_type: str | None,
     account: str | None,
     output: Path,
@@ -118,7 +115,7 @@ def report(
     settings = load_settings()
     if first and last and first > last:
         raise SettingsError("--from must not be after --to")
-    report_filter = ReportFilter(first.date() if first else None, last.date() if last else None, task_type, account)
+    report_filter = ReportFilter(first, last, task_type, account)
     output.write_text(make(settings, report_filter).html, encoding="utf-8")
     click.echo(f"report     {output.resolve()}")
     if opens:
@@ -174,33 +171,33 @@ def status(as_json: bool) -> None:
     if as_json:
         click.echo(found.as_json())
         return
-    click.echo(f"home       {found.home}")
-    click.echo(f"published  {found.published_version or 'nothing yet: run `task-archive sync`'}")
+    shown = [("home", found.home), ("published", found.published_version or "nothing yet: run `task-archive sync`")]
     for account in found.accounts:
         ago = f", {age(account.unproven_seconds)} ago" if account.unproven_seconds is not None else ""
         swept, since = account.last_whole_sweep_at, account.seconds_since_whole_sweep
         last = account.last_load
-        click.echo(f"account    {account.account}: {account.tasks:,} tasks, {account.open_tasks:,} open")
-        click.echo(f"  proven until  {account.proven_until_at or 'never'}{ago}")
-        click.echo(f"  whole sweep   {swept}, {age(since)} ago" if since is not None else "  whole sweep   never")
-        click.echo(
-            f"  last load     {last['load_id']}: {last['verdict']}, {last['tasks_seen']:,} tasks read, "
-            f"{last['appeared']:,} new, {last['changed']:,} changed"
-        )
-        for reason in last["reasons"]:
-            click.echo(f"                {printable(reason)}")
-    for load in found.open_loads:
-        click.echo(f"interrupted  {load}: the next sync goes on from there or closes it")
+        shown += [
+            ("account", f"{account.account}: {account.tasks:,} tasks, {account.open_tasks:,} open"),
+            ("  proven until", f"{account.proven_until_at or 'never'}{ago}"),
+            ("  whole sweep", f"{swept}, {age(since)} ago" if since is not None else "never"),
+            (
+                "  last load",
+                f"{last['load_id']}: {last['verdict']}, {last['tasks_seen']:,} tasks read, "
+                f"{last['appeared']:,} new, {last['changed']:,} changed",
+            ),
+            *(("    gap", reason) for reason in last["reasons"]),
+        ]
+    shown += [("interrupted", f"{load}: the next sync continues or closes it") for load in found.open_loads]
     for drift in found.drift[:DRIFT_SHOWN]:
         new = "new, " if drift["is_new"] else ""
         often = f"{drift['observations']:,} times since {drift['first_seen_at']}"
-        click.echo(f"drift      {drift['account']}: {drift['kind']} {printable(drift['path'])} ({new}{often})")
+        shown.append(("drift", f"{drift['account']}: {drift['kind']} {drift['path']} ({new}{often})"))
     if len(found.drift) > DRIFT_SHOWN:
-        click.echo(f'           and {len(found.drift) - DRIFT_SHOWN} more: `task-archive query "from drift"`')
+        shown.append(("", f'and {len(found.drift) - DRIFT_SHOWN} more: `task-archive query "from drift"`'))
     if found.altered_files:
-        click.echo(f"altered    {summary(found.altered_files)}: {PUBLISH_AGAIN}")
-    for damaged in found.damaged_files:
-        click.echo(f"damaged    {damaged}: see `task-archive verify --landing`")
+        shown.append(("altered", f"{summary(found.altered_files)}: {PUBLISH_AGAIN}"))
+    shown += [("damaged", f"{damaged}: see `task-archive verify --landing`") for damaged in found.damaged_files]
     if found.rows:
-        click.echo("rows       " + ", ".join(f"{table} {rows:,}" for table, rows in found.rows.items()))
-    click.echo("disk       " + ", ".join(f"{folder} {size / 1e6:,.1f} MB" for folder, size in found.bytes.items()))
+        shown.append(("rows", ", ".join(f"{table} {rows:,}" for table, rows in found.rows.items())))
+    shown.append(("disk", ", ".join(f"{folder} {size / 1e6:,.1f} MB" for folder, size in found.bytes.items())))
+    print_described(shown)

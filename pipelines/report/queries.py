@@ -10,8 +10,8 @@ from typing import Any
 
 import duckdb
 
-from pipelines.errors import SettingsError, WarehouseError
-from pipelines.text import printable
+from pipelines.errors import WarehouseError
+from pipelines.serving.published import check_known
 from pipelines.warehouse.sql import ReportHeader, SqlFile, read_sql
 
 Row = dict[str, Any]
@@ -45,8 +45,8 @@ class ReportData:
     def __init__(self, connection: duckdb.DuckDBPyConnection, report_filter: ReportFilter) -> None:
         self._connection = connection
         self._answers: dict[str, Answer] = {}
-        self._check("account", report_filter.account)
-        self._check("type", report_filter.task_type)
+        check_known(connection, "account", report_filter.account)
+        check_known(connection, "type", report_filter.task_type)
         for variable, value in (
             ("from_day", report_filter.from_day),
             ("to_day", report_filter.to_day),
@@ -82,16 +82,6 @@ class ReportData:
         cursor = self._connection.execute(sql, values)
         columns = [column[0] for column in cursor.description or []]
         return columns, [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
-
-    def _check(self, column: str, wanted: str | None) -> None:
-        if wanted is None:
-            return
-        _, rows = self._rows(f"select distinct {column} from fact_tasks order by 1")
-        known = [row[column] for row in rows]
-        if wanted not in known:
-            raise SettingsError(
-                f"no task has the {column} {wanted!r}; known are {', '.join(map(printable, known)) or 'none'}"
-            )
 
 
 @cache

@@ -7,16 +7,15 @@ the grain that is asked for.
 import re
 from dataclasses import asdict, dataclass
 from datetime import date
-from difflib import get_close_matches
 from typing import Any
 
 import duckdb
 import sqlglot
 from sqlglot import exp
 
-from pipelines.errors import SettingsError
+from pipelines.errors import SettingsError, unknown
 from pipelines.serving.export import plain
-from pipelines.serving.published import published
+from pipelines.serving.published import check_known, published
 from pipelines.settings import Settings
 from pipelines.warehouse.models import Metric, Model, load_models, published_models
 
@@ -109,9 +108,8 @@ def metrics_named(name: str) -> list[Metric]:
     known = [metric for model in published_models() for metric in model.metrics]
     found = [metric for metric in known if metric.metric == column and table in ("", metric.table_name)]
     if not found:
-        near = get_close_matches(name, sorted({metric.metric for metric in known}), 3, 0.5)
-        meant = f"did you mean {' or '.join(near)}? " if near else ""
-        raise SettingsError(f"no metric is named {name!r}: {meant}`task-archive explain` lists them all")
+        names = sorted({metric.metric for metric in known})
+        raise SettingsError(unknown("metric", name, names, "`task-archive explain` lists them all"))
     return found
 
 
@@ -120,11 +118,13 @@ def explain(
 ) -> Explanation:
     """A metric for a day, a type and an account; what is not named counts whole.
 
-    Raises SettingsError for an unknown metric, and for one that does not tell by what is named.
+    Raises SettingsError for an unknown metric, type or account, and for a metric that is not by what is named.
     """
     metric = metrics_named(name)[0]
     model = load_models()[metric.table_name]
     with published(settings) as connection:
+        for column, wanted in (("type", task_type), ("account", account)):
+            check_known(connection, column, wanted)
         return _explain(connection, model, metric, {"day": day, "type": task_type, "account": account})
 
 

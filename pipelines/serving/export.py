@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import duckdb
-from rich.console import Console
-from rich.table import Table
 
 from pipelines.errors import ArchiveError, QueryError, SettingsError
+from pipelines.serving.table import render
 from pipelines.text import is_like_formula, printable, printable_json, spreadsheet_cell
 from pipelines.warehouse.models import Model
 
@@ -109,8 +108,15 @@ def write(
         try:
             writer(rows, file)
         except duckdb.Error as error:
-            raise QueryError(" ".join(str(error).split())) from None
+            raise QueryError(_with_its_caret(str(error))) from None
     return rows
+
+
+def _with_its_caret(message: str) -> str:
+    """DuckDB's message in one line, and below it the line of the SQL with the caret under the place."""
+    lines = message.splitlines()
+    place = next((number for number, line in enumerate(lines) if line.startswith("LINE ")), len(lines))
+    return "\n".join([" ".join(" ".join(lines[:place]).split()), *(line.rstrip() for line in lines[place:])])
 
 
 @contextmanager
@@ -160,13 +166,9 @@ def _table(rows: Rows, file: IO[str]) -> None:
     while len(shown) <= TABLE_ROWS and (batch := next(batches, None)):
         shown += batch
     numeric = [all(isinstance(row[i], int | float | Decimal | None) for row in shown) for i in range(len(names))]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name, is_numeric in zip(names, numeric, strict=True):
-        table.add_column(printable(name), justify="right" if is_numeric else "left", overflow="fold")
-    for row in shown[:TABLE_ROWS]:
-        table.add_row(*(printable(" ".join(str(_in_cell(value)).split())) for value in row))
-    terminal = file is sys.stdout and file.isatty()
-    Console(file=file, width=None if terminal else 240, highlight=False, markup=False, emoji=False).print(table)
+    cells = [[printable(" ".join(str(_in_cell(value)).split())) for value in row] for row in shown[:TABLE_ROWS]]
+    width = shutil.get_terminal_size().columns if file is sys.stdout and file.isatty() else None
+    file.write(render([printable(name) for name in names], cells, numeric, width))
     if not shown:
         file.write("(no rows)\n")
     if len(shown) > TABLE_ROWS:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 
 from pipelines import signals
-from pipelines.errors import SettingsError
+from pipelines.days import moment_of
+from pipelines.errors import SettingsError, unknown
 from pipelines.serving import export
 from pipelines.settings import Settings
+from pipelines.text import printable
 from pipelines.warehouse.database import connect, current_database, quoted
 from pipelines.warehouse.models import Model, load_macros, published_models
 from pipelines.warehouse.sql import QueryHeader, names_in, read_folder, read_sql
@@ -29,7 +31,7 @@ def sql_of(text: str) -> str:
     if text in names_in("queries"):
         return read_sql("queries", text, QueryHeader).select
     if text.replace("_", "").isalnum():
-        raise SettingsError(f"no query is named {text!r}; known are {', '.join(names_in('queries'))}")
+        raise SettingsError(unknown("query", text, names_in("queries"), "`task-archive query` lists them"))
     with suppress(duckdb.Error):  # told with its place when it runs
         if not duckdb.extract_statements(text):
             raise SettingsError("the query is empty: give SQL, or a name that `task-archive query` lists")
@@ -83,13 +85,13 @@ def _as_of(model: Model, then: str) -> str:
     return model.compiled_sql
 
 
-def moment_of(text: str) -> datetime:
-    """An ISO date or timestamp, in UTC where it names no zone. Raises SettingsError where it is none."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingsError(f"{text!r} is no ISO date or timestamp such as 2026-11-17 or 2026-11-17T06:00") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def check_known(connection: duckdb.DuckDBPyConnection, column: str, wanted: str | None) -> None:
+    """Raises SettingsError for a type or an account that no task has; None is all."""
+    if wanted is None:
+        return
+    known = [row[0] for row in connection.execute(f"select distinct {column} from fact_tasks order by 1").fetchall()]
+    if wanted not in known:
+        raise SettingsError(printable(unknown(column, wanted, map(str, known))))
 
 
 def run_query(settings: Settings, sql: str, form: str, output: Path | None, as_of: str | None = None) -> None:
@@ -122,7 +124,7 @@ def run_export(
 def _published_model(table: str) -> Model:
     models = {model.name: model for model in published_models()}
     if table not in models:
-        raise SettingsError(f"no table is named {table!r}; known are {', '.join(sorted(models))}")
+        raise SettingsError(unknown("table", table, sorted(models)))
     return models[table]
 
 

@@ -156,9 +156,9 @@ def test_report_is_written_for_what_is_asked(published: Run, tmp_path: Path) -> 
     ("arguments", "status", "says"),
     [
         (["--from", "2026-11-10", "--to", "2026-11-09"], 2, "--from must not be after --to"),
-        (["--from", "yesterday"], 2, "Invalid value for '--from': 'yesterday'"),
-        (["--type", "uplaod"], 2, "no task has the type 'uplaod'; known are clip, "),
-        (["--account", "acme"], 2, "no task has the account 'acme'; known are default"),
+        (["--from", "soon"], 2, "Invalid value for '--from': 'soon'"),
+        (["--type", "uplaod"], 2, "no type is named 'uplaod': did you mean upload?"),
+        (["--account", "acme"], 2, "no account is named 'acme': known are default"),
         (["--output", "missing/report.html"], 1, "missing/report.html: No such file or directory"),
     ],
 )
@@ -297,7 +297,7 @@ def test_nothing_is_read_from_variables_of_other_programs(run: Run, tmp_path: Pa
     others = {"HOME": str(tmp_path / "me"), "SCHEDULE": "never", "TIME_ZONE": "Mars", "ATTEMPTS": "0", "API_KEYS": "x"}
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("TASK_ARCHIVE_HOME")
-        result = run("doctor", **others)
+        result = run("doctor", "--verbose", **others)
     assert re.search(rf"TASK_ARCHIVE_HOME +{re.escape(str(tmp_path / 'archive'))} ", result.output), result.output
 
 
@@ -383,7 +383,7 @@ def test_backfill_and_refresh(run: Run, simulator: Simulator) -> None:
 
 
 def test_doctor_says_what_it_found_and_masks_the_key(run: Run, simulator: Simulator) -> None:
-    result = run("doctor")
+    result = run("doctor", "--verbose")
     assert result.exit_code == 0, result.output
     assert simulator.api_key not in result.output
     for line in ("ok   home", "ok   room", "ok   API of default", "pages by id", "filters by time", "counts 300 tasks"):
@@ -432,6 +432,43 @@ def test_each_command_has_help_with_an_example(run: Run, command: str) -> None:
 def test_version_and_help(run: Run) -> None:
     assert __version__ in run("--version").output
     assert "Archive the task history" in run("--help").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["query", "why_task_fail"], 2, "no query is named 'why_task_fail': did you mean why_tasks_fail"),
+        (["explain", "failure_rat"], 2, "no metric is named 'failure_rat': did you mean failure_rate"),
+        (["explain", "failure_rate", "--type", "uplaod"], 2, "no type is named 'uplaod': did you mean upload?"),
+        (["explain", "failure_rate", "--account", "acme"], 2, "no account is named 'acme': known are default"),
+        (["export", "--format", "csv", "--table", "task"], 2, "no table is named 'task': did you mean tasks"),
+        (["report", "--type", "uplaod"], 2, "no type is named 'uplaod': did you mean upload?"),
+        (["explain", "failure_rate", "--day", "tomorow"], 2, "'tomorow' is not a day such as 2026-11-20"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest(published: Run, arguments: list[str], status: int, says: str) -> None:
+    result = published(*arguments)
+    assert result.exit_code == status
+    assert says in result.stderr
+
+
+def test_a_day_may_be_relative(published: Run) -> None:
+    for day in ("-7d", "yesterday", "today"):
+        assert published("explain", "failure_rate", "--day", day).exit_code == 0
+    rows = [
+        published("export", "--format", "ndjson", "--table", "tasks", "--since", since).stdout.count("\n")
+        for since in ("-4000d", "today")
+    ]
+    assert rows[0] == 2000
+
+
+def test_an_error_in_sql_shows_its_place(published: Run) -> None:
+    result = published("query", "select type, cont(*) from tasks")
+    first, line, caret, *_ = result.stderr.splitlines()
+    assert first.startswith("task-archive: Catalog Error")
+    assert line.startswith("LINE 1: select type, cont(*)")
+    assert caret.strip() == "^"
+    assert line[caret.index("^") :].startswith("cont")
 
 
 @pytest.mark.parametrize("harm", ["delete from fact_tasks", "drop table tasks", "cut"])

@@ -29,7 +29,9 @@ def page(published_archive: Settings, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_every_column_is_there_with_its_type(page: Page, published_archive: Settings) -> None:
     with published(published_archive) as connection:
-        known = connection.execute("select table_name || '.' || column_name from duckdb_columns() where not internal").fetchall()
+        known = connection.execute(
+            "select table_name || '.' || column_name from duckdb_columns() where not internal"
+        ).fetchall()
     shown = page.locator("tbody tr").evaluate_all("rows => rows.map(row => row.id)")
     assert sorted(shown) == sorted(name for (name,) in known)
     assert page.locator(r"#tasks\.created_at .type").inner_text() == "TIMESTAMPTZ"

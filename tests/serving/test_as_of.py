@@ -118,7 +118,7 @@ def test_the_command_answers_as_of_a_moment_and_says_what_it_cannot(
         "type,failed_tasks,ended_tasks,failed_percent,platform_fault_percent,open_tasks",
     )
     for as_of, sql, status, words in (
-        ("Tuesday", "from tasks", 2, "'Tuesday' is no ISO date"),
+        ("Tuesday", "from tasks", 2, "'Tuesday' is not a day such as 2026-11-20"),
         ("2020-01-01", "from tasks", 2, "the first load was complete at"),
         ((moment + timedelta(days=3000)).isoformat(), "from tasks", 2, "it is to come"),
         (moment.isoformat(), "from tracks", 1, "tracks cannot be asked as of an earlier time"),

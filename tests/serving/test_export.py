@@ -217,8 +217,8 @@ def test_since_gives_what_the_archive_learned_of_a_task(published: Published, ex
     ("arguments", "says"),
     [
         (("--table", "loads", "--since", "2026-01-01"), "no row of loads is one task's: export it whole"),
-        (("--table", "nothing"), "no table is named 'nothing'; known are "),
-        (("--table", "tasks", "--since", "yesterday"), "'yesterday' is no ISO date"),
+        (("--table", "nothing"), "no table is named 'nothing': known are "),
+        (("--table", "tasks", "--since", "soon"), "'soon' is not a day such as 2026-11-20"),
         (("--query", "from tasks", "--since", "2026-01-01"), "--since goes with --table"),
         (("--table", "tasks", "--query", "from tasks"), "either a --table or a --query"),
         ((), "either a --table or a --query"),
