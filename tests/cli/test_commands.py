@@ -467,7 +467,7 @@ def test_an_error_in_sql_shows_its_place(published: Run) -> None:
     first, line, caret, *_ = result.stderr.splitlines()
     assert first.startswith("task-archive: Catalog Error")
     assert line.startswith("LINE 1: select type, cont(*)")
-    assert caret.strip() == "^"
+    assert caret.strip("^ ") == ""
     assert line[caret.index("^") :].startswith("cont")
 
 
@@ -485,10 +485,8 @@ def test_a_changed_publication_is_reported_and_the_next_look_publishes_it_again(
             careless.execute(harm)
     said = "task_archive.duckdb was changed"
     result = run("status")
-    assert (result.exit_code, f"altered    {said}: `task-archive sync` publishes it again" in result.stdout) == (
-        0,
-        True,
-    )
+    assert result.exit_code == 0
+    assert re.search(rf"altered +{said}: `task-archive sync` publishes it again", result.stdout)
     assert json.loads(run("status", "--json").stdout)["altered_files"] == [said]
     assert f"FAIL published version: {said}: `task-archive sync` publishes it again" in run("doctor").stdout
     verified = run("verify")
