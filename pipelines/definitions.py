@@ -7,17 +7,16 @@ from pipelines.defs.resources import Archive
 
 defs = dg.Definitions(
     assets=[
-        landing.account_tasks,
-        landing.observed_tasks,
+        landing.landed_tasks,
         landing.created_days,
-        landing.refreshed_tasks,
         tables.tables,
         published.report,
         *published.postgres(),
     ],
     jobs=[jobs.nightly, jobs.observe, jobs.backfill, jobs.refresh, jobs.rebuild],
     schedules=jobs.schedules(),
-    sensors=[sensors.run_failed, sensors.run_succeeded, sensors.alerts],
+    sensors=[sensors.run_failed, sensors.run_succeeded, sensors.alerts, sensors.observe_sensor()],
+    asset_checks=[published.conditions],
     resources={"archive": Archive()},
     # A run's steps follow one another on one file, under one lock.
     executor=dg.in_process_executor,

@@ -189,9 +189,11 @@ class Settings(BaseSettings):
         "45 3 * * 0",
         description="cron line of the sweep, which finds what changes alone cannot show",
     )
-    observe_schedule: Annotated[str, AfterValidator(_cron)] = Field(
-        "*/5 * * * *",
-        description="cron line of the observe job, once its schedule is switched on",
+    observe_seconds: int = Field(
+        300,
+        ge=30,
+        le=86_400,
+        description="how often the sensor observe looks for news, once it is switched on",
     )
     observe_lookups: int = Field(
         100,

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,9 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines import signals
 from pipelines.alerts.notify import after_run
-from pipelines.defs.landing import FAILS_AT_ONCE
 from pipelines.defs.retention import forget_old_runs
-from pipelines.errors import ArchiveError, in_one_line
+from pipelines.errors import ArchiveError, SettingsError, in_one_line
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Manifest
 from pipelines.landing.zone import Zone, write_durably
@@ -50,6 +50,16 @@ retention:
   schedule: {purge_after_days: 30}
   sensor: {purge_after_days: 7}
 """
+
+# The code location, as workspace.yaml and pyproject.toml name it too: by it the page finds the runs of a job.
+LOCATION = "task_archive"
+REPOSITORY_TAG = ".dagster/repository"
+WORKSPACE = f"""\
+load_from:
+  - python_module:
+      module_name: pipelines.definitions
+      location_name: {LOCATION}
+""".encode()
 
 NO_FILES_OF_OUTPUT = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 PAGE_GRACE_SECONDS = 2.0
@@ -84,13 +94,13 @@ def prepare_instance(settings: Settings) -> None:
 def run_job(
     settings: Settings, name: str, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None
 ) -> Done:
-    """Runs a job to its end, and tells people what is wrong then. `config` is that of its landing asset.
+    """Runs a job to its end, and sends alerts then. `config` is that of its landing asset, beside the lane of the job.
 
     Raises RunFailed with the reason in one line.
     """
     run_id = str(uuid.uuid4())
     try:
-        done = _run(settings, run_id, name, config or {}, tags or {})
+        done = _run(settings, run_id, name, _config(name, config or {}), tags or {})
     except (RunFailed, OSError) as error:
         if not signals.is_near(signals.PATIENCE_SECONDS):  # nobody need be told of what somebody ended
             after_run(settings, name, run_id, in_one_line(error))
@@ -99,10 +109,29 @@ def run_job(
     return done
 
 
+def _config(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The run configuration of a job: somebody waits for the run, so a failure shows at once."""
+    options = {"fails_at_once": True} | options
+    if name == "rebuild":
+        return {"ops": {"tables": {"config": {"makes_anew": True}}}}
+    if name == "backfill":
+        return {"ops": {"landing__created_days": {"config": options}}}
+    lane = {} if name == "nightly" else {"lane": name}
+    return {"ops": {"landing__tasks": {"config": lane | options}}}
+
+
 def show_page(settings: Settings, port: int) -> int:
     """Dagster's web page and daemon, until they end or a signal comes: then all that they started ends too."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise SettingsError(f"port {port} is not free ({error.strerror}): name another with --port") from None
     prepare_instance(settings)
-    arguments = ["dagster", "dev", "-m", "pipelines.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    workspace = settings.home.dagster / "workspace.yaml"
+    write_durably(workspace, WORKSPACE)
+    arguments = ["dagster", "dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(
         [sys.executable, "-m", *arguments],
         env=os.environ | {"TASK_ARCHIVE_HOME": str(settings.home)},
@@ -123,21 +152,13 @@ def _run(settings: Settings, run_id: str, name: str, config: dict[str, Any], tag
 
     prepare_instance(settings)
     job = defs.resolve_job_def(name)
-    landing = {
-        "nightly": "landing__account_tasks",
-        "observe": "landing__observed_tasks",
-        "refresh": "landing__refreshed_tasks",
-    }.get(name)
     try:
         with _restored(), _instance(settings) as instance:
             job.execute_in_process(
                 instance=instance,
                 run_id=run_id,
-                tags={FAILS_AT_ONCE: "true"} | tags,
-                run_config={
-                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                    "ops": {landing: {"config": config}} if landing and config else {},
-                },
+                tags={REPOSITORY_TAG: f"__repository__@{LOCATION}"} | tags,
+                run_config=config | {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             )
             forget_old_runs(instance, settings.keep_runs)
     except dg.Failure as failure:

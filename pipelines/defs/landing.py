@@ -1,4 +1,4 @@
-"""From the API to the landing zone: an asset for each way of asking. What it lands counts the same, whichever way."""
+"""From the API to the landing zone: tasks by a lane, and the tasks created on given days as partitions."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -6,14 +6,18 @@ from enum import Enum
 
 import dagster as dg
 import duckdb
+from pydantic import Field
 
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, as_fault_of_the_program, in_one_line
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
+from pipelines.landing.zone import Zone
 from pipelines.livepeer.failures import TransientError
 from pipelines.serving.news import is_behind
 from pipelines.serving.published import open_tasks
+from pipelines.settings import Settings
 from pipelines.text import markdown_cell
 from pipelines.warehouse.ahead import made_ahead
 from pipelines.warehouse.memory import keep_little
@@ -28,9 +32,6 @@ PROOF = "proof_is_whole"
 MOST_RETRIES = 2
 RETRY_WAIT_SECONDS = 60
 
-# Tag of runs that somebody waits for at a terminal: they show a failure at once instead.
-FAILS_AT_ONCE = "task_archive/fails_at_once"
-
 
 class Lane(Enum):
     """`auto` sweeps an account that was never swept whole, and fetches changes otherwise."""
@@ -38,26 +39,26 @@ class Lane(Enum):
     auto = "auto"
     changes = "changes"
     sweep = "sweep"
+    observe = "observe"
+    refresh = "refresh"
 
 
-class SyncConfig(dg.Config):
-    """What a nightly run fetches; no account means all that have a key."""
+class RunOptions(dg.Config):
+    """What every landing run may be given. With `fails_at_once` a failure that may pass is not tried again."""
 
-    lane: Lane = Lane.auto
-    account: str | None = None
-
-
-class ObserveConfig(dg.Config):
-    """What an observe run looks at; no account means all that have a key."""
-
-    account: str | None = None
+    account: str | None = Field(default=None, description="One account; all that have a key otherwise.")
+    fails_at_once: bool = Field(default=False, description="Show a failure at once instead of trying again.")
 
 
-class RefreshConfig(dg.Config):
-    """The tasks to ask for by id."""
+class LandingConfig(RunOptions):
+    """What a run asks the API for."""
 
-    task_ids: list[str]
-    account: str | None = None
+    lane: Lane = Field(
+        default=Lane.auto,
+        description="auto: everything at first, then what changed. changes, sweep: that. observe: what changed, where "
+        "anything did, and some open tasks. refresh: the tasks of task_ids.",
+    )
+    task_ids: list[str] = Field(default=[], description="Of the lane refresh: ids of the tasks to fetch.")
 
 
 def _proof(asset: str) -> list[dg.AssetCheckSpec]:
@@ -65,46 +66,39 @@ def _proof(asset: str) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(
             PROOF,
             asset=dg.AssetKey(["landing", asset]),
-            description="every task that the server counts was met, and each difference is explained",
+            description="every task that the server counts was read, and each difference is explained",
         )
     ]
 
 
 @dg.asset(
-    key=["landing", "account_tasks"],
+    key=["landing", "tasks"],
     group_name="landing",
     kinds={"python", "parquet"},
     freshness_policy=NIGHTLY_FRESHNESS,
-    check_specs=_proof("account_tasks"),
-)
-def account_tasks(context: dg.AssetExecutionContext, config: SyncConfig, archive: Archive) -> dg.MaterializeResult:
-    """Tasks of all accounts, nightly: everything at first, then what changed since the last proven point."""
-    loads = _for_each_account(context, archive, config.account, lambda extraction: extraction.sync(config.lane.value))
-    return _materialized(loads, "account_tasks")
-
-
-@dg.asset(
-    key=["landing", "observed_tasks"],
-    group_name="landing",
-    kinds={"python", "parquet"},
     output_required=False,
-    check_specs=_proof("observed_tasks"),
+    check_specs=_proof("tasks"),
 )
-def observed_tasks(
-    context: dg.AssetExecutionContext, config: ObserveConfig, archive: Archive
+def landed_tasks(
+    context: dg.AssetExecutionContext, config: LandingConfig, archive: Archive
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-    """What changed since the last proven point, and some open tasks. Where nothing changed nothing is materialized, so
-    that nothing downstream runs."""
+    """Tasks of all accounts, by one lane. Where the lane `observe` finds nothing new nothing is materialized, so that
+    nothing downstream runs."""
     settings = archive.settings
 
-    def observe(extraction: Extraction) -> Manifest | None:
-        return extraction.observe(lambda before_ms: open_tasks(settings, extraction.account, before_ms))
+    def fetch(extraction: Extraction) -> Manifest | None:
+        if config.lane is Lane.observe:
+            return extraction.observe(lambda before_ms: open_tasks(settings, extraction.account, before_ms))
+        if config.lane is Lane.refresh:
+            return extraction.refresh(config.task_ids)
+        return extraction.sync(config.lane.value)
 
-    loads = _for_each_account(context, archive, config.account, observe, is_repeated=False)
-    if loads or is_behind(settings):
-        yield _materialized(loads, "observed_tasks")
-    else:
+    loads = _for_each_account(context, archive, config, fetch)
+    if not loads and not is_behind(settings):
         yield dg.AssetCheckResult(passed=True, check_name=PROOF, description="nothing changed")
+        return
+    _mark_proven_days(context.instance, settings, loads)
+    yield _materialized(loads, "tasks")
 
 
 @dg.asset(
@@ -115,32 +109,35 @@ def observed_tasks(
     backfill_policy=dg.BackfillPolicy.single_run(),
     check_specs=_proof("created_days"),
 )
-def created_days(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
-    """Tasks created on a day (UTC), fetched again: a partition each, one request window for a range of them."""
+def created_days(context: dg.AssetExecutionContext, config: RunOptions, archive: Archive) -> dg.MaterializeResult:
+    """Tasks created on a day (UTC), fetched again: a partition each, one request window for a range of them. A sweep
+    that is proven whole marks all days before it."""
     window = context.partition_time_window
     from_ms, to_ms = (round(moment.timestamp() * 1000) for moment in (window.start, window.end))
-    loads = _for_each_account(context, archive, None, lambda extraction: extraction.backfill(from_ms, to_ms))
+    loads = _for_each_account(context, archive, config, lambda extraction: extraction.backfill(from_ms, to_ms))
     return _materialized(loads, "created_days")
 
 
-@dg.asset(
-    key=["landing", "refreshed_tasks"],
-    group_name="landing",
-    kinds={"python", "parquet"},
-    check_specs=_proof("refreshed_tasks"),
-)
-def refreshed_tasks(context: dg.AssetExecutionContext, config: RefreshConfig, archive: Archive) -> dg.MaterializeResult:
-    """Single tasks, asked for by their ids."""
-    loads = _for_each_account(context, archive, config.account, lambda extraction: extraction.refresh(config.task_ids))
-    return _materialized(loads, "refreshed_tasks")
+def _mark_proven_days(instance: dg.DagsterInstance, settings: Settings, loads: list[Manifest]) -> None:
+    """Shows the days from the first task to a sweep of every account as materialized, once the sweep is whole."""
+    swept = {load.account for load in loads if load.lane == "sweep" and load.verdict == "whole"}
+    if not swept.issuperset(settings.accounts()):
+        return
+    proven_ms = min(load.proven_until_ms or 0 for load in loads if load.lane == "sweep")
+    with Catalog(Zone(settings.home.landing)) as catalog:
+        first_ms = catalog.first_created_ms() or proven_ms
+    first, last = (datetime.fromtimestamp(ms / 1000, UTC).strftime(CREATED_DAYS.fmt) for ms in (first_ms, proven_ms))
+    known = instance.get_materialized_partitions(created_days.key)
+    for day in CREATED_DAYS.get_partition_keys():
+        if first <= day < last and day not in known:
+            instance.report_runless_asset_event(dg.AssetMaterialization(created_days.key, partition=day))
 
 
 def _for_each_account(
     context: dg.AssetExecutionContext,
     archive: Archive,
-    wanted: str | None,
+    options: RunOptions,
     run: Callable[[Extraction], Manifest | None],
-    is_repeated: bool = True,
 ) -> list[Manifest]:
     """Runs a lane for each account; one account's failure keeps no other from landing, and fails the asset then."""
     loads: list[Manifest] = []
@@ -149,10 +146,11 @@ def _for_each_account(
     settings = archive.settings
     keep_little()
     with made_ahead(settings, archive.callbacks(context.log.info)) as callbacks:
-        for account in settings.accounts(wanted):
+        for account in settings.accounts(options.account):
             try:
                 load = run(Extraction(settings, account, context.run.run_id, callbacks))
                 loads += [load] if load else []
+                context.log.info(_as_line(load) if load else f"{account}: nothing new")
             except (ArchiveError, OSError, duckdb.Error) as error:  # the disk may be full
                 failures[account] = in_one_line(error)
                 may_pass = may_pass or isinstance(error, TransientError)
@@ -160,9 +158,11 @@ def _for_each_account(
                 context.log.exception(f"account {account} failed")
                 failures[account] = as_fault_of_the_program(error)
     if failures:
-        several = len(settings.accounts(wanted)) > 1
+        several = len(settings.accounts(options.account)) > 1
         failure = dg.Failure("; ".join(f"{account}: {said}" if several else said for account, said in failures.items()))
-        if may_pass and is_repeated and FAILS_AT_ONCE not in context.run.tags and context.retry_number < MOST_RETRIES:
+        # The next look comes soon, so that one that fails is not repeated.
+        is_look = isinstance(options, LandingConfig) and options.lane is Lane.observe
+        if may_pass and not is_look and not options.fails_at_once and context.retry_number < MOST_RETRIES:
             raise dg.RetryRequested(MOST_RETRIES, RETRY_WAIT_SECONDS * 2**context.retry_number) from failure
         raise failure
     return loads
@@ -189,6 +189,15 @@ def _materialized(manifests: list[Manifest], asset: str) -> dg.MaterializeResult
                 description="; ".join(reason for manifest in manifests for reason in manifest.reasons) or None,
             )
         ],
+    )
+
+
+def _as_line(load: Manifest) -> str:
+    """What a load fetched and proved."""
+    gaps = f": {'; '.join(load.reasons)}" if load.reasons else ""
+    return (
+        f"{load.lane} {load.account}: {load.tasks_seen:,} tasks read in {load.requests:,} requests, {load.appeared:,} "
+        f"new, {load.changed:,} changed, {load.rows_landed:,} observations landed; proof {load.verdict}{gaps}"
     )
 
 

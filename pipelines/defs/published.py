@@ -1,12 +1,15 @@
 """What is made of a published version: its report, and its copy in PostgreSQL."""
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
 import dagster as dg
 
+from pipelines.alerts.conditions import ask, load_conditions
 from pipelines.defs.landing import NIGHTLY_FRESHNESS
-from pipelines.defs.resources import Archive
+from pipelines.defs.resources import Archive, settings_or_defaults
 from pipelines.defs.tables import TASK_ARCHIVE
 from pipelines.errors import ArchiveError, in_one_line
-from pipelines.settings import load_settings
 from pipelines.warehouse.publish import publish_page
 
 
@@ -43,9 +46,32 @@ def report(context: dg.AssetExecutionContext, archive: Archive) -> dg.Materializ
     )
 
 
+@dg.multi_asset_check(
+    specs=[
+        dg.AssetCheckSpec(each.name, asset=TASK_ARCHIVE, description=each.header.description)
+        for each in load_conditions()
+    ]
+)
+def conditions(context: dg.AssetCheckExecutionContext, archive: Archive) -> Iterator[dg.AssetCheckResult]:
+    """The alert conditions, each a check on the published version; who is alerted, the sensors decide."""
+    found = ask(archive.settings, datetime.now(UTC))
+    severities = {"alarm": dg.AssetCheckSeverity.ERROR, "notice": dg.AssetCheckSeverity.WARN}
+    for each in load_conditions():
+        alerts = [alert for alert in found.alerts if alert.condition == each.name]
+        unasked = found.unasked.get(each.name)
+        yield dg.AssetCheckResult(
+            check_name=each.name,
+            asset_key=TASK_ARCHIVE,
+            passed=not alerts and unasked is None,
+            severity=severities[each.header.severity],
+            description="; ".join(filter(None, (said for alert in alerts for said in (alert.summary, alert.quote))))
+            or unasked,
+        )
+
+
 def postgres() -> list[dg.AssetsDefinition]:
     """The asset that carries each version into PostgreSQL; none where no database is set."""
-    if load_settings().postgres_dsn is None:
+    if settings_or_defaults().postgres_dsn is None:
         return []
 
     @dg.asset(

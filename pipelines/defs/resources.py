@@ -9,7 +9,7 @@ import dagster as dg
 from filelock import FileLock, Timeout
 from pydantic import PrivateAttr
 
-from pipelines.errors import Busy
+from pipelines.errors import Busy, SettingsError
 from pipelines.landing.context import Progress, ProgressCallbacks
 from pipelines.settings import Settings, load_settings
 
@@ -17,6 +17,16 @@ SECONDS_BETWEEN_LINES = 5.0
 
 # The command sets this to draw a progress bar; other runs write lines to Dagster's log.
 callbacks_of_this_process: ContextVar[ProgressCallbacks | None] = ContextVar("callbacks_of_this_process", default=None)
+
+
+def settings_or_defaults() -> Settings:
+    """The settings, for what Dagster has to know as it loads. Where one is wrong, their defaults and a warning: runs
+    then fail and say what is wrong, but the page still shows everything."""
+    try:
+        return load_settings()
+    except SettingsError as error:
+        dg.get_dagster_logger().warning(f"{error}; schedules and sensors keep to the defaults")
+        return Settings.model_construct()
 
 
 def locked(settings: Settings) -> FileLock:

@@ -9,10 +9,15 @@ import dagster as dg
 
 from pipelines.alerts import notify
 from pipelines.alerts.channels import configured
+from pipelines.defs.jobs import observe
+from pipelines.defs.resources import settings_or_defaults
 from pipelines.defs.retention import forget_old_runs
+from pipelines.errors import ArchiveError, in_one_line
+from pipelines.serving.news import has_news
 from pipelines.settings import load_settings
 
 SECONDS_BETWEEN_LOOKS = 900
+SHORT_ATTEMPT = {"attempts": 1, "request_timeout_seconds": 10.0, "answer_seconds": 20.0}
 
 
 @dg.run_failure_sensor(name="run_failed", default_status=dg.DefaultSensorStatus.RUNNING)
@@ -41,6 +46,33 @@ def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         return dg.SkipReason("no channel is set")
     found = notify.check(settings, context.log.error)
     return dg.SkipReason("; ".join(alert.summary for alert in found.alerts) or "nothing is wrong")
+
+
+def observe_sensor() -> dg.SensorDefinition:
+    """Looks for news, and starts a run where there are any: hundreds of idle runs a day would bury the others.
+
+    A look is one short attempt, since a sensor has a minute; one that fails is left to a run, which tries again.
+    """
+
+    @dg.sensor(
+        name="observe",
+        job=observe,
+        minimum_interval_seconds=settings_or_defaults().observe_seconds,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+    )
+    def looks(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        """What changed since the last proven point, looked for at intervals."""
+        settings = load_settings()
+        try:
+            if has_news(settings.model_copy(update=SHORT_ATTEMPT)):
+                return dg.RunRequest()
+        except ArchiveError as error:
+            context.log.info(f"the look failed, a run tries again: {in_one_line(error)}")
+            return dg.RunRequest()
+        notify.after_look(settings, "observe", None)
+        return dg.SkipReason("nothing new")
+
+    return looks
 
 
 def _after_run(context: dg.RunStatusSensorContext, reason: str | None) -> None:

@@ -2,27 +2,35 @@
 and checks. Tables are built, checked and published in one step, and reported once readers can see them."""
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 import dagster as dg
 import duckdb
+from pydantic import Field
 
-from pipelines.defs.landing import NIGHTLY_FRESHNESS, account_tasks, created_days, observed_tasks, refreshed_tasks
+from pipelines.defs.landing import NIGHTLY_FRESHNESS, created_days, landed_tasks
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, WarehouseError, in_one_line
 from pipelines.warehouse import build
-from pipelines.warehouse.making import CheckResult
+from pipelines.warehouse.database import connect, current_database
+from pipelines.warehouse.making import CheckResult, run_check
 from pipelines.warehouse.models import Model, load_models, made_from, published_models
 from pipelines.warehouse.publish import Published, publish
 
-LANDED = [asset.key for asset in (account_tasks, observed_tasks, created_days, refreshed_tasks)]
+LANDED = [asset.key for asset in (landed_tasks, created_days)]
 
 # The checks of a table in Dagster, by the severity of the conditions in its .sql file that they stand for.
 CHECKS = {"error": "rows_are_sound", "warn": "rows_are_plausible"}
 
 TASK_ARCHIVE = dg.AssetKey(["published", "task_archive"])
 
-# Tag of runs that make every table anew.
-MAKES_ANEW = "task_archive/makes_anew"
+
+class TablesConfig(dg.Config):
+    """How the tables are made."""
+
+    makes_anew: bool = Field(
+        default=False, description="Make every table anew from the landing zone, each payload parsed again."
+    )
 
 
 def asset_key(table: str) -> dg.AssetKey:
@@ -46,6 +54,8 @@ def _spec(model: Model) -> dg.AssetSpec:
         freshness_policy=NIGHTLY_FRESHNESS,
         metadata={
             "dagster/table_name": f"task_archive.main.{model.name}",
+            "sql": dg.MetadataValue.md(f"```sql\n{model.raw_sql}\n```"),
+            "file": f"sql/{model.layer}/{model.name}.sql",
             "dagster/column_schema": dg.TableSchema(
                 [dg.TableColumn(name, description=meaning) for name, meaning in model.columns.items()]
             ),
@@ -82,26 +92,51 @@ def _check_specs(model: Model) -> list[dg.AssetCheckSpec]:
 @dg.multi_asset(
     specs=[*map(_spec, published_models()), _version_spec()],
     check_specs=[spec for model in published_models() for spec in _check_specs(model)],
+    can_subset=True,
 )
-def tables(context: dg.AssetExecutionContext, archive: Archive) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def tables(
+    context: dg.AssetExecutionContext, config: TablesConfig, archive: Archive
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Every table, each the SELECT of its .sql file, brought up to what has landed, and published as one version.
 
-    Where a blocking check fails nothing is published: the checks are reported, and no table is materialized.
+    Where a blocking check fails nothing is published: the checks are reported, and no table is materialized. Of a
+    selection of tables only those are reported; a version is published whole, so all of them are brought up to date.
+    Checks that are chosen without a table run on the published version.
     """
     with _failing_clearly():
-        if MAKES_ANEW in context.run.tags:
+        chosen, checks = context.selected_asset_keys, context.selected_asset_check_keys
+        if not chosen:
+            yield from _check_published(archive, checks)
+            return
+        if config.makes_anew:
             build.forget(archive.settings)
-        made = list(build.build_version(archive.settings, context.log.info))
+        made = []
+        for each in build.build_version(archive.settings, context.log.info):
+            made.append(each)
+            context.log.debug(f"{each.model.name}: {each.rows:,} rows, {each.finish_seconds:.2f} s")
         broken = {each.model.name: _broken([outcome for outcome in each.outcomes if outcome.blocks]) for each in made}
         if any(broken.values()):
             for each in made:
-                yield from _check_results(each)
+                yield from _check_results(each, checks)
             found = "; ".join(f"{table}: {rows}" for table, rows in broken.items() if rows)
             raise WarehouseError(f"nothing is published: {found}")
         published = publish(archive.settings)
         context.log.info(f"published version {published.version}: {len(made)} tables, {published.bytes:,} bytes")
-        yield from map(_materialized, made)
-        yield _version(published)
+        for each in made:
+            if asset_key(each.model.name) in chosen:
+                yield _materialized(each, checks)
+        if TASK_ARCHIVE in chosen:
+            yield _version(published)
+
+
+def _check_published(archive: Archive, checks: AbstractSet[dg.AssetCheckKey]) -> Iterator[dg.AssetCheckResult]:
+    """Runs checks on the published version. Raises WarehouseError where there is none."""
+    settings = archive.settings
+    with connect(current_database(settings), read_only=True, memory_mb=settings.memory_mb) as connection:
+        for model in published_models():
+            if any(key.asset_key == asset_key(model.name) for key in checks):
+                outcomes = [run_check(connection, check) for check in model.checks]
+                yield from _check_results(build.BuiltTable(model, 0, [], outcomes), checks)
 
 
 def _version(published: Published) -> dg.MaterializeResult:
@@ -117,7 +152,7 @@ def _version(published: Published) -> dg.MaterializeResult:
     )
 
 
-def _materialized(built: build.BuiltTable) -> dg.MaterializeResult:
+def _materialized(built: build.BuiltTable, checks: AbstractSet[dg.AssetCheckKey]) -> dg.MaterializeResult:
     model = built.model
     return dg.MaterializeResult(
         asset_key=asset_key(model.name),
@@ -136,14 +171,15 @@ def _materialized(built: build.BuiltTable) -> dg.MaterializeResult:
                 ]
             ),
         },
-        check_results=list(_check_results(built)),
+        check_results=list(_check_results(built, checks)),
     )
 
 
-def _check_results(built: build.BuiltTable) -> Iterator[dg.AssetCheckResult]:
+def _check_results(built: build.BuiltTable, chosen: AbstractSet[dg.AssetCheckKey]) -> Iterator[dg.AssetCheckResult]:
+    """The results of those of a table's checks that are chosen."""
     for severity, name in CHECKS.items():
         outcomes = [each for each in built.outcomes if each.check.severity == severity]
-        if outcomes:
+        if outcomes and dg.AssetCheckKey(asset_key(built.model.name), name) in chosen:
             yield dg.AssetCheckResult(
                 passed=all(each.passed for each in outcomes),
                 check_name=name,

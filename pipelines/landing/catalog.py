@@ -241,6 +241,11 @@ class Catalog:
         last = self.last_proving(account)
         return None if last is None else last.proven_until_ms
 
+    def first_created_ms(self) -> int | None:
+        """When the first task of all accounts was created, as far as any landed payload says; None where none does."""
+        found = self._connection.execute("select min(created_at_ms) from observed").fetchone()
+        return None if found is None or found[0] is None else int(found[0])
+
     def of_run(self, run_id: str) -> list[Manifest]:
         """The loads that a run made."""
         found = self._connection.execute(

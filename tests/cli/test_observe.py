@@ -116,7 +116,7 @@ def test_an_idle_run_of_the_job_lands_and_publishes_nothing(synced: Simulated) -
         assert run is not None
         assert run.status == dg.DagsterRunStatus.SUCCESS
         steps = {record.step_key: record.status.value for record in instance.get_run_step_stats(done.run_id) if record}
-    assert steps.pop("landing__observed_tasks") == "SUCCESS"
+    assert steps.pop("landing__tasks") == "SUCCESS"
     assert set(steps.values()) == {"SKIPPED"}
     assert {"tables", "published__report"} <= steps.keys()
 
@@ -212,16 +212,15 @@ def test_ctrl_c_ends_the_loop(synced: Simulated) -> None:
     assert errors == "task-archive: ended by SIGINT; what had landed is kept, the next run goes on from there\n"
 
 
-def test_the_schedule_runs_the_job_only_where_there_is_news(synced: Simulated) -> None:
+def test_the_sensor_runs_the_job_only_where_there_is_news(synced: Simulated) -> None:
     simulator, settings = synced
-    schedule = defs.resolve_schedule_def("observe")
-    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
-    assert schedule.cron_schedule == "*/5 * * * *"
+    sensor = defs.resolve_sensor_def("observe")
+    assert (sensor.default_status, sensor.minimum_interval_seconds) == (dg.DefaultSensorStatus.STOPPED, 300)
     prepare_instance(settings)
 
     def tick() -> Any:
-        with dg.DagsterInstance.get() as instance, dg.build_schedule_context(instance) as context:
-            return schedule.evaluate_tick(context)
+        with dg.DagsterInstance.get() as instance, dg.build_sensor_context(instance) as context:
+            return sensor.evaluate_tick(context)
 
     idle = tick()
     assert (idle.run_requests, idle.skip_message) == ([], "nothing new")
@@ -230,6 +229,8 @@ def test_the_schedule_runs_the_job_only_where_there_is_news(synced: Simulated) -
     simulator.insert()
     assert len(tick().run_requests or []) == 1
     simulator.fault("503", times=None)
-    assert len(tick().run_requests or []) == 1  # the run says what is wrong, and the failure sensor tells of it
+    before = len(simulator.requests)
+    assert len(tick().run_requests or []) == 1  # the run says what is wrong, and the failure sensor sends an alert
+    assert len(simulator.requests) - before == 1  # a tick makes one attempt
     with pytest.raises(RunFailed, match="503"):
         run_job(settings, "observe")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,11 +18,15 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pytest
+import yaml
+from click.testing import CliRunner
 
+from pipelines.alerts.conditions import load_conditions
+from pipelines.cli.main import main
 from pipelines.cli.run import Done, RunFailed, prepare_instance, run_job
 from pipelines.definitions import defs
 from pipelines.defs.event_log import EventLog
-from pipelines.defs.tables import _check_results
+from pipelines.defs.tables import CHECKS, TASK_ARCHIVE, _check_results
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse.build import BuiltTable, CheckResult
@@ -43,7 +48,7 @@ MARTS = [
     "task_sources",
 ]  # fmt: skip
 
-LANDING = {"landing/account_tasks", "landing/observed_tasks", "landing/created_days", "landing/refreshed_tasks"}
+LANDING = {"landing/tasks", "landing/created_days"}
 
 
 @pytest.fixture
@@ -67,10 +72,7 @@ def simulated(
 def test_assets_jobs_and_schedules_are_these() -> None:
     keys = {key.to_user_string() for key in defs.resolve_all_asset_keys()}
     assert keys == {
-        "landing/account_tasks",
-        "landing/observed_tasks",
-        "landing/created_days",
-        "landing/refreshed_tasks",
+        *LANDING,
         *(f"core/{table}" for table in CORE),
         *(f"history/{table}" for table in HISTORY),
         *(f"marts/{table}" for table in MARTS),
@@ -82,12 +84,12 @@ def test_assets_jobs_and_schedules_are_these() -> None:
     assert {schedule.name: (schedule.cron_schedule, schedule.default_status.value) for schedule in schedules} == {
         "nightly": ("15 2 * * *", "RUNNING"),
         "sweep": ("45 3 * * 0", "RUNNING"),
-        "observe": ("*/5 * * * *", "STOPPED"),
     }
     assert [(sensor.name, sensor.default_status.value) for sensor in defs.sensors or []] == [
         ("run_failed", "RUNNING"),
         ("run_succeeded", "RUNNING"),
         ("alerts", "RUNNING"),
+        ("observe", "STOPPED"),
     ]
 
 
@@ -129,7 +131,7 @@ def test_the_nightly_job_publishes_and_shows_what_it_did(simulated: tuple[Simula
             [
                 dg.AssetCheckKey(dg.AssetKey(asset.split("/")), name)
                 for asset, name in (
-                    ("landing/account_tasks", "proof_is_whole"),
+                    ("landing/tasks", "proof_is_whole"),
                     ("core/tasks", "rows_are_sound"),
                     ("core/tasks", "rows_are_plausible"),
                 )
@@ -179,7 +181,8 @@ def test_rows_that_are_not_plausible_are_reported_and_published() -> None:
         CheckResult(check, int(check.description == "created_at <= updated_at"), "task_id=odd")
         for check in tasks.checks
     ]
-    sound, plausible = _check_results(BuiltTable(tasks, 1, [], outcomes))
+    keys = {dg.AssetCheckKey(dg.AssetKey(["core", "tasks"]), name) for name in CHECKS.values()}
+    sound, plausible = _check_results(BuiltTable(tasks, 1, [], outcomes), keys)
     assert (sound.passed, plausible.passed, plausible.severity) == (True, False, dg.AssetCheckSeverity.WARN)
     assert plausible.description == "created_at_updated_at: 1 rows, such as task_id=odd"
 
@@ -188,7 +191,7 @@ def test_the_sweep_schedule_runs_the_nightly_job_by_the_lane_sweep() -> None:
     schedule = defs.resolve_schedule_def("sweep")
     (request,) = schedule.evaluate_tick(dg.build_schedule_context()).run_requests or []
     assert schedule.job_name == "nightly"
-    assert request.run_config["ops"]["landing__account_tasks"]["config"]["lane"] == "sweep"
+    assert request.run_config["ops"]["landing__tasks"]["config"]["lane"] == "sweep"
     assert dg.validate_run_config(defs.resolve_job_def("nightly"), request.run_config)
 
 
@@ -216,6 +219,91 @@ def test_a_backfill_of_days_is_one_run_and_marks_each_day(simulated: tuple[Simul
     }
     assert {task_id for task_id, _ in found} == expected != set()
     assert {day for _, day in found} <= set(days)
+
+
+def test_days_that_a_whole_sweep_has_proven_show_as_materialized(simulated: tuple[Simulator, Settings]) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    simulator, settings = simulated
+    run_job(settings, "nightly")
+    first = datetime.fromtimestamp(min(task["createdAt"] for task in simulator.tasks().values()) / 1000, UTC).date()
+    today = datetime.fromtimestamp(simulator.now() / 1000, UTC).date()
+    expected = {(first + timedelta(days=day)).isoformat() for day in range((today - first).days)}
+    with dg.DagsterInstance.get() as instance:
+        assert instance.get_materialized_partitions(dg.AssetKey(["landing", "created_days"])) == expected
+
+
+def test_runs_of_the_command_belong_to_the_code_location(simulated: tuple[Simulator, Settings]) -> None:
+    _, settings = simulated
+    done = run_job(settings, "nightly")
+    name = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"][0]["python_module"]["location_name"]
+    assert name == tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dagster"]["code_location_name"]
+    with dg.DagsterInstance.get() as instance:
+        (run,) = instance.get_runs(filters=dg.RunsFilter(tags={".dagster/repository": f"__repository__@{name}"}))
+        assert run.run_id == done.run_id
+
+
+def test_a_selection_of_tables_is_reported_alone_and_checks_run_alone(simulated: tuple[Simulator, Settings]) -> None:
+    _, settings = simulated
+    run_job(settings, "nightly")
+    before = (settings.home.published / "current").readlink()
+    with dg.DagsterInstance.get() as instance:
+        job = defs.resolve_implicit_global_asset_job_def()
+        slo = dg.AssetKey(["marts", "slo"])
+        result = job.get_subset(asset_selection={slo}, asset_check_selection=set()).execute_in_process(
+            instance=instance
+        )
+        assert {event.asset_key for event in result.get_asset_materialization_events()} == {slo}
+        assert (settings.home.published / "current").readlink() != before
+
+        before = (settings.home.published / "current").readlink()
+        check = dg.AssetCheckKey(dg.AssetKey(["core", "tasks"]), "rows_are_sound")
+        result = job.get_subset(asset_selection=set(), asset_check_selection={check}).execute_in_process(
+            instance=instance
+        )
+        assert [each.asset_check_key for each in result.get_asset_check_evaluations()] == [check]
+        assert result.get_asset_check_evaluations()[0].passed
+        assert result.get_asset_materialization_events() == []
+    assert (settings.home.published / "current").readlink() == before
+
+
+def test_alert_conditions_are_checks_on_the_version(simulated: tuple[Simulator, Settings]) -> None:
+    simulator, settings = simulated
+    poisoned = sorted(simulator.ids())[7]
+    simulator.poison(poisoned)
+    run_job(settings, "nightly")
+    with dg.DagsterInstance.get() as instance:
+        keys = [dg.AssetCheckKey(TASK_ARCHIVE, condition.name) for condition in load_conditions()]
+        records = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+        found = {
+            key.name: record.event.dagster_event.asset_check_evaluation_data
+            for key, record in records.items()
+            if record.event and record.event.dagster_event
+        }
+    assert found.keys() == {condition.name for condition in load_conditions()}
+    assert not found["proof_limited"].passed
+    assert poisoned in (found["proof_limited"].description or "")
+    assert found["freshness_late"].passed
+
+
+def test_a_wrong_setting_keeps_no_definition_from_loading(clean_environment: None) -> None:
+    line = "from pipelines.definitions import defs; print(defs.resolve_schedule_def('nightly').cron_schedule)"
+    wrong = {"TASK_ARCHIVE_SCHEDULE": "whenever"}
+    loaded = subprocess.run(
+        [sys.executable, "-c", line], env=os.environ | wrong, capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert loaded.stdout.strip() == "15 2 * * *"
+    assert "TASK_ARCHIVE_SCHEDULE" in loaded.stderr
+
+
+def test_a_busy_port_is_one_line(simulated: tuple[Simulator, Settings]) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        result = CliRunner().invoke(main, ["ui", "--port", str(port)])
+    assert result.exit_code == 2
+    assert f"port {port} is not free" in result.stderr
 
 
 def test_refresh_fetches_single_tasks_and_marks_deleted_ones(simulated: tuple[Simulator, Settings]) -> None:

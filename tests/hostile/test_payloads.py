@@ -319,7 +319,7 @@ def check_ids(command: Command, sim: Simulator, monkeypatch: pytest.MonkeyPatch)
     command("status")
     monkeypatch.setenv("DAGSTER_HOME", str(command.home / "dagster"))
     with dg.DagsterInstance.get() as instance:
-        event = instance.get_latest_materialization_event(dg.AssetKey(["landing", "refreshed_tasks"]))
+        event = instance.get_latest_materialization_event(dg.AssetKey(["landing", "tasks"]))
         assert event is not None
         assert event.asset_materialization is not None
         markdown = str(event.asset_materialization.metadata["loads"].value)
