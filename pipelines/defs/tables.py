@@ -14,7 +14,7 @@ from pipelines.errors import ArchiveError, WarehouseError, in_one_line
 from pipelines.warehouse import build
 from pipelines.warehouse.database import connect, current_database
 from pipelines.warehouse.making import CheckResult, run_check
-from pipelines.warehouse.models import Model, load_models, made_from, published_models
+from pipelines.warehouse.models import Model, column_lineage, load_models, made_from, published_models
 from pipelines.warehouse.publish import Published, publish
 
 LANDED = [asset.key for asset in (landed_tasks, created_days)]
@@ -158,6 +158,7 @@ def _materialized(built: build.BuiltTable, checks: AbstractSet[dg.AssetCheckKey]
         asset_key=asset_key(model.name),
         metadata={
             "dagster/row_count": built.rows,
+            "dagster/column_lineage": _lineage(model),
             "seconds to check and export": round(built.finish_seconds, 3),
             "dagster/column_schema": dg.TableSchema(
                 [
@@ -173,6 +174,18 @@ def _materialized(built: build.BuiltTable, checks: AbstractSet[dg.AssetCheckKey]
         },
         check_results=list(_check_results(built, checks)),
     )
+
+
+def _lineage(model: Model) -> dg.TableColumnLineage:
+    sources = column_lineage().get(model.name, {})
+    deps = {
+        column: [
+            dg.TableColumnDep(asset_key(table), name)
+            for table, _, name in (source.partition(".") for source in sources[column])
+        ]
+        for column in sources
+    }
+    return dg.TableColumnLineage(deps)
 
 
 def _check_results(built: build.BuiltTable, chosen: AbstractSet[dg.AssetCheckKey]) -> Iterator[dg.AssetCheckResult]:

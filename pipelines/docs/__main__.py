@@ -1,15 +1,17 @@
-"""`python -m pipelines.docs FOLDER` writes every generated document."""
+"""`python -m pipelines.docs FOLDER` writes every generated document, and the column lineage into sql/."""
 
 import sys
 import tempfile
 from pathlib import Path
 
 from pipelines.cli.main import main
-from pipelines.docs import reference
+from pipelines.docs import lineage, reference
 from pipelines.docs.diagram import diagrams
 from pipelines.docs.dictionary import dictionary, metrics
 from pipelines.settings import Settings
 from pipelines.warehouse import build
+from pipelines.warehouse.models import LINEAGE
+from pipelines.warehouse.sql import sql_folder
 
 
 def documents() -> dict[str, str]:
@@ -30,3 +32,4 @@ def documents() -> dict[str, str]:
 if __name__ == "__main__":
     for name, text in documents().items():
         (Path(sys.argv[1]) / name).write_text(text, encoding="utf-8")
+    (sql_folder() / LINEAGE).write_text(lineage.as_json(), encoding="utf-8")

@@ -14,10 +14,11 @@ from pipelines.docs.reference import LAYERS
 from pipelines.serving.published import published
 from pipelines.settings import Settings
 from pipelines.text import with_code
-from pipelines.warehouse.models import Model, load_macros, load_models, published_models
+from pipelines.warehouse.models import Model, column_lineage, load_macros, load_models, published_models
 from pipelines.warehouse.sql import QueryHeader, read_folder
 
 HERE = Path(__file__).parent
+MOST_SOURCES = 6  # of a column that is computed from more its SQL says it better
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class CatalogueTable:
     made_from: list[str]
     makes: list[str]
     metrics: set[str]  # columns whose definition is one of the metrics
+    lineage: dict[str, list[str]]  # the columns that a column is computed from, where those are few
 
 
 def make(settings: Settings) -> str:
@@ -65,7 +67,9 @@ def _table(model: Model, rows: int, types: dict[str, str]) -> CatalogueTable:
     known = {other.name: _published_sources(other) for other in published_models()}
     makes = sorted(name for name, sources in known.items() if model.name in sources)
     metrics = {metric.metric for metric in model.metrics}
-    return CatalogueTable(model, rows, types, sorted(known[model.name]), makes, metrics)
+    sources = column_lineage().get(model.name, {})
+    few = {name: found for name, found in sources.items() if len(found) <= MOST_SOURCES}
+    return CatalogueTable(model, rows, types, sorted(known[model.name]), makes, metrics, few)
 
 
 @cache

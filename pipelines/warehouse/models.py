@@ -4,6 +4,7 @@ A file holds one SELECT, each column with a trailing comment. What a table reads
 a metric has its definition in the file's header instead of a comment; its minimum n is put around the column.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from pipelines.warehouse.sql import (
     parse_sql,
     read_folder,
     read_sql,
+    sql_folder,
 )
 
 # Internal layers feed the others and are not published.
@@ -32,6 +34,8 @@ LAYERS = ("landing", "core", "history", "marts")
 PUBLISHED_LAYERS = ("core", "history", "marts")
 
 Severity = Literal["error", "warn"]
+
+LINEAGE = "lineage.json"  # in sql/: written by `make docs`
 
 # Parts of a definition that a header may give, under the names that they have in Metric.
 METRIC_PARTS = set(MetricHeader.__struct_fields__) - {"columns", "as_in"}
@@ -100,6 +104,13 @@ class Model:
 def load_macros() -> list[SqlFile[MacroHeader]]:
     """The macros of the published file, those that others use first. Raises WarehouseError on a wrong file."""
     return sorted(read_folder("macros", MacroHeader), key=lambda macro: macro.header.returns == "rows")
+
+
+@cache
+def column_lineage() -> dict[str, dict[str, list[str]]]:
+    """By table and column, the columns of published tables that it is computed from, as TABLE.COLUMN."""
+    found: dict[str, dict[str, list[str]]] = json.loads((sql_folder() / LINEAGE).read_bytes())
+    return found
 
 
 @cache

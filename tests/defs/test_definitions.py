@@ -283,7 +283,7 @@ def test_alert_conditions_are_checks_on_the_version(simulated: tuple[Simulator, 
     assert found.keys() == {condition.name for condition in load_conditions()}
     assert not found["proof_limited"].passed
     assert poisoned in (found["proof_limited"].description or "")
-    assert found["freshness_late"].passed
+    assert found["proof_broken"].passed
 
 
 def test_a_wrong_setting_keeps_no_definition_from_loading(clean_environment: None) -> None:

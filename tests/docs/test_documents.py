@@ -7,11 +7,13 @@ from pathlib import Path
 
 import duckdb
 
+from pipelines.docs import lineage
 from pipelines.docs.__main__ import documents
 from pipelines.serving.published import named_queries
 from pipelines.settings import Settings
 from pipelines.warehouse import build
-from pipelines.warehouse.models import published_models
+from pipelines.warehouse.models import LINEAGE, column_lineage, published_models
+from pipelines.warehouse.sql import sql_folder
 from pipelines.warehouse.working import Working
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,6 +23,11 @@ README = (ROOT / "README.md").read_text()
 def test_the_generated_documents_are_fresh() -> None:
     for name, text in documents().items():
         assert (ROOT / "docs" / name).read_text() == text, f"{name}: run `make docs`"
+
+
+def test_the_column_lineage_is_fresh() -> None:
+    assert (sql_folder() / LINEAGE).read_text() == lineage.as_json(), "run `make docs`"
+    assert column_lineage()["daily_task_stats"]["failure_rate"] == ["fact_tasks.is_ended", "fact_tasks.is_failed"]
 
 
 def test_the_diagrams_show_every_reference_with_its_cardinality() -> None:
