@@ -44,7 +44,7 @@ def in_one_line(error: BaseException) -> str:
 
 
 def as_fault_of_the_program(error: BaseException) -> str:
-    """What nobody thought of: where it happened, not its words, which may hold what nobody may read."""
+    """An error that was not expected: where it happened, without its message, which may hold secrets."""
     if is_lack_of_memory(error):
         return in_one_line(error)
     place = traceback.extract_tb(error.__traceback__)[-1]

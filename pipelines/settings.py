@@ -23,7 +23,7 @@ from pipelines.home import Home
 ENV_FILE = ".env"
 KEY_VARIABLE = "LIVEPEER_API_KEY"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-# With less, DuckDB crashes or stops for ever. A thread for each core reserves room of its own.
+# With less, DuckDB crashes or hangs. A thread for each core reserves room of its own.
 LEAST_ADDRESS_SPACE_MB = 3_600 + 200 * (os.cpu_count() or 1)
 SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -182,7 +182,7 @@ class Settings(BaseSettings):
     )
     allow_http: bool = Field(
         False,
-        description="allow plain http to a host that is not loopback: the key would travel in clear",
+        description="allow plain http to a host that is not loopback: the key would travel unencrypted",
     )
     schedule: Annotated[str, AfterValidator(_cron)] = Field("15 2 * * *", description="cron line of the nightly job")
     sweep_schedule: Annotated[str, AfterValidator(_cron)] = Field(
@@ -261,7 +261,7 @@ class Settings(BaseSettings):
     alert_repeat_hours: float = Field(
         24,
         gt=0,
-        description="an alarm that goes on is told again after so long",
+        description="an alarm that lasts is sent again after so long",
     )
     alert_freshness_hours: float = Field(
         36,
@@ -312,11 +312,11 @@ class Settings(BaseSettings):
         return {wanted: self.api_keys[wanted]}
 
     def check_origin(self) -> None:
-        """Raises SettingsError where the API key would travel in clear."""
+        """Raises SettingsError where the API key would travel unencrypted."""
         parts = urlsplit(self.api_url)
         if parts.scheme == "http" and parts.hostname not in LOOPBACK and not self.allow_http:
             raise SettingsError(
-                f"LIVEPEER_API_URL is plain http to {parts.hostname}: the key would travel in clear. "
+                f"LIVEPEER_API_URL is plain http to {parts.hostname}: the key would travel unencrypted. "
                 "Use https, or set TASK_ARCHIVE_ALLOW_HTTP=true if that is meant"
             )
 

@@ -1,4 +1,4 @@
-"""Text for people: what the API sends, shown so that it harms nobody who looks at it, on a terminal, in a spreadsheet,
+"""Text for people: what the API sends, sanitized for terminals, spreadsheets,
 in Markdown; and ages in the unit that reads best."""
 
 import html

@@ -1,1 +1,1 @@
-"""Telling people what is wrong: conditions, one message of all that holds, and the channels that it goes by."""
+"""Alerts: the conditions, one message of all that holds, and the channels that send it."""

@@ -133,7 +133,7 @@ class Mail:
 
     def _connected(self) -> smtplib.SMTP:
         """A connection, encrypted and logged in as the URL wants. Raises Undelivered where the password would travel
-        in clear."""
+        unencrypted."""
         parts = urlsplit(self.url.get_secret_value())
         host, user, password = parts.hostname or "", unquote(parts.username or ""), unquote(parts.password or "")
         context = ssl.create_default_context()
@@ -147,7 +147,7 @@ class Mail:
                 if server.has_extn("starttls"):
                     server.starttls(context=context)
                 elif user:
-                    raise Undelivered("the mail server offers no TLS: the password would travel in clear")
+                    raise Undelivered("the mail server offers no TLS: the password would travel unencrypted")
             if user:
                 server.login(user, password)
         except BaseException:

@@ -1,4 +1,4 @@
-"""What is told: all that one look found, in one message, in the form that each channel takes."""
+"""The message: all that one look found, in the form that each channel takes."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pipelines.text import printable
 
-# alarm: a state that somebody should end. It is sent again while it lasts, and once when it is over.
+# alarm: a state that needs action. It is sent again while it lasts, and once when it is over.
 # notice: something new. It is sent once.
 Severity = Literal["alarm", "notice"]
 

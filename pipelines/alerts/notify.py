@@ -64,7 +64,7 @@ def after_look(settings: Settings, job: str, reason: str | None) -> None:
 
 
 def check(settings: Settings, say: Say) -> Found:
-    """Looks what is wrong now, and tells what is due. Raises Busy, and OSError where it cannot note what was told."""
+    """Looks for what is wrong now, and sends what is due. Raises Busy, and OSError where it cannot note that."""
     with _alone(settings):
         return _tell(settings, state.load_state(settings), datetime.now(UTC), say)
 

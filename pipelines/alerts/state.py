@@ -1,4 +1,4 @@
-"""What has been told, so that nothing is told twice: `alerts.json` in the archive's home."""
+"""Which alerts were sent, so that none is sent twice: `alerts.json` in the archive's home."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -11,11 +11,11 @@ from pipelines.landing.zone import write_durably
 from pipelines.settings import Settings
 
 NIGHTLY = "nightly"
-WORSE = 2  # so many times as bad as when it was told last
+WORSE = 2  # so many times as bad as when it was last sent
 
 
 class Notification(msgspec.Struct):
-    """An alert as a channel was told of it last."""
+    """An alert as it was last sent to a channel."""
 
     condition: str
     severity: Severity
@@ -34,7 +34,7 @@ class Run(msgspec.Struct):
 
 
 class AlertState(msgspec.Struct):
-    """The last run of each job, and what each channel was told, by the alert's key."""
+    """The last run of each job, and what was sent to each channel, by the alert's key."""
 
     runs: dict[str, Run] = {}
     told: dict[str, dict[str, Notification]] = {}
@@ -42,7 +42,7 @@ class AlertState(msgspec.Struct):
     def ended(self, job: str, run_id: str | None, ended_at: datetime, reason: str | None) -> None:
         """Takes note of a run's end, unless that is known, or a later one is: the run and a sensor may both tell of it.
 
-        A nightly run that ends well also ends what failed before by hand: nobody asks for the same again to end it.
+        A nightly run that ends well also ends what failed before by hand: a user does not repeat the same to end it.
         """
         last = self.runs.get(job)
         is_known = last is not None and (ended_at <= last.ended_at or (run_id is not None and run_id == last.run_id))
@@ -67,7 +67,7 @@ def due(told: dict[str, Notification], alerts: list[Alert], now: datetime, repea
 
 
 def over(told: dict[str, Notification], alerts: list[Alert], unasked: Iterable[str]) -> dict[str, Notification]:
-    """What was told and holds no longer, by key. A condition that could not be asked is left as it is."""
+    """What was sent and holds no longer, by key. A condition that could not be asked is left as it is."""
     holding = {alert.key for alert in alerts}
     skipped = set(unasked)
     return {key: last for key, last in told.items() if key not in holding and last.condition not in skipped}

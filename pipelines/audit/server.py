@@ -3,7 +3,7 @@
 Counts are compared first: in windows of the time of creation, of the last update and of the id, and of each type. Only
 a window whose counts differ is halved, until a page holds what is left of it, which is listed and compared by id. So
 requests grow with the difference and not with the archive. Each difference that is found is mended in a copy of the
-archive's ids and times: it is searched for once, and what is counted afterwards tells of others.
+archive's ids and times: it is searched for once, and later counts show others.
 
 What the server changed since the last proven point is no difference, since the next run fetches it: those tasks are
 listed first, and they count on both sides. Rows that the server cannot serve it counts all the same: those that loads
@@ -51,7 +51,7 @@ SAYS: dict[Kind, str] = {
     "outdated": "the archive holds an older state",
     "deleted": "the server has deleted it, the archive does not know yet",
     "forbidden": "the list shows it no more, and the key may not get it by id (403)",
-    "unreadable": "the server cannot serve it (500), the archive does not hold it: its operator alone can mend that",
+    "unreadable": "the server cannot serve it (500), the archive does not hold it: only its operator can fix that",
     "unlisted": "the archive holds it as the server has it, but the list shows it no more: another project?",
 }
 

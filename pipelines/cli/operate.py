@@ -30,7 +30,7 @@ def publish() -> None:
 
 
 @publish.command(epilog=example("task-archive publish postgres"))
-@click.option("--all", "every_row", is_flag=True, help="Compare every row: mends what others did to the tables.")
+@click.option("--all", "every_row", is_flag=True, help="Compare every row: repairs what others changed in the tables.")
 def postgres(every_row: bool) -> None:
     """Make the tables of a PostgreSQL schema what the published version holds, in one transaction.
 
@@ -75,7 +75,7 @@ def verify(account: str | None, landing: bool, as_json: bool) -> None:
 
 @main.group(epilog=example("task-archive alert test"))
 def alert() -> None:
-    """Tell people what is wrong, by webhook, e-mail and a file."""
+    """Alerts by webhook, e-mail and file."""
 
 
 @alert.command("test", epilog=example("task-archive alert test"))

@@ -22,7 +22,7 @@ DRIFT_SHOWN = 5
     type=click.Choice(["table", "csv", "json", "parquet"]),
     default="table",
     show_default=True,
-    help="json: an object a line. csv: text that a spreadsheet would run as a formula gets an apostrophe in front.",
+    help="json: one object per line. csv: text that a spreadsheet would run as a formula gets an apostrophe in front.",
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file.")
 @click.option("--as-of", metavar="TIMESTAMP", help="Answer as a version published then would have; UTC unless it says.")

@@ -102,7 +102,7 @@ def run_job(
     try:
         done = _run(settings, run_id, name, _config(name, config or {}), tags or {})
     except (RunFailed, OSError) as error:
-        if not signals.is_near(signals.PATIENCE_SECONDS):  # nobody need be told of what somebody ended
+        if not signals.is_near(signals.PATIENCE_SECONDS):  # a run that was stopped on purpose is no failure
             after_run(settings, name, run_id, in_one_line(error))
         raise
     after_run(settings, name, run_id, None)
@@ -110,7 +110,7 @@ def run_job(
 
 
 def _config(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The run configuration of a job: somebody waits for the run, so a failure shows at once."""
+    """The run configuration of a job. A user waits for the run, so a failure shows at once."""
     options = {"fails_at_once": True} | options
     if name == "rebuild":
         return {"ops": {"tables": {"config": {"makes_anew": True}}}}

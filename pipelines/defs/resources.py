@@ -64,7 +64,7 @@ class Archive(dg.ConfigurableResource[Any]):
         self._lock.release()
 
     def callbacks(self, say: Callable[[str], None]) -> ProgressCallbacks:
-        """Who is told of a lane's progress: the command's progress bar, or a line every few seconds."""
+        """Where a lane reports its progress: the command's progress bar, or a line every few seconds."""
         return callbacks_of_this_process.get() or ProgressCallbacks(progress=lines(say), say=say)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-# Runs of these jobs are told of by the table `loads` for ever. Those of a backfill show which partitions are there.
+# The table `loads` keeps a record of these jobs' runs. Those of a backfill show which partitions are there.
 PASSING = ("nightly", "observe", "refresh", "rebuild")
 
 MOST_AT_ONCE = 20  # an archive that has many more gets there run by run

@@ -1,6 +1,6 @@
-"""Telling people what is wrong: at the end of each run, and at times, as an archive without runs grows stale.
+"""Sensors: alerts at the end of each run and at intervals, as an archive without runs grows stale; looks for news.
 
-A run of the command tells by itself, as there may be no daemon; what was told once is not told again.
+A run of the command sends its own alerts, as there may be no daemon; an alert that was sent is not repeated.
 """
 
 from datetime import UTC, datetime

@@ -40,8 +40,8 @@ class Damage:
 
 
 def lost(catalog: Catalog, account: str | None = None) -> list[Damage]:
-    """What the archive goes without, as the catalog last saw it: files that are missing, that are not what was landed,
-    that were set aside, or that have lost their manifest."""
+    """Landed files that the archive lacks, as the catalog last saw it: missing, not what was landed, set aside, or
+    without their manifest."""
     zone, found = catalog.zone, []
     for load, part, what in catalog.damaged(account):
         if not (zone.folder(load.account, load.load_id) / part.file).exists():
@@ -110,7 +110,7 @@ def check(catalog: Catalog) -> Checked:
 def set_aside(catalog: Catalog, account: str | None, say: Callable[[str], None]) -> list[Damage]:
     """Moves what is damaged out of the way of runs, and names it. Only for the run that holds the archive.
 
-    Returns what the archive goes without.
+    Returns the landed files that are missing or quarantined.
     """
     zone = catalog.zone
     for damage in lost(catalog, account):
@@ -129,7 +129,7 @@ def set_aside(catalog: Catalog, account: str | None, say: Callable[[str], None])
 
 
 def summary(damages: list[Damage]) -> str | None:
-    """What each run says of what the archive goes without, if anything."""
+    """What each run says of landed files that are missing or quarantined, if there are any."""
     if not damages:
         return None
     more = f" and {len(damages) - 1:,} more" if len(damages) > 1 else ""

@@ -111,7 +111,7 @@ class Extraction(AccountContext):
         return _Look(window, capabilities, server_at_ms, has_news or server_at_ms < since_ms)
 
     def _set_damage_aside(self, every_byte: bool = False) -> list[damage.Damage]:
-        """Has only files used that are what was landed; returns what the archive goes without."""
+        """Has only files used that are what was landed; returns the landed files that are missing or quarantined."""
         self.catalog.refresh(self.account, every_byte=every_byte)
         return damage.set_aside(self.catalog, self.account, self.callbacks.say)
 

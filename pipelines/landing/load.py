@@ -362,7 +362,7 @@ class Load:
             self.manifest.deleted = [*self.manifest.deleted, task_id]
 
     def _note_readable(self, task_ids: set[str]) -> None:
-        """Takes back what was noted of tasks that could be had after all."""
+        """Takes back what was noted of tasks that were served after all."""
         note = self.manifest
         if any(missing.task_id in task_ids for missing in note.unreadable):
             note.unreadable = [missing for missing in note.unreadable if missing.task_id not in task_ids]

@@ -46,7 +46,7 @@ class Manifest(msgspec.Struct):
     proven_until_ms: the server's clock when the walk began, up to which the archive holds every change after this load;
     ours, where that is further back than the overlap;
     newest_update_ms: the latest updatedAt met that does not lie ahead of that clock;
-    lost_files: landed files, as load/file, that the archive went without when the load began.
+    lost_files: landed files, as load/file, that were missing or quarantined when the load began.
     """
 
     load_id: str

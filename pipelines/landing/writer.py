@@ -91,7 +91,7 @@ class LoadWriter:
             self.known.forget_held()
 
     def complete(self) -> Manifest:
-        """Closes the load for ever."""
+        """Completes the load; nothing changes it afterwards."""
         self.flush()
         write_manifest(self.folder, self.manifest)
         self._catalog.complete(self.manifest)

@@ -13,7 +13,7 @@ import httpx
 from pipelines.livepeer import failures
 from pipelines.settings import Settings
 
-MOST_ERROR_BYTES = 65_536  # of an error no more is read: it is told in a line
+MOST_ERROR_BYTES = 65_536  # of an error no more is read, as it becomes one line
 BYTES_AT_ONCE = 1_000_000
 SECONDS_BETWEEN_CUTS = 0.1
 

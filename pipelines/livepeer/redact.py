@@ -569,8 +569,8 @@ class Redactor:
 def _user_end(url: str, scheme_end: re.Match[str], grammar: _Grammar, ats: "_Lasts", query: int) -> int | None:
     """Where the user information that follows a scheme ends (at its `@`), or None where there is none.
 
-    Secrets hold slashes that nobody encoded (`s3://AKIA:SEC/RET@host/bucket`): where what follows the colon is no port,
-    the last `@` before the query ends them. `https://host/@user/video.mp4` has no such colon and keeps its path.
+    Secrets hold slashes that are not encoded (`s3://AKIA:SEC/RET@host/bucket`): where no port follows the colon, the
+    last `@` before the query ends them. `https://host/@user/video.mp4` has no such colon and keeps its path.
     """
     start = scheme_end.end()
     end = grammar.authority_end.search(url, start)

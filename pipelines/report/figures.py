@@ -113,7 +113,7 @@ def _owners(rows: list[Row], scope: Scope) -> Finding:
     shares = {
         owner: sum(row[f"{owner}_fault_tasks"] for row in last) / failed for owner in ("user", "platform", "unknown")
     }
-    said = f"{percent(shares['user'])} are the user's to mend, {percent(shares['platform'])} the platform's"
+    said = f"{percent(shares['user'])} were caused by the user, {percent(shares['platform'])} by the platform"
     if shares["unknown"]:
         said += f", {percent(shares['unknown'])} of unknown owner"
     chart = Chart("failure_owners", "Failed tasks by who is to act", "failed_tasks")
@@ -293,7 +293,7 @@ def _ladder(rows: list[Row], scope: Scope) -> Finding:
 
 def _sources(rows: list[Row], scope: Scope) -> Finding:
     if not rows:
-        return _nothing("No completed task tells of its source.")
+        return _nothing("No completed task has a probed source.")
     (only, of_account), most = _first(rows, scope), rows[0]
     timed = [row for row in rows if row["account"] == most["account"] and row["p50_real_time_factor"] is not None]
     share = f"{percent(most['share'])} of completed tasks{of_account}"
@@ -495,7 +495,7 @@ def _nothing(finding: str) -> Finding:
 
 
 def _first(rows: list[Row], scope: Scope) -> tuple[dict[str, str], str]:
-    """Of rows by type and account, those that are told, the first and its like; and whose they are, in words."""
+    """Of rows by type and account, a filter for those like the first; and whose they are, in words."""
     only, account = {"type": rows[0]["type"]}, rows[0]["account"]
     return (only | {"account": account}, f" of account {account}") if len(scope["accounts"]) > 1 else (only, "")
 

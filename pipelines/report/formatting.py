@@ -1,4 +1,4 @@
-"""Numbers as the report writes them. What a column holds is told by its name: `_seconds`, `_rate`, `_at`, `day`."""
+"""Numbers as the report writes them. A column's name says what it holds: `_seconds`, `_rate`, `_at`, `day`."""
 
 import shlex
 from dataclasses import dataclass
@@ -185,7 +185,7 @@ def quoted(argument: str) -> str:
 
 def mended_by(owner: str) -> str:
     """Who is to act on a failure."""
-    return "of unknown owner" if owner == "unknown" else f"the {owner}'s to mend"
+    return "of unknown owner" if owner == "unknown" else f"caused by the {owner}"
 
 
 def counted(count: int, noun: str) -> str:

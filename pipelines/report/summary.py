@@ -172,7 +172,7 @@ class Change:
     look: str = ""
 
 
-# What is looked for, and how many of a kind are told.
+# What is looked for, and how many of a kind are listed.
 KINDS = {
     "missed_target": "missed target",
     "anomaly": "anomaly",

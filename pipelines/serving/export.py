@@ -200,7 +200,7 @@ def _arrow(rows: Rows, file: IO[bytes]) -> None:
 
 
 def _xlsx(rows: Rows, file: IO[bytes]) -> None:
-    """One sheet. More rows than it has are an error, text that is too long for a cell is cut and told of."""
+    """One sheet. More rows than it has are an error; text that is too long for a cell is cut and counted."""
     import xlsxwriter
 
     counted = f"select count(*) from ({rows.sql.strip().rstrip(';')}\n)"
@@ -246,7 +246,7 @@ def _cell_writer(book: Any, sheet: Any) -> Callable[[int, int, Any], bool]:
     """
     day = book.add_format({"num_format": "yyyy-mm-dd"})
     moment = book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss.000"})
-    stays_text = book.add_format({"quote_prefix": True})  # after somebody has edited the cell, too
+    stays_text = book.add_format({"quote_prefix": True})  # even after the cell was edited
 
     def write(row: int, column: int, value: Any) -> bool:
         if isinstance(value, bool):

@@ -80,7 +80,7 @@ def _as_of(model: Model, then: str) -> str:
     if model.name in TIMELESS:
         return f"from published.{model.name}"
     if model.layer == "core" or model.name == "superseded_tasks":
-        why = f"{model.name} cannot be asked as of an earlier time: it tells of the newest states only"
+        why = f"{model.name} cannot be asked as of an earlier time: it holds the newest states only"
         return f"from published.{model.name} where error({quoted(why)})"
     return model.compiled_sql
 

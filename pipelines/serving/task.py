@@ -33,7 +33,7 @@ def find_task(connection: duckdb.DuckDBPyConnection, text: str) -> str:
 
 
 def sections(task_id: str) -> dict[str, str]:
-    """What is told of a task: a heading and the SQL for each part, in the order of interest."""
+    """What is shown of a task: a heading and the SQL for each part, in the order of interest."""
     task = quoted(task_id)
     parts = {
         "What it is": _by_name("fact_tasks", task),

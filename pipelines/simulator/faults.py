@@ -14,7 +14,7 @@ _HTML = b"<!DOCTYPE html><html><head><title>%b</title></head><body><h1>%b</h1></
 
 @dataclass
 class Fault:
-    """One kind of trouble, for `times` requests (None: for ever) from request number `at` on.
+    """One kind of trouble, for `times` requests (None: without end) from request number `at` on.
 
     kind          options
     429           retry_after: seconds, or an HTTP date as text

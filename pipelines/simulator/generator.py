@@ -241,7 +241,7 @@ class _Course:
         return at
 
     def _report_progress(self, at: int, end: int, work_ms: int, retries: int) -> None:
-        """The runner reports now and then, at most four times. Reports that nobody can see are left out."""
+        """The runner reports now and then, at most four times. Reports that cannot be seen are left out."""
         if end < self.observed_from:
             return
         reports = min(4, (end - at) // 5_000)

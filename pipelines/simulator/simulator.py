@@ -264,7 +264,7 @@ class Simulator:
         self, kind: str, at: int | None = None, times: int | None = 1, match: str | None = None, **options: Any
     ) -> None:
         """Have something go wrong, see `faults.Fault`. `at`: number of the request from 1 on (None: the next one);
-        `times`: for so many requests that contain `match` in their path (None: for ever)."""
+        `times`: for so many requests that contain `match` in their path (None: without end)."""
         if kind not in KINDS:
             raise ValueError(f"unknown fault: {kind!r}")
         self._faults.append(Fault(kind, at or self._started + 1, times, match, options))

@@ -245,7 +245,7 @@ def _as_row(lost: damage.Damage) -> dict[str, Any]:
 def _follow_tables(connection: duckdb.DuckDBPyConnection, parquet: Path, failed: Failed) -> Iterator[BuiltTable]:
     """Makes the tables that are made from tables as soon as what they read is there, and checks and exports each table
     while the next are made."""
-    # Each worker runs its own queries; DuckDB's threads are what is left of the cores, lest they take turns.
+    # Each worker runs its own queries; DuckDB's threads get the remaining cores, so that they do not contend.
     connection.execute(f"set threads = {max(1, (os.cpu_count() or 1) - WORKERS + 1)}")
     weeks = _weeks(connection, parquet)
     follow_landing = {name for name, grain in grains().items() if grain.kind == "group"}

@@ -84,7 +84,7 @@ def left(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> Change:
 
 def ahead(connection: duckdb.DuckDBPyConnection, catalog: Catalog, rows: int) -> Change:
     """What can be made of tables that are made for the first time before a load is complete: about so many rows of one
-    load, so that a task that another load tells of again is known to be one."""
+    load, so that a task that another load brings again is recognized."""
     parts, _ = _parts(connection, catalog, of_open_loads_too=True)
     chosen: list[LandedPart] = []
     for part in (part for part in parts if part.is_new):

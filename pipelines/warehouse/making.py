@@ -46,7 +46,7 @@ class Maker:
     """Makes the rows of a change: in one transaction of its connection, or into a file that is fresh.
 
     Of a load that is not complete, the rows by task can be made ahead: all that they say is known but when the load was
-    complete. That is put in once it is; tasks that were told of again are made again.
+    complete. That is put in once it is; tasks that appear again are made again.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Maker:
         self._note_parts()
 
     def _make_from_landing(self, manifests: pa.RecordBatchReader) -> None:
-        """Makes what tells of loads and what is made from observations."""
+        """Makes the tables about loads and what is made from observations."""
         for name, table in (self._given | {MANIFESTS: manifests}).items():
             self._register("given_rows", table)
             self._connection.execute(f"create or replace temp table {name} as from given_rows")
@@ -117,7 +117,7 @@ class Maker:
         self._make_from_observations(by_task)
 
     def _complete_what_was_made_ahead(self) -> None:
-        """Puts in when the loads were complete; what tells of loads that replaced a state was made again."""
+        """Puts in when the loads were complete; the tables about loads that replaced a state were made again."""
         for model in load_models().values():
             if _is_published(model) and grains()[model.name].kind == "task" and "known_at" in model.columns:
                 self._connection.execute(
@@ -132,7 +132,7 @@ class Maker:
         run("create or replace temp table chosen (task_id varchar)")
         run("create or replace temp table met (task_id varchar)")
         if self._change.is_all:
-            run("set checkpoint_threshold = '1TB'")  # it is told when
+            run("set checkpoint_threshold = '1TB'")  # checkpoints are explicit
             return
         self._register("given_rows", pa.table({"task_id": pa.array(self._catalog.wanted_keys(), pa.string())}))
         run("insert into chosen from given_rows")

@@ -220,7 +220,7 @@ def _gated(table: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
     for row in odd:
         payload, problems, beyond = gate.gate(texts[row].decode())
         texts[row] = None if payload is None else payload.encode()
-        if is_new[row]:  # the others were told of when their part was new
+        if is_new[row]:  # the others were reported when their part was new
             found += [(row, number, problem) for number, problem in enumerate(problems)]
             unknown += [(row, each) for each in beyond]
     if odd:

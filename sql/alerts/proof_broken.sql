@@ -1,6 +1,6 @@
 /*
 description: >-
-  A proof is broken: the server counts more tasks than the newest sweep, or the newest load of changes, met. Rows
+  A proof is broken: the server counts more tasks than the newest sweep, or the newest load of changes, read. Rows
   may be missing. Left out are backfills and refreshes, as whoever asks for one sees what came of it, and loads that
   were interrupted, whose place a later one takes.
 severity: alarm
@@ -9,7 +9,7 @@ command: task-archive verify
 
 select
     account || ' ' || if(lane = 'sweep', 'sweep', 'changes') as subject,
-    format('{}: {} {} met {:,} tasks; the server counts more', account, lane, load_id, tasks_seen)
+    format('{}: {} {} read {:,} tasks; the server counts more', account, lane, load_id, tasks_seen)
     || coalesce(format(', {:,}', server_count_after), '') as summary,
     array_to_string(reasons, '; ') as quote,
     greatest(coalesce(server_count_after - tasks_seen, 1), 1) as score,

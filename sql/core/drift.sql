@@ -44,12 +44,12 @@ select
     met.account as account,                                                   -- account of the load
     kind,                                                                     -- unknown path, other type, unknown phase, unknown type, missing path or no task
     path,                                                                     -- where in the payload, as a JSON path, positions in lists left out; with the value for phases and types
-    cast(sum(observations) as bigint) as observations,                        -- observed states in which it was met
+    cast(sum(observations) as bigint) as observations,                        -- observed states that have it
     min(first_fetched_at) as first_seen_at,                                   -- first fetched, UTC
     max(last_fetched_at) as last_seen_at,                                     -- last fetched, UTC
     max_by(example_task_id, row(last_fetched_at, example_task_id, example)) as example_task_id, -- a task that has it; null where the payload has no id
     max_by(example, row(last_fetched_at, example_task_id, example)) as example, -- its value, shortened to 200 characters, secrets redacted
-    min(first_fetched_at) > max(clock.now_at) - interval 7 days as is_new     -- whether it was first met in the last 7 days of the account's loads
+    min(first_fetched_at) > max(clock.now_at) - interval 7 days as is_new     -- whether it was first seen in the last 7 days of the account's loads
 from met
 left join clock on met.account = clock.account
 group by met.account, kind, path

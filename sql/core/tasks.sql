@@ -161,7 +161,7 @@ select
     deleted_after_at,                                                         -- when it was last known to be there before that, UTC: the deletion lies between
     first_seen_at,                                                            -- when the archive first saw it, UTC
     last_seen_at,                                                             -- when the API was last known to show it: fetched, or still listed when a proven sweep began, UTC; null while it does: then it is the later of observed_at and swept_at in freshness
-    closed_by_load_id,                                                        -- load that no longer met it, or brought the next state; null while it stands
+    closed_by_load_id,                                                        -- load that no longer found it, or brought the next state; null while it stands
     observed_at,                                                              -- when it was first fetched in this state, its deletion included, UTC
     known_at,                                                                 -- when the load that did so was complete, UTC: versions published from then on hold this state
     load_id,                                                                  -- load that brought this state

@@ -128,7 +128,7 @@ select
         when attempt = 0 then 'first'
         when retry > 0 then 'retries'
         else restarted_by
-    end as told_by,                                     -- how it was told: first, retries (the counter), scheduled_at (the user's retry) or came_back (a failed task was open again)
+    end as told_by,                                     -- what showed it: first, retries (the counter), scheduled_at (the user's retry) or came_back (a failed task was open again)
     retry,                                              -- retries counter of the attempt, from 0 at each scheduling
     scheduled_at,                                       -- scheduledAt that it ran under, UTC
     running_at_earliest,                                -- it ran at the earliest from then on, UTC; null where it was not seen running

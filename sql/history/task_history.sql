@@ -26,8 +26,8 @@ select
     last_observed_at,                                   -- when it was last known to stand, UTC: fetched, or proven unchanged by a later sweep or change load; null while it stands: then it is the later of first_observed_at and proven_at in freshness
     stood_from_at,                                      -- it stood at the latest from here, UTC, by the server's clock: its updatedAt, or when the task was seen gone, back or set back to an older time
     stood_until_at,                                     -- and at least until here, UTC, by the server's clock: fetched, or proven unchanged; null while it stands: then it is the later of stood_from_at and proven_until_at in freshness
-    closed_by_load_id,                                  -- load that brought the next state, or no longer met the task; null while it stands
-    is_late,                                            -- whether a newer state had been fetched before: a stale answer told of it
+    closed_by_load_id,                                  -- load that brought the next state, or no longer found the task; null while it stands
+    is_late,                                            -- whether a newer state had been fetched before: it came from a stale answer
     lane as observed_by,                                -- lane that first observed it: sweep, changes, backfill, refresh, ...
     load_id,                                            -- load that first observed it
     known_at,                                           -- when that load was complete, UTC: versions published from then on hold the row

@@ -2,8 +2,8 @@
 description: >-
   Contiguous time of a task in a phase, as far as it was observed, with the bounds of its start and its end, by the
   server's clock. Exact: pending starts at createdAt; waiting at scheduledAt, which ends pending; completed, failed
-  and cancelled at their updatedAt. The user's retry rewrites scheduledAt: one that nobody saw makes pending look
-  longer. The server's own retries keep it: when the wait for one began is not told. Nor is when a task came back,
+  and cancelled at their updatedAt. The user's retry rewrites scheduledAt: one that was not observed makes pending look
+  longer. The server's own retries keep it: when the wait for one began is unknown. So is when a task came back,
   or was set back to an older time. Other bounds are as wide as observations lie apart. Where a phase can follow
   another directly, and retries and scheduledAt are those of direct succession, it is taken to have. A phase that
   was passed between two observations has no row: the times between one row's end and the next row's start are not

@@ -11,6 +11,18 @@ description: >-
 key: [task_id, position]
 */
 
+-- A worked example: one task, five answers. In brackets the updatedAt of the state that an answer shows.
+--
+--     load            answer               what becomes of it
+--     10:30 changes   running [10:00]      position 1, stood from 10:00, closed by the load of 11:30
+--     11:30 changes   completed [11:00]    position 2, stood from 11:00: the newest by updatedAt
+--     12:30 changes   waiting [9:30]       stale, replaces nothing: position 0, is_late, placed by its updatedAt
+--     13:30 sweep     completed [11:00]    no new state; proves that position 2 still stands
+--     14:30 sweep     not listed, 404      position 3, is_deleted; closes position 2, last seen by the sweep of 13:30
+--
+-- `told` has the answers, `answered` to `compared` follow what counts as newest after each, `turns` keeps those that
+-- changed it, `standing` gives them their times, `late` adds the stale ones, `placed` numbers all, `bounded` closes them.
+
 with told as (
     select
         o.task_id,
@@ -46,7 +58,7 @@ with told as (
     where o.task_id is not null
 ),
 
--- Most tasks are told of once: they take the short way.
+-- Most tasks are observed once: they take the short way.
 repeated as (
     select task_id from told group by task_id having count(*) > 1
 ),
@@ -234,7 +246,7 @@ select
     case when b.is_deleted then b.gone.at end as deleted_at,
     case when b.is_deleted and b.there is not null then greatest(b.there.at, p.swept_at) end as deleted_after_at
 from bounded as b
--- The load that told of the next state first, and was not believed yet, proves nothing of this one.
+-- The load that brought the next state first, and was not accepted yet, proves nothing about this one.
 left join proofs as p
     on
         b.state.account = p.account

@@ -1,5 +1,5 @@
 /*
-description: 'The task_history table as it stood at a moment: the states that the loads complete by then had told of.'
+description: 'The task_history table as it stood at a moment: the states that the loads complete by then had found.'
 parameters: [moment]
 */
 

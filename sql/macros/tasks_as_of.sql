@@ -1,6 +1,6 @@
 /*
 description: >-
-  The tasks table as it stood at a moment: what the loads that were complete by then had told of each task, with the
+  The tasks table as it stood at a moment: what the loads that were complete by then had found of each task, with the
   same columns. `from tasks_as_of(timestamptz '2026-11-17 06:00:00+00')`.
 parameters: [moment]
 */

@@ -1,6 +1,6 @@
 /*
 description: >-
-  What history tells of tasks that ended, by the day on which they ended (in the time zone of thresholds), account
+  What history says about tasks that ended, by the day on which they ended (in the time zone of thresholds), account
   and type. It says how many a retry rescued, how long they waited and were worked on, and the coverage of it.
 key: [account, day, type]
 relationships:

@@ -1,6 +1,6 @@
 /*
 description: >-
-  The fact table: a row a task with what it is counted by and measured with, for every type and phase. All metrics
+  The fact table: one row per task with what it is counted by and measured with, for every type and phase. All metrics
   of outcome, duration and throughput count or measure its rows. Days are those of the time zone in thresholds.
 key: [task_id]
 relationships:

@@ -1,7 +1,7 @@
 /*
 description: >-
   How tasks end, and how fast they are, by the rungs of the encoding ladder that they asked for: the tasks of the
-  whole archive. A task counts in each of its rungs. Several accounts are told apart: the one with the most tasks
+  whole archive. A task counts in each of its rungs. Several accounts are kept apart: the one with the most tasks
   comes first.
 metrics: [ladder.failure_rate, ladder.p50_real_time_factor]
 */

@@ -2,7 +2,7 @@
 
 One transaction makes the tables of a schema what the published version holds. Each is loaded beside, as a temporary
 table, then rows that are gone or changed are deleted and new ones inserted. So a reader's transaction stays on the
-version that it began with, nobody waits, and views, grants and indexes that others have on the tables stay.
+version that it began with, no reader waits, and views, grants and indexes that others have on the tables stay.
 
 The schema notes the hashes of the Parquet files whose rows it holds. By them the next publication leaves tables as they
 are, and of a table by task carries the weeks that differ: whichever version the schema holds, an older or a newer one.
@@ -209,7 +209,7 @@ class Server:
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[Server]:
-    """The server that the DSN names; what fails in the body is told in one line without its secrets."""
+    """The server that the DSN names; failures in the body become one line without its secrets."""
     if settings.postgres_dsn is None:
         raise SettingsError(
             f"{environment_variable('postgres_dsn')} is not set: give the database's URL, "
