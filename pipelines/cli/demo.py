@@ -84,7 +84,7 @@ def _heading(text: str) -> None:
 def _simulator(tasks: int, days: int) -> Iterator[dict[str, str]]:
     """The simulator in a process of its own, its clock behind ours so that time can pass; yields its settings."""
     command = [sys.executable, "-m", "pipelines.cli", "simulate", "--port", "0"]
-    command += ["--tasks", str(tasks), "--days", str(days), "--behind-hours", str(HOURS)]
+    command += ["--tasks", str(tasks), "--days", str(days), "--behind-hours", str(HOURS), "--incidents", "2"]
     # In a session of its own: Ctrl-C is for the demo, which ends it.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:

@@ -124,14 +124,17 @@ def alert_check(as_json: bool) -> None:
 @click.option("--days", default=30, show_default=True, help="Days of history.")
 @click.option("--seed", default=7, show_default=True, help="The same seed gives the same tasks.")
 @click.option("--behind-hours", default=0.0, show_default=True, help="How far its clock lies behind ours.")
-def simulate(port: int, tasks: int, days: int, seed: int, behind_hours: float) -> None:
+@click.option(
+    "--incidents", type=click.IntRange(1, 2), default=1, show_default=True, help="2: one just before its start too."
+)
+def simulate(port: int, tasks: int, days: int, seed: int, behind_hours: float, incidents: int) -> None:
     """Serve a simulated Livepeer Studio account on loopback."""
     import time
 
     from pipelines.simulator import Simulator
 
     now = time.time_ns() // 1_000_000 - round(behind_hours * 3_600_000)
-    with Simulator(tasks=tasks, days=days, seed=seed, now=now).serve(port) as simulator:
+    with Simulator(tasks=tasks, days=days, seed=seed, now=now, incidents=incidents).serve(port) as simulator:
         click.echo(f"LIVEPEER_API_URL={simulator.url}\nLIVEPEER_API_KEY={simulator.api_key}")
         sys.stdout.flush()
         while True:

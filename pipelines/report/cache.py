@@ -11,6 +11,10 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
+
+from pipelines.report.figures import sections
+
 
 def vega() -> str:
     """vega-embed with Vega and Vega-Lite, minified, safe inside a <script>. Bundling takes vl-convert over 2 s."""
@@ -18,9 +22,14 @@ def vega() -> str:
 
 
 def specs() -> dict[str, str]:
-    """The charts of charts.py in Vega-Lite, as JSON. Altair alone takes half a second to import."""
-    source = hashlib.sha256(Path(__file__).with_name("charts.py").read_bytes()).hexdigest()
-    found: dict[str, str] = json.loads(_kept(f"charts-{version('altair')}-{source[:16]}.json", _draw))
+    """The charts of the report in Vega-Lite, as JSON. Altair alone takes half a second to import."""
+    source = hashlib.sha256()
+    for module in ("charts.py", "formatting.py"):
+        source.update(Path(__file__).with_name(module).read_bytes())
+    for section in sections():
+        source.update(msgspec.json.encode([(query.name, query.header.charts) for query in section.queries]))
+    name = f"charts-{version('altair')}-{source.hexdigest()[:16]}.json"
+    found: dict[str, str] = json.loads(_kept(name, _draw))
     return found
 
 
@@ -33,9 +42,9 @@ def _bundle() -> str:
 
 
 def _draw() -> str:
-    from pipelines.report.charts import CHARTS, as_dict
+    from pipelines.report.charts import as_dict, drawings
 
-    return json.dumps({name: json.dumps(as_dict(chart()), separators=(",", ":")) for name, chart in CHARTS.items()})
+    return json.dumps({name: json.dumps(as_dict(drawing), separators=(",", ":")) for name, drawing in drawings()})
 
 
 def _kept(name: str, make: Callable[[], str]) -> str:

@@ -1,20 +1,25 @@
-"""The charts, in Vega-Lite by altair. None holds data: the page draws each from the rows of the table behind it.
+"""The charts, in Vega-Lite by altair, each of one of six kinds and described in the header of its query in sql/report.
 
-Colours are custom properties of the page's style sheet, so that dark mode and print change them; they follow Okabe and
-Ito's, which colour-blind people can tell apart. Axes of days are UTC because a day is a date, not a moment.
+None holds data: the page draws each from the rows of the table behind it. Colours are custom properties of the page's
+style sheet, so that dark mode and print change them; they follow Okabe and Ito's, which colour-blind people can tell
+apart. Axes of days are UTC because a day is a date, not a moment.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import altair as alt
 
+from pipelines.report.figures import sections, spec_name
+from pipelines.report.formatting import is_share, label
+from pipelines.warehouse.sql import ChartHeader
+
 Spec = dict[str, Any]
 Drawing = Any  # a chart of altair: its classes share no type that tells what they can do
 
-BLUE, RED, GREEN, ORANGE, GREY = (f"var(--{name})" for name in ("blue", "red", "green", "orange", "grey"))
 PAPER, RULE, SOFT = "var(--paper)", "var(--rule)", "var(--soft)"
+DASHES = {"": [1, 0], "dashed": [6, 2], "dotted": [2, 2]}
 
 CONFIG: Spec = {
     "background": "transparent",
@@ -48,301 +53,142 @@ SECONDS_LABEL = (
     " : datum.value < 86400 ? format(datum.value / 3600, '~g') + ' h' : format(datum.value / 86400, '~g') + ' d'"
 )
 IS_MATURE = "datum.is_mature === 'yes'"
+LINES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3)
 
 
-def tasks_by_phase() -> Drawing:
-    """Tasks of a day, stacked by what has become of them; paler while they are moving."""
-    phases = {"completed_tasks": BLUE, "failed_tasks": RED, "open_tasks": ORANGE, "other_tasks": GREY}
-    return _stacked(phases, "tasks created").encode(
-        opacity=alt.condition(IS_MATURE, alt.value(1), alt.value(0.5)),
-        tooltip=[_day(), *(_number(field, _said(field)) for field in phases), _number("created_tasks", "created")],
-    )
+def drawings() -> Iterator[tuple[str, Drawing]]:
+    """Every chart of the report by its name."""
+    for section in sections():
+        for query in section.queries:
+            for number, chart in enumerate(query.header.charts):
+                yield spec_name(query, number), draw(chart)
 
 
-def failure_rate() -> Drawing:
-    """The rate of each day with its band, and that of seven days."""
-    domain = ["7 days up to the day", "day, 95 % band"]
-    colour = alt.Color("series:N", scale=alt.Scale(domain=domain, range=[RED, BLUE]), legend=_LINES)
-    base = alt.Chart().encode(
-        x=_days(),
-        tooltip=[
-            _day(),
-            _number("failure_rate", "failure rate", ".2%"),
-            _number("low_failure_rate", "95 % band from", ".2%"),
-            _number("high_failure_rate", "to", ".2%"),
-            _number("failure_rate_of_7_days", "of 7 days", ".2%"),
-            _number("failed_tasks", "failed"),
-            _number("ended_tasks", "of ended"),
-            alt.Tooltip("is_mature:N", title="mature"),
-        ],
-    )
-    band = base.mark_rule(strokeWidth=2, opacity=0.4).encode(
-        y=_share("low_failure_rate", "failed / ended tasks"), y2="high_failure_rate:Q", color=alt.value(BLUE)
-    )
-    dots = (
-        base.transform_calculate(series=f"'{domain[1]}'")
-        .mark_point(size=20, strokeWidth=1.5, opacity=1)
-        .encode(
-            y=_share("failure_rate", "failed / ended tasks"),
-            color=colour,
-            fill=alt.condition(IS_MATURE, alt.value(BLUE), alt.value(PAPER)),
-        )
-    )
-    line = (
-        base.transform_calculate(series=f"'{domain[0]}'")
-        .mark_line(strokeWidth=2.5)
-        .encode(y="failure_rate_of_7_days:Q", color=colour)
-    )
-    return alt.layer(band, dots, line).properties(height=220)
+def draw(chart: ChartHeader) -> Drawing:
+    """A chart of its kind, without data and width."""
+    return _KINDS[chart.kind](chart)
 
 
-def failure_owners() -> Drawing:
-    """Failed tasks of a day, stacked by who is to act."""
-    owners = {"user_fault_tasks": BLUE, "platform_fault_tasks": RED, "unknown_fault_tasks": GREY}
-    return _stacked(owners, "failed tasks").encode(
-        tooltip=[_day(), *(_number(field, _said(field)) for field in owners), _number("failed_tasks", "failed")]
-    )
-
-
-def durations() -> Drawing:
-    """Quantiles of a type by day, on a logarithmic scale."""
-    quantiles = {
-        "p50_turnaround_seconds": (BLUE, [1, 0]),
-        "p95_turnaround_seconds": (ORANGE, [6, 2]),
-        "p99_turnaround_seconds": (RED, [2, 2]),
-    }
-    axis = alt.Axis(values=SECONDS_TICKS, labelExpr=SECONDS_LABEL)
-    lines = _lines(quantiles, alt.Y("value:Q", scale=alt.Scale(type="log"), title=None, axis=axis)).encode(
-        tooltip=[
-            _day(),
-            *(_number(field, f"{_said(field)}, seconds", ",.4~r") for field in quantiles),
-            _number("completed_tasks", "completed tasks"),
-            alt.Tooltip("is_mature:N", title="mature"),
-        ]
-    )
-    return lines.properties(usermeta={"shared": {"scale": "y", "fields": list(quantiles)}})
-
-
-def attainment() -> Drawing:
-    """The share that was done in time, of a day and of 28 days, beside the target."""
-    domain = ["28 days up to the day", "day", "target"]
-    colour = alt.Color("series:N", scale=alt.Scale(domain=domain, range=[RED, BLUE, GREY]), legend=_LINES)
-    base = alt.Chart().encode(
-        x=_days(),
-        tooltip=[
-            _day(),
-            _number("attainment", "done in time", ".2%"),
-            _number("good_tasks", "tasks"),
-            _number("eligible_tasks", "of"),
-            _number("window_attainment", "of 28 days", ".2%"),
-            _number("error_budget_left", "error budget left", ".1%"),
-            _number("burn_rate", "burn rate", ".3~r"),
-        ],
-    )
-    target = (
-        base.transform_calculate(series="'target'")
-        .mark_line(strokeDash=[4, 3])
-        .encode(y=_share("target_share", "done in time", alt.Scale(zero=False, domainMax=1)), color=colour)
-    )
-    dots = (
-        base.transform_calculate(series="'day'")
-        .mark_point(size=16, strokeWidth=1.5, opacity=1)
-        .encode(
-            y=_share("attainment", "done in time", alt.Scale(zero=False, domainMax=1)),
-            color=colour,
-            fill=alt.condition(IS_MATURE, alt.value(BLUE), alt.value(PAPER)),
-        )
-    )
-    line = (
-        base.transform_calculate(series="'28 days up to the day'")
-        .mark_line(strokeWidth=2.5)
-        .encode(y=_share("window_attainment", "done in time", alt.Scale(zero=False, domainMax=1)), color=colour)
-    )
-    return alt.layer(target, dots, line).properties(height=200)
-
-
-def week_hours() -> Drawing:
-    """Tasks created by hour and weekday: the darker, the more."""
-    return (
-        alt.Chart()
-        .mark_rect(color=BLUE)
-        .encode(
-            x=alt.X("hour:O", title="hour of the day", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-            y=alt.Y("weekday:O", title=None, sort=["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]),
-            opacity=alt.Opacity(
-                "mean_tasks:Q",
-                scale=alt.Scale(zero=True, range=[0.04, 1]),
-                legend=alt.Legend(title="tasks an hour", orient="top", symbolType="square", symbolFillColor=BLUE),
-            ),
-            tooltip=[
-                alt.Tooltip("weekday:N"),
-                alt.Tooltip("hour:O"),
-                _number("mean_tasks", "tasks an hour", ",.3~r"),
-                _number("created_tasks", "tasks"),
-                _number("days", "in days"),
-            ],
-        )
-        .properties(height=190)
-    )
-
-
-def media_minutes() -> Drawing:
-    """Media minutes of a day."""
-    return _bars("media_minutes", "media minutes").encode(
-        tooltip=[
-            _day(),
-            _number("media_minutes", "media minutes", ",.0f"),
-            _number("completed_tasks", "completed tasks"),
-            _number("source_bytes", "source bytes", ".3~s"),
-        ]
-    )
-
-
-def busiest_hour() -> Drawing:
-    """Tasks completed in the busiest hour of a day."""
-    return _bars("busiest_hour_tasks", "tasks an hour").encode(
-        tooltip=[_day(), _number("busiest_hour_tasks", "busiest hour"), _number("completed_tasks", "all day")]
-    )
-
-
-def open_tasks() -> Drawing:
-    """Open tasks of a day: the most and the mean."""
-    fields = {"peak_open_tasks": (RED, [1, 0]), "mean_open_tasks": (BLUE, [4, 2])}
-    return _lines(fields, alt.Y("value:Q", title="open tasks")).encode(
-        tooltip=[_day(), *(_number(field, _said(field), ",.4~r") for field in fields)]
-    )
-
-
-def concurrent_tasks() -> Drawing:
-    """Tasks under way at once: the most and the mean of a day."""
-    return _concurrent({})
-
-
-def concurrent_tasks_and_limit() -> Drawing:
-    """The same beside the limit, where one is set."""
-    return _concurrent({"concurrency_limit": (GREY, [2, 2])})
-
-
-def _concurrent(limit: dict[str, tuple[str, list[int]]]) -> Drawing:
-    fields = {"peak_concurrent_tasks": (RED, [1, 0]), "mean_concurrent_tasks": (BLUE, [4, 2])} | limit
-    return _lines(fields, alt.Y("value:Q", title="tasks under way")).encode(
-        tooltip=[_day(), *(_number(field, _said(field), ",.4~r") for field in fields)]
-    )
-
-
-def rung_failures() -> Drawing:
-    """The failure rate of each rung with its band."""
-    base = alt.Chart().encode(
-        y=alt.Y("rung:N", sort=None, title=None),
-        tooltip=[
-            alt.Tooltip("rung:N"),
-            _number("failure_rate", "failure rate", ".2%"),
-            _number("low_failure_rate", "95 % band from", ".2%"),
-            _number("high_failure_rate", "to", ".2%"),
-            _number("ended_tasks", "of ended"),
-        ],
-    )
-    axis = alt.Axis(format=".1~%", tickCount=5)
-    band = base.mark_rule(strokeWidth=3, opacity=0.4, color=BLUE).encode(
-        x=alt.X("low_failure_rate:Q", title="failed / ended tasks", axis=axis), x2="high_failure_rate:Q"
-    )
-    dots = base.mark_point(filled=True, size=50, color=BLUE, opacity=1).encode(x="failure_rate:Q")
-    return alt.layer(band, dots).properties(height=alt.Step(26))
-
-
-def rung_speed() -> Drawing:
-    """The real-time factor of each rung, p50 to p95."""
-    base = alt.Chart().encode(
-        y=alt.Y("rung:N", sort=None, title=None),
-        tooltip=[
-            alt.Tooltip("rung:N"),
-            _number("p50_real_time_factor", "p50", ".3~r"),
-            _number("p95_real_time_factor", "p95", ".3~r"),
-            _number("tasks_with_real_time_factor", "tasks"),
-        ],
-    )
-    reach = base.mark_rule(strokeWidth=3, opacity=0.4, color=BLUE).encode(
-        x=alt.X("p50_real_time_factor:Q", title="server time / media duration, p50 to p95", axis=alt.Axis(tickCount=5)),
-        x2="p95_real_time_factor:Q",
-    )
-    middle = base.mark_point(filled=True, size=50, color=BLUE, opacity=1).encode(x="p50_real_time_factor:Q")
-    return alt.layer(reach, middle).properties(height=alt.Step(26))
-
-
-def source_speed() -> Drawing:
-    """The median real-time factor by kind and length of the source: the darker, the slower."""
-    lengths = ["under 1 min", "1 to 5 min", "5 to 15 min", "15 to 60 min", "1 to 3 h", "3 h and more"]
-    lengths_axis = alt.Axis(labelAngle=0, labelExpr="replace(datum.label, ' to ', '\N{EN DASH}')")  # fit for a phone
-    return (
-        alt.Chart()
-        .mark_rect(color=RED)
-        .encode(
-            x=alt.X("length:O", sort=lengths, title="length of the source", axis=lengths_axis),
-            y=alt.Y("source:N", sort=None, title=None),
-            opacity=alt.Opacity(
-                "p50_real_time_factor:Q",
-                scale=alt.Scale(type="sqrt", range=[0.04, 1]),
-                legend=alt.Legend(title="server time / media duration, p50", symbolType="square", symbolFillColor=RED),
-            ),
-            tooltip=[
-                alt.Tooltip("source:N"),
-                alt.Tooltip("length:N"),
-                _number("p50_real_time_factor", "p50", ".3~r"),
-                _number("p95_real_time_factor", "p95", ".3~r"),
-                _number("completed_tasks", "tasks"),
-            ],
-        )
-        .properties(height=alt.Step(20))
-    )
-
-
-def coverage() -> Drawing:
-    """The share of a day's ended tasks that the archive saw before they ended."""
-    bars = _bars("coverage", "seen before the end").encode(
-        y=alt.Y("coverage:Q", title="seen before the end", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="~%")),
-        tooltip=[
-            _day(),
-            _number("coverage", "seen before the end", ".1%"),
-            _number("seen_open_tasks", "tasks"),
-            _number("ended_tasks", "of ended"),
-            _number("rescued_tasks", "rescued by a retry"),
-        ],
-    )
-    return bars.properties(height=130)
-
-
-CHARTS: dict[str, Callable[[], Drawing]] = {
-    chart.__name__: chart
-    for chart in (
-        tasks_by_phase,
-        failure_rate,
-        failure_owners,
-        durations,
-        attainment,
-        week_hours,
-        media_minutes,
-        busiest_hour,
-        open_tasks,
-        concurrent_tasks,
-        concurrent_tasks_and_limit,
-        rung_failures,
-        rung_speed,
-        source_speed,
-        coverage,
-    )
-}
-
-
-def as_dict(chart: Drawing, validate: bool = False) -> Spec:
+def as_dict(drawing: Drawing, validate: bool = False) -> Spec:
     """A chart as wide as its place in the page; its data are called `rows`.
 
     Validating takes longer than all else: a test does that.
     """
-    drawn: Spec = chart.properties(width="container", data=alt.NamedData("rows")).to_dict(validate=validate)
+    drawn: Spec = drawing.properties(width="container", data=alt.NamedData("rows")).to_dict(validate=validate)
     return drawn | {"config": CONFIG}
 
 
-_LINES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3)
+def _bars(chart: ChartHeader) -> Drawing:
+    """A bar for each day."""
+    (field,) = chart.fields
+    return (
+        alt.Chart()
+        .mark_bar(binSpacing=1, color=_colour(chart, field))
+        .encode(x=_days(), y=_y(chart, field), tooltip=_tooltip(chart, "day"))
+        .properties(height=chart.height)
+    )
+
+
+def _stacked(chart: ChartHeader) -> Drawing:
+    """Bars of days, the first field at the bottom; paler while tasks of the day may still end."""
+    colours = [_colour(chart, field) for field in chart.fields]
+    scale = alt.Scale(domain=[_named(chart, field) for field in chart.fields], range=colours)
+    opacity = alt.condition(IS_MATURE, alt.value(1), alt.value(0.5)) if "is_mature" in chart.tooltip else alt.value(1)
+    return (
+        _series(chart)
+        .mark_bar(binSpacing=1)
+        .encode(
+            x=_days(),
+            y=alt.Y("value:Q", title=chart.title, axis=alt.Axis(tickCount=5)),
+            color=alt.Color("series:N", scale=scale),
+            order="place:Q",
+            opacity=opacity,
+            tooltip=_tooltip(chart, "day"),
+        )
+        .properties(height=chart.height)
+    )
+
+
+def _lines(chart: ChartHeader) -> Drawing:
+    """Lines of days. A day between two without a number is a dot. Facets of one chart share their scale."""
+    domain = [_named(chart, field) for field in chart.fields]
+    colours = [_colour(chart, field) for field in chart.fields]
+    dashes = [_dash(chart, field) for field in chart.fields]
+    is_of_seconds = next(iter(chart.fields)).endswith("_seconds")
+    axis = alt.Axis(values=SECONDS_TICKS, labelExpr=SECONDS_LABEL) if is_of_seconds else alt.Axis(tickCount=5)
+    lines = (
+        _series(chart)
+        .mark_line(strokeWidth=2, point={"size": 12})
+        .encode(
+            x=_days(),
+            y=alt.Y("value:Q", title=chart.title or None, axis=axis, scale=alt.Scale(type=chart.scale)),
+            color=alt.Color("series:N", scale=alt.Scale(domain=domain, range=colours), legend=LINES),
+            strokeDash=alt.StrokeDash("series:N", scale=alt.Scale(domain=domain, range=dashes), legend=LINES),
+            tooltip=_tooltip(chart, "day"),
+        )
+        .properties(height=chart.height)
+    )
+    shared = {"shared": {"scale": "y", "fields": list(chart.fields)}} if chart.facet else None
+    return lines.properties(usermeta=shared) if shared else lines
+
+
+def _dots(chart: ChartHeader) -> Drawing:
+    """A dot for each day, with its band, a line, and a target: hollow while tasks of the day may still end."""
+    dots, line, *target = chart.fields
+    named = [line, dots, *target]
+    scale = alt.Scale(domain=[_named(chart, each) for each in named], range=[_colour(chart, each) for each in named])
+    colour = alt.Color("series:N", scale=scale, legend=LINES)
+    base = alt.Chart().encode(x=_days(), tooltip=_tooltip(chart, "day"))
+    layers = []
+    if chart.band:
+        low, high = chart.band
+        band = base.mark_rule(strokeWidth=2, opacity=0.4)
+        layers.append(band.encode(y=_y(chart, low), y2=f"{high}:Q", color=alt.value(_colour(chart, dots))))
+    for each in target:
+        dashed = base.transform_calculate(series=_quoted(chart, each)).mark_line(strokeDash=[4, 3])
+        layers.append(dashed.encode(y=_y(chart, each), color=colour))
+    dot = base.transform_calculate(series=_quoted(chart, dots)).mark_point(size=20, strokeWidth=1.5, opacity=1)
+    fill = alt.condition(IS_MATURE, alt.value(_colour(chart, dots)), alt.value(PAPER))
+    layers.append(dot.encode(y=_y(chart, dots), color=colour, fill=fill))
+    drawn = base.transform_calculate(series=_quoted(chart, line)).mark_line(strokeWidth=2.5)
+    layers.append(drawn.encode(y=_y(chart, line), color=colour))
+    return alt.layer(*layers).properties(height=chart.height)
+
+
+def _heat(chart: ChartHeader) -> Drawing:
+    """A field of squares: the darker, the more."""
+    (field,) = chart.fields
+    colour = _colour(chart, field)
+    # Long names of the x axis are to fit a phone.
+    x_axis = alt.Axis(labelAngle=0, labelOverlap=True, labelExpr="replace(datum.label, ' to ', '\N{EN DASH}')")
+    legend = alt.Legend(title=chart.title, orient="top", symbolType="square", symbolFillColor=colour)
+    scale = alt.Scale(type=chart.scale, zero=chart.from_zero, range=[0.04, 1])
+    return (
+        alt.Chart()
+        .mark_rect(color=colour)
+        .encode(
+            x=alt.X(f"{chart.x}:O", title=_said(chart.x), axis=x_axis, sort=chart.x_order or None),
+            y=alt.Y(f"{chart.y}:O", title=None, sort=None),
+            opacity=alt.Opacity(f"{field}:Q", scale=scale, legend=legend),
+            tooltip=_tooltip(chart, chart.x, chart.y),
+        )
+        .properties(height=_height(chart))
+    )
+
+
+def _ranges(chart: ChartHeader) -> Drawing:
+    """A dot and its band for each of some names."""
+    (field,) = chart.fields
+    low, high = chart.band
+    base = alt.Chart().encode(y=alt.Y(f"{chart.y}:N", sort=None, title=None), tooltip=_tooltip(chart, chart.y))
+    axis = alt.Axis(format=".1~%", tickCount=5) if is_share(field) else alt.Axis(tickCount=5)
+    band = base.mark_rule(strokeWidth=3, opacity=0.4, color=_colour(chart, field))
+    dots = base.mark_point(filled=True, size=50, color=_colour(chart, field), opacity=1).encode(x=f"{field}:Q")
+    reach = band.encode(x=alt.X(f"{low}:Q", title=chart.title, axis=axis), x2=f"{high}:Q")
+    return alt.layer(reach, dots).properties(height=_height(chart))
+
+
+_KINDS = {"bars": _bars, "stacked": _stacked, "lines": _lines, "dots": _dots, "heat": _heat, "ranges": _ranges}
 
 
 def _days() -> alt.X:
@@ -351,71 +197,79 @@ def _days() -> alt.X:
     return alt.X("day:T", timeUnit="utcyearmonthdate", title=None, axis=axis)
 
 
-def _day() -> alt.Tooltip:
-    return alt.Tooltip("day:T", timeUnit="utcyearmonthdate", title="day", format="%a %-d %b %Y")
+def _y(chart: ChartHeader, field: str) -> alt.Y:
+    """The axis of values."""
+    share = is_share(field)
+    axis = alt.Axis(format=".1~%", tickCount=5) if share else alt.Axis(tickCount=5)
+    scale = alt.Undefined if chart.from_zero else alt.Scale(zero=False, domainMax=1 if share else alt.Undefined)
+    return alt.Y(f"{field}:Q", title=chart.title, axis=axis, scale=scale)
 
 
-def _number(field: str, title: str, form: str = ",") -> alt.Tooltip:
-    return alt.Tooltip(f"{field}:Q", title=title, format=form)
+def _height(chart: ChartHeader) -> Any:
+    """In pixels; of few, for each row."""
+    return alt.Step(chart.height) if chart.height < 50 else chart.height
+
+
+def _colour(chart: ChartHeader, field: str) -> str:
+    return f"var(--{chart.fields[field].partition(' ')[0]})"
+
+
+def _dash(chart: ChartHeader, field: str) -> list[int]:
+    return DASHES[chart.fields[field].partition(" ")[2]]
+
+
+def _named(chart: ChartHeader, field: str) -> str:
+    """A column as the legend says it."""
+    return chart.labels.get(field) or _said(field)
+
+
+def _quoted(chart: ChartHeader, field: str) -> str:
+    return json.dumps(_named(chart, field))
 
 
 def _said(field: str) -> str:
-    """A column as a legend says it: p95_turnaround_seconds is p95, user_fault_tasks is user."""
+    """A column in words: p95_turnaround_seconds is p95, user_fault_tasks is user."""
     said = field
     for end in ("_turnaround_seconds", "_fault_tasks", "_open_tasks", "_concurrent_tasks", "_tasks"):
         said = said.removesuffix(end)
     return said.replace("_", " ")
 
 
-def _share(field: str, title: str, scale: alt.Scale | None = None) -> alt.Y:
-    return alt.Y(f"{field}:Q", title=title, axis=alt.Axis(format=".1~%", tickCount=5), scale=scale or alt.Undefined)
-
-
-def _series(chart: Drawing, fields: list[str]) -> Drawing:
+def _series(chart: ChartHeader) -> Drawing:
     """The fields as rows: `value`, and `series` with what the legend says."""
-    names = "{" + ", ".join(f"{field}: '{_said(field)}'" for field in fields) + "}[datum.field]"
-    return chart.transform_fold(fields, as_=["field", "value"]).transform_calculate(
-        series=names, place=f"indexof({json.dumps(fields)}, datum.field)"
-    )
-
-
-def _stacked(colours: dict[str, str], title: str) -> Drawing:
-    """Bars of days, the first field at the bottom."""
-    scale = alt.Scale(domain=[_said(field) for field in colours], range=list(colours.values()))
-    return (
-        _series(alt.Chart(), list(colours))
-        .mark_bar(binSpacing=1)
-        .encode(
-            x=_days(),
-            y=alt.Y("value:Q", title=title, axis=alt.Axis(tickCount=5)),
-            color=alt.Color("series:N", scale=scale),
-            order="place:Q",
-        )
-        .properties(height=200)
-    )
-
-
-def _lines(fields: dict[str, tuple[str, list[int]]], y: alt.Y) -> Drawing:
-    """Lines of days, told apart by colour and by dashes."""
-    domain = [_said(field) for field in fields]
-    colours, dashes = [colour for colour, _ in fields.values()], [dash for _, dash in fields.values()]
-    return (
-        _series(alt.Chart(), list(fields))
-        .mark_line(strokeWidth=2, point={"size": 12})  # a day between two without a number is a dot
-        .encode(
-            x=_days(),
-            y=y,
-            color=alt.Color("series:N", scale=alt.Scale(domain=domain, range=colours), legend=_LINES),
-            strokeDash=alt.StrokeDash("series:N", scale=alt.Scale(domain=domain, range=dashes), legend=_LINES),
-        )
-        .properties(height=170)
-    )
-
-
-def _bars(field: str, title: str) -> Drawing:
+    names = "{" + ", ".join(f"{field}: {_quoted(chart, field)}" for field in chart.fields) + "}[datum.field]"
+    fields: list[Any] = list(chart.fields)
     return (
         alt.Chart()
-        .mark_bar(binSpacing=1, color=BLUE)
-        .encode(x=_days(), y=alt.Y(f"{field}:Q", title=title, axis=alt.Axis(tickCount=5)))
-        .properties(height=150)
+        .transform_fold(fields, as_=["field", "value"])
+        .transform_calculate(series=names, place=f"indexof({json.dumps(fields)}, datum.field)")
     )
+
+
+def _tooltip(chart: ChartHeader, *places: str) -> list[alt.Tooltip]:
+    """Where a mark stands, its fields and its band, and what the chart adds, in the units that their names tell."""
+    columns = dict.fromkeys([*chart.fields, *chart.band, *chart.tooltip])
+    return [*map(_place, places), *(_value(chart, column) for column in columns)]
+
+
+def _place(column: str) -> alt.Tooltip:
+    if column == "day":
+        return alt.Tooltip("day:T", timeUnit="utcyearmonthdate", title="day", format="%a %-d %b %Y")
+    return alt.Tooltip(f"{column}:N", title=_said(column))
+
+
+def _value(chart: ChartHeader, column: str) -> alt.Tooltip:
+    title = chart.labels.get(column) or label(column)
+    if column.startswith("is_"):
+        return alt.Tooltip(f"{column}:N", title=title)
+    if is_share(column):
+        form = ".2%"
+    elif column.endswith("_bytes"):
+        form = ".3~s"
+    elif column.endswith("_seconds"):
+        title, form = f"{title}, seconds", ",.4~r"
+    elif column.endswith(("_minutes", "_tasks")) and not column.startswith(("mean", "median")):
+        form = ",.0f"
+    else:
+        form = ",.3~r"
+    return alt.Tooltip(f"{column}:Q", title=title, format=form)

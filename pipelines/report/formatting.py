@@ -183,7 +183,7 @@ def quoted(argument: str) -> str:
     return shlex.quote(printable(argument))
 
 
-def mended_by(owner: str) -> str:
+def caused_by(owner: str) -> str:
     """Who is to act on a failure."""
     return "of unknown owner" if owner == "unknown" else f"caused by the {owner}"
 

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from pipelines.report.cache import specs, vega
-from pipelines.report.figures import SECTIONS, Figure
+from pipelines.report.figures import say, sections, shown_columns
 from pipelines.report.formatting import Cell, cell, day, kind, label, moment, quoted
 from pipelines.report.pictures import RenderedChart
 from pipelines.report.queries import Answer, ReportData, ReportFilter, Row
@@ -27,6 +27,7 @@ from pipelines.settings import Settings
 from pipelines.text import printable, with_code
 from pipelines.warehouse.database import connect, current_database
 from pipelines.warehouse.models import load_models
+from pipelines.warehouse.sql import ReportHeader, SqlFile
 
 HERE = Path(__file__).parent
 
@@ -71,13 +72,13 @@ def render(connection: duckdb.DuckDBPyConnection, report_filter: ReportFilter) -
     scope, zone, made_at = version.scope, ZoneInfo(version.scope["time_zone"]), datetime.now(UTC)
     has_tasks = scope["first_day"] is not None and scope["from_day"] <= scope["last_day"]
     drawn: list[RenderedChart] = []
-    sections = [
+    parts = [
         {
             "id": section.id,
             "heading": section.heading,
-            "figures": [_figure(version, figure, zone, drawn) for figure in section.figures],
+            "figures": [_figure(version, query, zone, drawn) for query in section.queries],
         }
-        for section in SECTIONS
+        for section in sections()
         if has_tasks
     ]
     scripts = ([vega()] if drawn else []) + [(HERE / "page.js").read_text(encoding="utf-8")]
@@ -91,7 +92,7 @@ def render(connection: duckdb.DuckDBPyConnection, report_filter: ReportFilter) -
         is_whole_day=scope["is_whole_day"],
         tiles=tiles(version.ask("yesterday").rows, version.ask("slo").rows, better, scope) if has_tasks else [],
         changes=changes(version.ask("changes").rows, zone) if has_tasks else [],
-        sections=sections,
+        sections=parts,
         specs={name: Markup(spec) for name, spec in specs().items() if name in {chart.name for chart in drawn}},
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
@@ -100,30 +101,30 @@ def render(connection: duckdb.DuckDBPyConnection, report_filter: ReportFilter) -
     return Page(html, drawn)
 
 
-def _figure(version: ReportData, figure: Figure, zone: ZoneInfo, drawn: list[RenderedChart]) -> dict[str, Any]:
+def _figure(
+    version: ReportData, query: SqlFile[ReportHeader], zone: ZoneInfo, drawn: list[RenderedChart]
+) -> dict[str, Any]:
     """A figure for the template; its charts are added to `drawn`."""
-    answer = version.ask(figure.query)
-    said = figure.says(answer.rows, version.scope)
-    with_points = [chart for chart in said.charts if chart.has_points(answer.rows)]
+    answer = version.ask(query.name)
+    said = say(query, answer.rows, version.scope)
     drawn += [
-        RenderedChart(chart.spec, chart.heading if len(said.charts) > 1 else said.finding, chart.rows(answer.rows))
-        for chart in with_points
+        RenderedChart(chart.spec, chart.heading if len(said.charts) > 1 else said.finding, chart.rows)
+        for chart in said.charts
     ]
     return {
         "said": said,
-        "charts": with_points,
-        "table": _table(figure, answer, version.scope, zone),
-        "query": answer.query,
+        "charts": said.charts,
+        "table": _table(answer, version.scope, zone),
+        "query": query,
         "metrics": [
             row | {"label": label(row["metric"]), "look": _explain(row, version.scope)}
-            for row in version.definitions(figure.query)
+            for row in version.definitions(query.name)
         ],
     }
 
 
-def _table(figure: Figure, answer: Answer, scope: dict[str, Any], zone: ZoneInfo) -> Table:
-    is_of_several = len(scope["accounts"]) > 1
-    names = [name for name in figure.shows or answer.columns if name != "account" or is_of_several]
+def _table(answer: Answer, scope: dict[str, Any], zone: ZoneInfo) -> Table:
+    names = shown_columns(answer.query, answer.columns, len(scope["accounts"]) > 1)
     rows = [[cell(name, row[name], zone) for name in names] for row in answer.rows]
     columns = [
         Column(name, label(name), "n" if any(row[position].is_number for row in rows) else kind(name))
@@ -131,7 +132,7 @@ def _table(figure: Figure, answer: Answer, scope: dict[str, Any], zone: ZoneInfo
     ]
     kinds = [f' class="{column.kind}"' if column.kind else "" for column in columns]
     body = "\n".join(f"<tr>{''.join(map(_cell, row, kinds, count()))}</tr>" for row in rows)
-    return Table(f"table-{figure.query}", figure.caption, columns, Markup(body), len(rows))
+    return Table(f"table-{answer.query.name}", answer.query.header.caption, columns, Markup(body), len(rows))
 
 
 def _cell(of: Cell, kind: str, position: int) -> str:

@@ -16,7 +16,7 @@ from pipelines.text import markdown_cell
 
 @dataclass(frozen=True)
 class RenderedChart:
-    """A chart of a page: its name in charts.py, its heading, and the rows it draws."""
+    """A chart of a page: the name of its drawing, its heading, and the rows it draws."""
 
     name: str
     heading: str
@@ -24,7 +24,7 @@ class RenderedChart:
 
 
 # The charts that are shown, of each the first of the page: starting vl-convert takes longer than drawing them.
-SHOWN = ("tasks_by_phase", "failure_rate", "durations")
+SHOWN = ("daily_tasks-0", "failure_rate-0", "durations-0")
 WIDTH = 640  # pixels
 JAVASCRIPT_ADDRESS_SPACE_MB = 100_000
 

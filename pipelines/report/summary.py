@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from pipelines.report.formatting import change, command, counted, duration, mended_by, moment, number, percent
+from pipelines.report.formatting import caused_by, change, command, counted, duration, moment, number, percent
 from pipelines.report.queries import Row
 from pipelines.text import age
 
@@ -206,7 +206,7 @@ def _change(row: Row, zone: ZoneInfo) -> Change:
     tasks, one = counted(row["tasks"] or 0, "task"), row["tasks"] == 1
     match row["kind"]:
         case "new_signature":
-            says = f"A new kind of failure, {mended_by(row['owner'])}, {tasks} since {since}:"
+            says = f"A new kind of failure, {caused_by(row['owner'])}, {tasks} since {since}:"
             return Change(says, row["what"], example)
         case "flip":
             says = f"{tasks} changed {'its' if one else 'their'} outcome after {'it' if one else 'they'} had ended"

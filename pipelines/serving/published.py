@@ -90,7 +90,7 @@ def check_known(connection: duckdb.DuckDBPyConnection, column: str, wanted: str 
     if wanted is None:
         return
     known = [row[0] for row in connection.execute(f"select distinct {column} from fact_tasks order by 1").fetchall()]
-    if wanted not in known:
+    if known and wanted not in known:  # where there is no task at all, none can be known
         raise SettingsError(printable(unknown(column, wanted, map(str, known))))
 
 

@@ -21,7 +21,6 @@ RETRY_DELAYS_MS = (30_000, 180_000)
 BUSY_BY_HOUR = tuple(0.35 + 0.65 * math.sin(math.pi * ((hour - 5) % 24) / 24) ** 2 for hour in range(24))  # UTC
 BUSY_BY_WEEKDAY = (1.0, 1.05, 1.1, 1.05, 0.95, 0.55, 0.5)  # from Monday on
 INCIDENT_HOURS = range(9, 17)  # of an incident's day
-DAYS_OF_TWO_INCIDENTS = 60  # a history as long as that has a second one, just before its end
 LEGACY_SHARE = 0.08  # of the history: until then the older task types
 BULK_LIMIT = 1250  # tasks of the one bulk import, all created in the same millisecond: more than a page holds
 
@@ -93,7 +92,9 @@ def with_status(task: Task, at: int, status: Json, scheduled_at: int | None = No
 class Generator:
     """Tasks of one account: `tasks` of them over the `days` before `start` (ms), then on at the same rhythm."""
 
-    def __init__(self, seed: str, tasks: int, days: float, start: int, account: Account, legacy_only: bool) -> None:
+    def __init__(
+        self, seed: str, tasks: int, days: float, start: int, account: Account, legacy_only: bool, incidents: int
+    ) -> None:
         self.seed = seed
         self.tasks = tasks
         self.start = start
@@ -102,8 +103,8 @@ class Generator:
         self.legacy_until = start + 10_000 * DAY_MS if legacy_only else self.begin + int(days * DAY_MS * LEGACY_SHARE)
         random = Random(f"{seed} incident")
         self.incident_days = {(self.begin + int(days * DAY_MS * (0.35 + 0.4 * random.random()))) // DAY_MS}
-        if days >= DAYS_OF_TWO_INCIDENTS:
-            self.incident_days.add((start + DAY_MS // 2) // DAY_MS - 1)
+        if incidents > 1:
+            self.incident_days.add(start // DAY_MS - 1)
         hours = range(self.begin // HOUR_MS, -(-start // HOUR_MS))
         self._weights = {hour: self._busyness(hour) * self._share(hour) for hour in hours}
         self._tasks_per_weight = tasks / (sum(self._weights.values()) or 1)

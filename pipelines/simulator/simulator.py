@@ -59,6 +59,7 @@ class Simulator:
         api: str = "studio",
         latency_seconds: float = 0.0,
         keys: Mapping[str, str] | None = None,
+        incidents: int = 1,
     ) -> None:
         if api not in ("studio", "legacy", "opaque"):
             raise ValueError(f"unknown api: {api!r}")
@@ -73,7 +74,7 @@ class Simulator:
         start = self._clock.start
         sizes = {"default": tasks, "second-project": tasks // SIDE_SHARE, "other-user": tasks // SIDE_SHARE}
         self._generators = {
-            name: Generator(f"{seed} {name}", size, days, start, self._accounts[name], legacy_only=api != "studio")
+            name: Generator(f"{seed} {name}", size, days, start, self._accounts[name], api != "studio", incidents)
             for name, size in sizes.items()
         }
         self._world = World(self.store, self._generators.values(), start)

@@ -34,10 +34,54 @@ class QueryHeader(Header, frozen=True):
     """`sql/queries`: a query with a name of its own."""
 
 
-class ReportHeader(Header, frozen=True):
-    """`sql/report`: a query of the report. `metrics`: the definitions behind its numbers, as TABLE.METRIC."""
+class ChartHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A chart of a report's query, drawn from the columns of its table; see `pipelines/report/charts.py`.
 
+    fields: columns and their colours (`blue`, `red dashed`, `orange dotted`), in the order of their roles: of `dots`
+    the dots, the line and the target; labels: what the legend says of a column, where it is not the name; facet: a
+    chart for each value of a column; like_first: only the rows that agree with the first in these; requires, unless:
+    drawn where a column has a value, or has none; band: low and high end; x, y: of `heat` and `ranges`.
+    """
+
+    kind: Literal["bars", "stacked", "lines", "dots", "heat", "ranges"]
+    heading: str
+    fields: dict[str, str]
+    labels: dict[str, str] = {}
+    title: str = ""
+    scale: Literal["linear", "log", "sqrt"] = "linear"
+    height: int = 170
+    facet: str = ""
+    like_first: list[str] = []
+    requires: str = ""
+    unless: str = ""
+    band: list[str] = []
+    x: str = ""
+    y: str = ""
+    x_order: list[str] = []
+    from_zero: bool = True
+    tooltip: list[str] = []
+
+
+class ReportHeader(Header, frozen=True):
+    """`sql/report`: a query of the report; with a section it is a figure of the page.
+
+    place: among the figures, the lowest first; caption: of the table; columns: those of the table, all where none is
+    named; metrics: the definitions behind its numbers, as TABLE.METRIC; opening: what the finding begins with;
+    otherwise: what is said where no row has a finding.
+
+    Columns that the table never shows: `finding`, the sentence above the figure, `note` below it, and `heading` of a
+    chart. They are of the first row, with facets of the first of each. In them `{column:format}` is a value of that
+    row, or of the scope: see `pipelines/report/sentences.py`. Text of the API goes in this way only.
+    """
+
+    section: str = ""
+    place: int = 0
+    caption: str = ""
+    columns: list[str] = []
     metrics: list[str] = []
+    opening: str = ""
+    otherwise: str = ""
+    charts: list[ChartHeader] = []
 
 
 class AlertHeader(Header, frozen=True):

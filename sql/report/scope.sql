@@ -47,6 +47,9 @@ select
     first_day,                                          -- day of the first task
     greatest(coalesce(cast(getvariable('from_day') as date), last_day - 89), first_day)::date as from_day, -- first day of the report
     last_day,                                           -- last day of the report: "yesterday"
+    case
+        when from_day >= last_day then 'on {last_day:day}' else 'in the last ' || least(last_day - from_day + 1, 7) || ' days'
+    end as last_days,                                   -- the last seven days of the report, in words
     last_day - 7 as week_before,                        -- the same weekday before
     last_day < today as is_whole_day,                   -- whether it is over
     timezone(time_zone, last_day::timestamp) as since_at -- when it began, UTC: what came later is new
@@ -56,3 +59,6 @@ from ends;
 create or replace temp table days as
 select day::date as day, day >= from_day as is_in_report
 from (select unnest(generate_series(from_day - 6, last_day, interval 1 day)) as day, from_day from scope);
+
+-- Text of the API in a sentence that is put together here: its braces are no placeholders.
+create or replace temp macro literal(text) as replace(replace(text, '{', '{{'), '}', '}}');

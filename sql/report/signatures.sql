@@ -3,6 +3,23 @@ description: >-
   Why tasks failed in the days of the report, by error signature, most failures of the last seven days first. The
   trend counts failures by day of the failure; of a long report, by as many days as make sixty points.
 metrics: [daily_failure_signatures.failed_tasks]
+section: Failures
+place: 32
+caption: Failures by error signature
+otherwise: No task failed in these days.
+columns:
+  - template
+  - type
+  - owner
+  - failed_tasks_last_7_days
+  - failed_tasks_7_days_before
+  - trend
+  - failed_tasks
+  - share_of_failures
+  - advice
+  - first_failed_at
+  - last_failed_at
+  - example_task_id
 */
 
 with daily as (
@@ -78,7 +95,15 @@ select
     t.advice,
     t.first_failed_at,
     t.last_failed_at,
-    split_part(t.example_task_ids, ', ', 1) as example_task_id
+    split_part(t.example_task_ids, ', ', 1) as example_task_id,
+    count(*) over () as kinds,
+    case
+        when c.failed_tasks_last_7_days = 0 then 'No task failed in the last 7 days; {kinds:count kind} of failure before'
+        else 'Most often in the last 7 days: “{template:cut}” of {type}, {failed_tasks_last_7_days:count time} '
+            || '({failed_tasks_7_days_before:number} in the 7 before), '
+            || case t.owner when 'unknown' then 'of unknown owner' else 'caused by the ' || t.owner end
+    end as finding,
+    'What differs from task to task is taken out of the texts. Trend: failures by day, the newest at the right.' as note
 from counted as c
 inner join trends as r on c.signature_id = r.signature_id and c.type = r.type
 inner join told as t on c.signature_id = t.signature_id and c.type = t.type

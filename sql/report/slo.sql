@@ -3,6 +3,32 @@ description: >-
   How the targets of the settings are kept, by day of creation, and over the 28 days up to the day: what is left of
   the error budget, and how many times too fast it burns.
 metrics: [slo.attainment, slo.window_attainment, slo.error_budget_left, slo.burn_rate]
+section: Targets
+place: 50
+caption: Tasks done in time by day of creation and type
+otherwise: 'No target is set for these tasks: TASK_ARCHIVE_SLO sets one, such as `upload: 95% under 10m`.'
+columns:
+  - day
+  - type
+  - target_share
+  - target_seconds
+  - eligible_tasks
+  - good_tasks
+  - attainment
+  - window_attainment
+  - error_budget_left
+  - burn_rate
+  - is_mature
+charts:
+  - kind: dots
+    facet: type
+    heading: '{type}: {target_share:percent} under {target_seconds:duration}'
+    title: done in time
+    from_zero: false
+    fields: {attainment: blue, window_attainment: red, target_share: grey}
+    labels: {attainment: day, window_attainment: 28 days up to the day, target_share: target}
+    tooltip: [good_tasks, eligible_tasks, error_budget_left, burn_rate, is_mature]
+    height: 200
 */
 
 with daily as (
@@ -51,7 +77,19 @@ select
             then 1 - (1 - d.window_good_tasks / d.window_eligible_tasks) / (1 - d.target_share)
     end as error_budget_left,
     case when d.eligible_tasks >= m.of_day then (1 - d.good_tasks / d.eligible_tasks) / (1 - d.target_share) end as burn_rate,
-    d.is_mature
+    d.is_mature,
+    (1 - d.window_good_tasks / d.window_eligible_tasks) / (1 - d.target_share) as times_overspent,
+    case
+        when d.window_eligible_tasks >= m.of_window
+            then '{type}: {window_attainment:percent} in 28 days were done under {target_seconds:duration}, the target is '
+                || '{target_share:percent}; '
+                || case
+                    when times_overspent <= 1 then '{error_budget_left:percent} of the error budget is left'
+                    else 'the error budget is overspent {times_overspent:number} times'
+                end
+        else '{type}: too few tasks in 28 days'
+    end as finding,
+    'A failure counts against the target unless the user caused it.' as note
 from summed as d
 cross join minimums as m
 cross join scope as s

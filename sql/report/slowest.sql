@@ -1,5 +1,9 @@
 /*
 description: 'The completed tasks of the last seven days that took the server longest: scheduled to finished.'
+section: Slow and stuck tasks
+place: 80
+caption: The slowest completed tasks of the last 7 days
+otherwise: No task completed in the last 7 days.
 */
 
 with slowest as (
@@ -24,7 +28,11 @@ with slowest as (
     limit 15
 )
 
-select f.*, t.asset_name
+select
+    f.*,
+    t.asset_name,
+    'The slowest of the last 7 days took the server {server_time_seconds:duration}' as finding,
+    '`task-archive task {task_id}` shows all that is known of a task.' as note
 from slowest as f
 inner join tasks as t on f.task_id = t.task_id
 order by f.server_time_seconds desc, f.task_id

@@ -105,7 +105,7 @@ def test_the_newest_sweep_and_the_newest_changes_count_for_the_proof(asked: Ask)
     ]
     (alert,) = asked(loads=loads)
     assert (alert.key, alert.severity, alert.score) == ("proof_broken default sweep", "alarm", 3)
-    assert alert.summary == "default: sweep 0001 met 10 tasks; the server counts more, 13"
+    assert alert.summary == "default: sweep 0001 read 10 tasks; the server counts more, 13"
     assert alert.quote == "the server counts 13"
     assert [alert.subject for alert in asked(loads=loads[:2])] == ["default changes", "default sweep"]
     assert asked(loads=[*loads, load(7)]) == []
@@ -131,7 +131,7 @@ def test_drift_is_told_by_path_while_it_is_new(asked: Ask) -> None:
         "drift default unknown path $.params.new",
         "drift default unknown type $.type = <b>",
     ]
-    assert alerts[0].summary == "default: drift, unknown path met 1,200 times since 2026-11-17 06:00 UTC"
+    assert alerts[0].summary == "default: drift, unknown path seen 1,200 times since 2026-11-17 06:00 UTC"
     assert (alerts[1].severity, alerts[1].quote) == ("notice", "$.type = <b>")
 
 

@@ -192,7 +192,7 @@ def test_from_the_first_failure_to_its_end(
     for told_text in (text, mail.get_content()):
         assert "the limit is 1e-05 hours" in told_text
         assert poisoned in told_text
-        assert "drift, unknown path met 1 times" in told_text
+        assert "drift, unknown path seen 1 times" in told_text
         assert re.search("over: run [0-9a-f]{8} of job nightly failed", told_text)
     (context,) = ended_runs("PIPELINE_SUCCESS")
     sensors.run_succeeded(context)

@@ -244,7 +244,7 @@ def test_settings_that_are_missing_or_wrong(run: Run) -> None:
     result = run("sync", LIVEPEER_API_KEY="key", LIVEPEER_API_URL="livepeer.studio")
     assert (result.exit_code, "LIVEPEER_API_URL" in one_line(result)) == (2, True)
     result = run("sync", LIVEPEER_API_KEY="key", LIVEPEER_API_URL="http://livepeer.studio/api")
-    assert (result.exit_code, "travel in clear" in one_line(result)) == (2, True)
+    assert (result.exit_code, "travel unencrypted" in one_line(result)) == (2, True)
     result = run("sync", "--account", "acme", LIVEPEER_API_KEY="key")
     assert (result.exit_code, "LIVEPEER_API_KEY__ACME" in one_line(result)) == (2, True)
     result = run("backfill", "--from", "2026-02-02", "--to", "2026-02-01", LIVEPEER_API_KEY="key")

@@ -427,7 +427,7 @@ def test_a_link_without_a_next_cursor(scripted: Scripted, connect: Callable[...,
 def test_plain_http_to_another_machine_is_refused(
     sim: Simulator, archive_settings: Callable[..., Settings], url: str
 ) -> None:
-    with pytest.raises(SettingsError, match="in clear") as raised:
+    with pytest.raises(SettingsError, match="unencrypted") as raised:
         Extraction(archive_settings(sim, api_url=url), "default", "run")
     assert "TASK_ARCHIVE_ALLOW_HTTP" in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from pipelines.report.charts import CHARTS, as_dict
+from pipelines.report.charts import as_dict, drawings
 from pipelines.serving.explain import explain
 from pipelines.serving.published import published
 from pipelines.settings import Settings
@@ -30,7 +30,7 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for(look: Look, report: Path)
     assert opened.complaints == []
     drawn = opened.page.locator(".chart").evaluate_all("all => all.map(e => e.dataset.spec)")
     # Two loads saw nothing of how tasks went, and no limit is set.
-    assert {*CHARTS} - {*drawn} == {"coverage", "concurrent_tasks_and_limit"}
+    assert {name for name, _ in drawings()} - {*drawn} == {"coverage-0", "concurrency-1"}
     marks = opened.page.locator(".chart").evaluate_all(
         "all => all.map(e => e.querySelectorAll('.mark-rect path, .mark-line path, .mark-symbol path').length)"
     )
@@ -168,12 +168,12 @@ def test_several_accounts_are_summed_and_told_apart(look: Look, tmp_path: Path) 
     changes = opened.page.locator(".changes").inner_text()
     assert changes.count("$.type = a b; rm") == 1
     assert "Outside the contract, 3 times" in changes
-    ladder = opened.page.locator(".chart[data-spec=rung_failures]")
+    ladder = opened.page.locator(".chart[data-spec=ladder-0]")
     assert ladder.get_attribute("aria-label") == "upload of account default: failure rate by rung"
     assert ladder.locator(".mark-symbol path").count() == len(rungs)
     assert {row["account"] for row in opened.rows("table-slowest")} == {"default", "acme"}
     assert opened.rows("table-concurrency")[0]["concurrency_limit"] == "14"
-    assert "limit" in opened.page.locator(".chart[data-spec=concurrent_tasks_and_limit] .role-legend").text_content()
+    assert "limit" in opened.page.locator(".chart[data-spec=concurrency-1] .role-legend").text_content()
 
     acme = written(settings, tmp_path / "acme.html", account="acme").read_text()
     of_days = acme.partition('id="table-daily_tasks"')[2].partition("</table>")[0]
@@ -305,5 +305,5 @@ def test_a_year_stays_under_three_megabytes(tmp_path: Path) -> None:
 
 
 def test_charts_are_valid_vega_lite() -> None:
-    for chart in CHARTS.values():
-        as_dict(chart(), validate=True)
+    for _, drawing in drawings():
+        as_dict(drawing, validate=True)

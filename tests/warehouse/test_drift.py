@@ -157,6 +157,6 @@ def test_status_tells_of_drift(kept: Any, monkeypatch: pytest.MonkeyPatch) -> No
     publish(kept.settings)
     monkeypatch.setenv("TASK_ARCHIVE_HOME", str(kept.settings.home))
     said = CliRunner().invoke(main, ["status"]).output
-    assert "drift      default: unknown path $.params.upload.turbo (new, 1 times since 20" in said
+    assert "default: unknown path $.params.upload.turbo (new, 1 times since 20" in said
     found = json.loads(CliRunner().invoke(main, ["status", "--json"]).output)
     assert [row["path"] for row in found["drift"]] == ["$.params.upload.turbo"]
