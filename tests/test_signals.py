@@ -137,7 +137,7 @@ def test_a_run_that_waits_to_try_again(home: Path, monkeypatch: pytest.MonkeyPat
         assert command.ends_by(signal.SIGINT) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_run_that_builds(simulator: Simulator, home: Path, number: signal.Signals) -> None:
     with Command("sync") as command:
         wait_for(lambda: any(home.glob("landing/*/*/manifest.json")))

@@ -271,7 +271,7 @@ def test_a_time_out_of_range_is_refused_before_anything_is_written(run: Run, var
     assert not Path("archive").exists()
 
 
-@pytest.mark.parametrize("name", ["100%", "a%20b", "%3F", "#1 [x] 'y' $HOME*", "\u00fc"])
+@pytest.mark.parametrize("name", ["100% a%20b %3F #1 [x] 'y' $HOME* \u00fc"])
 def test_a_home_of_any_name(run: Run, simulator: Simulator, tmp_path: Path, name: str) -> None:
     home = {"TASK_ARCHIVE_HOME": str(tmp_path / name / "archive")}
     assert run("sync", **home).exit_code == 0
@@ -471,7 +471,7 @@ def test_an_error_in_sql_shows_its_place(published: Run) -> None:
     assert line[caret.index("^") :].startswith("cont")
 
 
-@pytest.mark.parametrize("harm", ["delete from fact_tasks", "drop table tasks", "cut"])
+@pytest.mark.parametrize("harm", ["drop table tasks", "cut"])
 def test_a_changed_publication_is_reported_and_the_next_look_publishes_it_again(
     run: Run, simulator: Simulator, tmp_path: Path, harm: str
 ) -> None:

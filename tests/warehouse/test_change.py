@@ -25,7 +25,7 @@ from pipelines.warehouse.working import COMPLETE, Working
 from tests.warehouse.changed_sql import changed_sql
 from tests.warehouse.schedules import FIRST_LOAD_MS, Answer, Load, Schedule, land, land_one, schedules
 
-EXAMPLES, MANY_EXAMPLES = 4, 300
+EXAMPLES, MANY_EXAMPLES = 2, 300
 
 
 class Lived:
