@@ -1,6 +1,7 @@
 """Numbers as the report writes them. A column's name says what it holds: `_seconds`, `_rate`, `_at`, `day`."""
 
 import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -75,18 +76,25 @@ def cell(column: str, value: Any, zone: ZoneInfo) -> Cell:
     return Cell(printable(str(value)))
 
 
-def sparkline(values: list[int]) -> Markup:
-    """A line of so many values, the newest at the right, with its words for those who cannot see it."""
-    width, height, top = 120, 22, max(values) or 1
-    across = width / max(len(values) - 1, 1)
-    points = " ".join(
-        f"{i * across:.1f},{height - 1 - value / top * (height - 3):.1f}" for i, value in enumerate(values)
-    )
-    words = f"{values[0]} at first, at most {max(values)}, {values[-1]} at last"
+def sparkline(values: Sequence[float | None], shown: Callable[[float], str] | None = None) -> Markup:
+    """A line of so many values, the newest at the right, with its words for those who cannot see it; None is a gap."""
+    width, height, shown = 120, 22, shown or number
+    known = [value for value in values if value is not None]
+    if not known:
+        return Markup("")
+    across, top = width / max(len(values) - 1, 1), max(known) or 1
+    lines: list[list[str]] = [[]]
+    for place, value in enumerate(values):
+        if value is None:
+            lines.append([])
+        else:
+            lines[-1].append(f"{place * across:.1f},{height - 1 - value / top * (height - 3):.1f}")
+    drawn = Markup("").join(Markup('<polyline points="{}"/>').format(" ".join(line)) for line in lines if line)
+    words = f"{shown(known[0])} at first, at most {shown(max(known))}, {shown(known[-1])} at last"
+    last = next(line for line in reversed(lines) if line)[-1].split(",")
     return Markup(
-        '<svg class="trend" role="img" aria-label="{}" viewBox="-2 -1 {} {}"><polyline points="{}"/>'
-        '<circle cx="{}" cy="{}" r="2"/></svg>'
-    ).format(words, width + 4, height + 2, points, *points.split(" ")[-1].split(","))
+        '<svg class="trend" role="img" aria-label="{}" viewBox="-2 -1 {} {}">{}<circle cx="{}" cy="{}" r="2"/></svg>'
+    ).format(words, width + 4, height + 2, drawn, *last)
 
 
 def kind(column: str) -> str:

@@ -90,7 +90,7 @@ def render(connection: duckdb.DuckDBPyConnection, report_filter: ReportFilter) -
         nothing="" if has_tasks else _nothing(version),
         day=day(scope["last_day"]) if has_tasks else "",
         is_whole_day=scope["is_whole_day"],
-        tiles=tiles(version.ask("yesterday").rows, version.ask("slo").rows, better, scope) if has_tasks else [],
+        tiles=tiles(lambda name: version.ask(name).rows, better, scope) if has_tasks else [],
         changes=changes(version.ask("changes").rows, zone) if has_tasks else [],
         sections=parts,
         specs={name: Markup(spec) for name, spec in specs().items() if name in {chart.name for chart in drawn}},

@@ -1,14 +1,27 @@
 """The first screen: whether the archive is whole and fresh, and yesterday beside the same weekday before."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from pipelines.report.formatting import caused_by, change, command, counted, duration, moment, number, percent
+from markupsafe import Markup
+
+from pipelines.report.formatting import (
+    caused_by,
+    change,
+    command,
+    counted,
+    duration,
+    moment,
+    number,
+    percent,
+    sparkline,
+)
 from pipelines.report.queries import Row
 from pipelines.text import age
 
+TREND_DAYS = 28
 LATE = timedelta(hours=26)  # a nightly run and its time to run
 
 
@@ -23,13 +36,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Tile:
-    """A number of yesterday. `judgement` is better, worse or empty."""
+    """A number of yesterday. `judgement`: better, worse or empty; `trend`: a line of the last four weeks."""
 
     name: str
     number: str
     change: str
     of: str
     judgement: str = ""
+    trend: Markup = field(default_factory=Markup)
 
 
 def verdict(row: Row, now: datetime, zone: ZoneInfo) -> Verdict:
@@ -63,17 +77,17 @@ def verdict(row: Row, now: datetime, zone: ZoneInfo) -> Verdict:
     return Verdict(headline, lines, is_whole and is_fresh)
 
 
-def tiles(rows: list[Row], targets: list[Row], better: dict[str, str], scope: Row) -> list[Tile]:
-    """Yesterday's numbers: of rows of sql/report/yesterday.sql, the total first, and of slo.sql.
+def tiles(ask: Callable[[str], list[Row]], better: dict[str, str], scope: Row) -> list[Tile]:
+    """Yesterday's numbers, of the rows that queries of sql/report give.
 
     `better` says of a metric whether lower or higher is better, or neither.
     """
-    total, *types = rows
+    total, *types = ask("yesterday")
     main = max(types, key=lambda row: row["completed_tasks"], default=total)
     created = total["created_tasks"], total["created_tasks_before"]
     p95 = main["p95_turnaround_seconds"], main["p95_turnaround_seconds_before"]
     minutes = total["media_minutes"] or 0, total["media_minutes_before"] or 0
-    return [
+    found = [
         _amount("tasks created", created, number, "neither", f"{total['ended_tasks']:,} ended so far"),
         _share(
             "failure rate",
@@ -97,8 +111,21 @@ def tiles(rows: list[Row], targets: list[Row], better: dict[str, str], scope: Ro
             better["media_minutes"],
             f"{counted(total['tasks_with_duration'], 'task')} with media",
         ),
-        *_target(targets, scope),
     ]
+    p95s = [row for row in ask("durations") if row["type"] == main["type"]]
+    lines = [
+        _trend(ask("daily_tasks"), "created_tasks", number),
+        _trend(ask("failure_rate"), "failure_rate", percent),
+        _trend(p95s, "p95_turnaround_seconds", duration),
+        _trend(ask("throughput"), "media_minutes", number),
+    ]
+    return [*(replace(tile, trend=line) for tile, line in zip(found, lines, strict=True)), *_target(ask("slo"), scope)]
+
+
+def _trend(rows: list[Row], column: str, shown: Callable[[float], str]) -> Markup:
+    """A line of the last four weeks; of a table of days, the newest first."""
+    values = [row[column] for row in rows[:TREND_DAYS]][::-1]
+    return sparkline(values, shown) if sum(value is not None for value in values) > 1 else Markup("")
 
 
 def _target(rows: list[Row], scope: Row) -> list[Tile]:
@@ -115,7 +142,9 @@ def _target(rows: list[Row], scope: Row) -> list[Tile]:
         return [tile]
     is_met = row["attainment"] >= row["target_share"]
     said = f"{'met' if is_met else 'missed'}; {tile.change}"
-    return [replace(tile, change=said, judgement="better" if is_met else "worse")]
+    days = [each for each in rows if each["type"] == row["type"]]
+    trend = _trend(days, "attainment", percent)
+    return [replace(tile, change=said, judgement="better" if is_met else "worse", trend=trend)]
 
 
 def _amount(

@@ -9,6 +9,7 @@ caption: Failures by error signature
 otherwise: No task failed in these days.
 columns:
   - template
+  - advice
   - type
   - owner
   - failed_tasks_last_7_days
@@ -16,7 +17,6 @@ columns:
   - trend
   - failed_tasks
   - share_of_failures
-  - advice
   - first_failed_at
   - last_failed_at
   - example_task_id

@@ -13,8 +13,8 @@ charts:
     title: tasks an hour
     x: hour
     y: weekday
-    fields: {mean_tasks: blue}
-    tooltip: [median_tasks, created_tasks, days]
+    fields: {median_tasks: blue}
+    tooltip: [mean_tasks, created_tasks, days]
     height: 190
 */
 
@@ -77,7 +77,7 @@ select
         when e.most.tasks = 0 then 'No hour of the week usually has a task'
         else 'Usually most tasks come {most_at}, {most_tasks:number} an hour; fewest {least_at}, {least_tasks:number} (medians)'
     end as finding,
-    'Mean tasks created in each hour of the week, in {time_zone}.' as note
+    'Median of the tasks created in each hour of the week, in {time_zone}.' as note
 from of_week as w
 cross join ends as e
 where e.created_tasks > 0 and e.hours_of_week = 7 * 24
