@@ -11,7 +11,7 @@ defs = dg.Definitions(
         landing.created_days,
         tables.tables,
         published.report,
-        *published.postgres(),
+        *published.targets(),
     ],
     jobs=[jobs.nightly, jobs.observe, jobs.backfill, jobs.refresh, jobs.rebuild],
     schedules=jobs.schedules(),

@@ -10,6 +10,7 @@ from pipelines.errors import ArchiveError
 from pipelines.livepeer import walks
 from pipelines.livepeer.client import connect
 from pipelines.serving.status import free_bytes
+from pipelines.serving.targets import Target, names, target
 from pipelines.settings import KEY_VARIABLE, Settings, environment_variable
 from pipelines.warehouse.seal import PUBLISH_AGAIN, altered, summary
 
@@ -53,8 +54,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
     )
     if settings.home.is_published:
         yield _version(settings)
-    if settings.postgres_dsn is not None:
-        yield _postgres(settings)
+    for each in map(target, names()):
+        if each.is_set(settings):
+            yield _target(settings, each)
     try:
         accounts = settings.accounts()
         settings.check_origin()
@@ -86,15 +88,11 @@ def _version(settings: Settings) -> Finding:
     return Finding("published version", False, f"{summary(changed)}: {PUBLISH_AGAIN}")
 
 
-def _postgres(settings: Settings) -> Finding:
-    from pipelines.serving.targets.postgres import connected
-
+def _target(settings: Settings, of: Target) -> Finding:
     try:
-        with connected(settings) as server:
-            version = server.ask("select current_setting('server_version')")[0][0]
+        return Finding(of.title, True, of.check(settings))
     except ArchiveError as error:
-        return Finding("PostgreSQL", False, str(error))
-    return Finding("PostgreSQL", True, f"version {version} answers")
+        return Finding(of.title, False, str(error))
 
 
 def _api(settings: Settings, account: str) -> Iterator[Finding]:

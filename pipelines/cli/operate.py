@@ -9,6 +9,7 @@ import click
 
 from pipelines.cli.group import FAILED, GAP, example, main
 from pipelines.errors import SettingsError
+from pipelines.serving.targets import names, target
 from pipelines.settings import load_settings
 from pipelines.text import printable
 
@@ -24,24 +25,30 @@ def demo(tasks: int, days: int, home: str) -> None:
     run_demo(tasks, days, Path(home))
 
 
-@main.group(epilog=example("task-archive publish postgres"))
+class Targets(click.Group):
+    """A command for each destination, whose module is imported once it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in names():
+            return None
+        of = target(cmd_name)
+
+        @click.command(of.name, help=of.help, epilog=example(f"task-archive publish {of.name}"))
+        @click.option("--all", "every_row", is_flag=True, help="Compare every row: repairs what others changed there.")
+        def publish_there(every_row: bool) -> None:
+            settings = load_settings()
+            of.publish(settings, click.echo, every_row)
+            click.echo(f"published  {of.place(settings)}")
+
+        return publish_there
+
+
+@main.group(cls=Targets, epilog=example("task-archive publish postgres"))
 def publish() -> None:
     """Publish the newest version elsewhere as well."""
-
-
-@publish.command(epilog=example("task-archive publish postgres"))
-@click.option("--all", "every_row", is_flag=True, help="Compare every row: repairs what others changed in the tables.")
-def postgres(every_row: bool) -> None:
-    """Make the tables of a PostgreSQL schema what the published version holds, in one transaction.
-
-    The database is that of TASK_ARCHIVE_POSTGRES_DSN. Once that is set, the nightly job does the same. Rows are
-    compared where the version differs from the one that was published there before.
-    """
-    from pipelines.serving.targets.postgres import publish_to_postgres
-
-    settings = load_settings()
-    publish_to_postgres(settings, click.echo, every_row)
-    click.echo(f"published  schema {settings.postgres_schema}")
 
 
 @main.command(epilog=example("task-archive verify --account default"))

@@ -1,4 +1,4 @@
-"""What is made of a published version: its report, and its copy in PostgreSQL."""
+"""What is made of a published version: its pages, its alert conditions as checks, its copies at destinations."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ from pipelines.defs.landing import NIGHTLY_FRESHNESS
 from pipelines.defs.resources import Archive, settings_or_defaults
 from pipelines.defs.tables import TASK_ARCHIVE
 from pipelines.errors import ArchiveError, in_one_line
+from pipelines.serving.targets import Target, names, target
 from pipelines.warehouse.publish import publish_page
 
 
@@ -69,32 +70,32 @@ def conditions(context: dg.AssetCheckExecutionContext, archive: Archive) -> Iter
         )
 
 
-def postgres() -> list[dg.AssetsDefinition]:
-    """The asset that carries each version into PostgreSQL; none where no database is set."""
-    if settings_or_defaults().postgres_dsn is None:
-        return []
+def targets() -> list[dg.AssetsDefinition]:
+    """The assets that carry each version to the destinations that the settings name."""
+    settings = settings_or_defaults()
+    return [_carried(each) for each in map(target, names()) if each.is_set(settings)]
 
+
+def _carried(of: Target) -> dg.AssetsDefinition:
     @dg.asset(
-        key=["published", "postgres"],
+        key=["published", of.name],
         group_name="published",
-        kinds={"postgres"},
+        kinds={of.name},
         deps=[TASK_ARCHIVE],
         freshness_policy=NIGHTLY_FRESHNESS,
+        description=" ".join(of.help.split()),
     )
     def carried(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
-        """The same tables in a schema of PostgreSQL, in one transaction; a reader's stays on the version before."""
-        from pipelines.serving.targets.postgres import publish_to_postgres
-
         try:
-            tables = publish_to_postgres(archive.settings, context.log.info)
+            tables = of.publish(archive.settings, context.log.info, False)
         except (ArchiveError, OSError) as error:
             raise dg.Failure(
-                description=f"published, but not to PostgreSQL: {in_one_line(error)}", allow_retries=False
+                description=f"published, but not to {of.title}: {in_one_line(error)}", allow_retries=False
             ) from None
         lines = [f"| {each.table} | {each.rows:,} | {each.inserted:,} | {each.deleted:,} |" for each in tables]
         return dg.MaterializeResult(
             metadata={
-                "schema": archive.settings.postgres_schema,
+                "place": of.place(archive.settings),
                 "dagster/row_count": next(each.rows for each in tables if each.table == "tasks"),
                 "tables": dg.MetadataValue.md(
                     "\n".join(["| table | rows | inserted | deleted |", "| --- | ---: | ---: | ---: |", *lines])
@@ -102,4 +103,4 @@ def postgres() -> list[dg.AssetsDefinition]:
             }
         )
 
-    return [carried]
+    return carried

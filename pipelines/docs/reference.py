@@ -59,7 +59,9 @@ def commands(group: click.Group) -> str:
 
 
 def _sorted(group: click.Group) -> list[tuple[str, click.Command]]:
-    return sorted(group.commands.items())
+    context = click.Context(group)
+    named = ((name, group.get_command(context, name)) for name in sorted(group.list_commands(context)))
+    return [(name, command) for name, command in named if command is not None]
 
 
 def _command(name: str, command: click.Command) -> str:

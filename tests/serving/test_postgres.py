@@ -247,7 +247,7 @@ def test_types_of_duckdb_have_theirs(database: Database, account: Account) -> No
         source.execute(f"create table rare as {model.compiled_sql}")
         schema = Schema(server, "rare")
         schema.open(10)
-        assert schema.carry(source, model).mended == 2
+        assert schema.carry(source, model).replaced == 2
         again = schema.carry(source, model)
         assert (again.inserted, again.deleted) == (0, 0)
         for name, (_, kind, text) in values.items():
@@ -545,7 +545,7 @@ def test_the_command(
     monkeypatch.setenv("TASK_ARCHIVE_POSTGRES_DSN", database.url)
     done = CliRunner().invoke(main, ["publish", "postgres"])
     assert done.exit_code == 0, done.output
-    assert re.search(r"tasks +\d+ rows; \d+ inserted, 0 deleted, 2 values without their NUL characters", done.stdout)
+    assert re.search(r"tasks +\d+ rows; \d+ inserted, 0 deleted, 2 values replaced", done.stdout)
     doctor = CliRunner().invoke(main, ["doctor"]).stdout
     assert re.search(r"ok   PostgreSQL: version \d+", doctor)
     assert IN_URL not in doctor
@@ -568,7 +568,7 @@ def test_the_nightly_job_publishes_once_a_database_is_set(
     resources, with_postgres = {"archive": Archive()}, dg.AssetKey(["published", "postgres"])
     keys = subprocess.run([sys.executable, "-c", IN_NIGHTLY], check=True, capture_output=True, text=True).stdout
     assert str(with_postgres) in keys
-    done = dg.materialize(published_assets.postgres(), resources=resources)
+    done = dg.materialize(published_assets.targets(), resources=resources)
     (materialized,) = done.asset_materializations_for_node("published__postgres")
     assert materialized.metadata["dagster/row_count"].value == account.ask("select count(*) from tasks")[0][0]
     assert "| tracks |" in str(materialized.metadata["tables"].value)
@@ -576,5 +576,5 @@ def test_the_nightly_job_publishes_once_a_database_is_set(
 
     monkeypatch.setenv("TASK_ARCHIVE_POSTGRES_DSN", database.url.replace(f":{database.cluster.port}/", ":1/"))
     with pytest.raises(dg.Failure, match=r"published, but not to PostgreSQL: .*Connection refused") as caught:
-        dg.materialize(published_assets.postgres(), resources=resources)
+        dg.materialize(published_assets.targets(), resources=resources)
     assert_no_secret(caught.value.description or "")

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import duckdb
 
 from pipelines.errors import ArchiveError, Busy, SettingsError
+from pipelines.serving.targets import Target, TargetTable
 from pipelines.settings import Settings, environment_variable
 from pipelines.warehouse.database import connect, current_database, quoted
 from pipelines.warehouse.grain import grains
@@ -80,22 +81,6 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Carried:
-    """A table in PostgreSQL: its rows, how many were inserted and deleted (a changed row is both), and in how many of
-    the values that were loaded PostgreSQL, which has no NUL character, has another in its place."""
-
-    table: str
-    rows: int
-    inserted: int
-    deleted: int
-    mended: int
-
-    def __str__(self) -> str:
-        mended = f", {self.mended:,} values without their NUL characters" if self.mended else ""
-        return f"{self.table:24} {self.rows:,} rows; {self.inserted:,} inserted, {self.deleted:,} deleted{mended}"
-
-
-@dataclass(frozen=True)
 class Column:
     """A column: its PostgreSQL type, the DuckDB expression that gives the value for it, and the condition under which
     that is not the value itself; empty where there is none."""
@@ -139,7 +124,7 @@ def _without_nul(text: str) -> str:
 
 def publish_to_postgres(
     settings: Settings, told: Callable[[str], None] = lambda line: None, every_row: bool = False
-) -> list[Carried]:
+) -> list[TargetTable]:
     """Makes the tables of the schema what the published version holds; `told` hears of each.
 
     Compares the rows that may differ from what was published there before, or every row, whatever others did to them.
@@ -282,7 +267,7 @@ class Schema:
         elif "files" not in there:  # a list of version 0.1
             self.server.do(f"alter table {place} add column files jsonb")
 
-    def carry(self, source: duckdb.DuckDBPyConnection, model: Model, change: Change | None = None) -> Carried:
+    def carry(self, source: duckdb.DuckDBPyConnection, model: Model, change: Change | None = None) -> TargetTable:
         """Makes a table hold the rows that it has in the published version; `change`: where only that may differ."""
         described = "select column_name, data_type from duckdb_columns() where table_name = ? order by column_index"
         columns = [column_of(name, kind) for name, kind in source.execute(described, [model.name]).fetchall()]
@@ -300,7 +285,7 @@ class Schema:
                 break
         if key_before != model.key:
             self.server.do(f"alter table {self._place(model.name)} add primary key ({_listed(model.key)})")
-        return Carried(model.name, rows, inserted, deleted, mended)
+        return TargetTable(model.name, rows, inserted, deleted, mended)
 
     def _compare(
         self, source: duckdb.DuckDBPyConnection, model: Model, columns: list[Column], weeks: Change | None
@@ -395,7 +380,7 @@ class Schema:
         )
         self.server.do(f"insert into {place} values {listed}")
 
-    def may_be_read_by(self, role: str, carried: list[Carried]) -> bool:
+    def may_be_read_by(self, role: str, carried: list[TargetTable]) -> bool:
         """Lets a role read the tables; makes it, without a login, where that is allowed. False where it is missing."""
         if not self.server.ask(f"select 1 from pg_roles where rolname = {quoted(role)}"):
             may = "select rolsuper or rolcreaterole from pg_roles where rolname = current_user"
@@ -450,3 +435,24 @@ def _listed(names: Iterable[str]) -> str:
 def identifier(name: str) -> str:
     """A name in SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _check(settings: Settings) -> str:
+    with connected(settings) as server:
+        (version,) = server.ask("select current_setting('server_version')")[0]
+    return f"version {version} answers"
+
+
+TARGET = Target(
+    name="postgres",
+    title="PostgreSQL",
+    help="""Make the tables of a PostgreSQL schema what the published version holds, in one transaction.
+
+    The database is that of TASK_ARCHIVE_POSTGRES_DSN. Once that is set, the nightly job does the same. Rows are
+    compared where the version differs from the one that was published there before.
+    """,
+    is_set=lambda settings: settings.postgres_dsn is not None,
+    place=lambda settings: f"schema {settings.postgres_schema}",
+    publish=publish_to_postgres,
+    check=_check,
+)
