@@ -3,9 +3,9 @@ description: >-
   Two periods of days beside each other, by type and for all types together: how often tasks failed and how long the
   slowest twentieth took. The periods are as many whole days long and end on last_day and so many days before it; of an
   account and a type, or of all (null). `from compare_periods(date '2026-11-25', 7, 7, null, 'upload')` compares a week
-  with the week before. A difference may be chance where the 95 % confidence bands overlap: of a rate see wilson, of a
-  quantile p of n values they are the values at the ranks n p ± 1.96 √(n p (1 − p)) (W. J. Conover, Practical
-  Nonparametric Statistics, 3.2); a band that n is too small for has no upper end.
+  with the week before. Whether a difference may be chance: see may_be_chance. The 95 % confidence
+  band of a rate is that of wilson; of a quantile p of n values, the values at the ranks n p ± 1.96 √(n p (1 − p)) (W. J.
+  Conover, Practical Nonparametric Statistics, 3.2); a band that n is too small for has no upper end.
 parameters: [last_day, days_long, days_before, of_account, of_type]
 */
 
@@ -88,12 +88,17 @@ select
     old.failures.share as failure_rate_before,          -- as above
     old.failures.low as low_failure_rate_before,        -- its 95 % band
     old.failures.high as high_failure_rate_before,      -- its 95 % band
-    now.failures.low <= old.failures.high and old.failures.low <= now.failures.high as failure_rate_may_be_chance, -- whether the bands overlap
+    may_be_chance(
+        now.failures.share, now.failures.low, now.failures.high, old.failures.share, old.failures.low, old.failures.high
+    ) as failure_rate_may_be_chance,                    -- whether the two may differ by chance
     coalesce(now.completed_tasks, 0) as completed_tasks, -- n of p95_turnaround_seconds
     coalesce(old.completed_tasks, 0) as completed_tasks_before, -- as above
     now.turnaround.value as p95_turnaround_seconds,     -- exact quantile of created to finished, of all completed tasks of the period; null below 20
     old.turnaround.value as p95_turnaround_seconds_before, -- as above
-    now.turnaround.low <= old.turnaround.high and old.turnaround.low <= now.turnaround.high as p95_turnaround_seconds_may_be_chance, -- whether the bands overlap
+    may_be_chance(
+        now.turnaround.value, now.turnaround.low, now.turnaround.high,
+        old.turnaround.value, old.turnaround.low, old.turnaround.high
+    ) as p95_turnaround_seconds_may_be_chance,          -- whether the two may differ by chance
     coalesce(now.is_mature, true) as is_mature          -- whether no task of the period that ends on last_day is moving
 from beside
 order by is_total desc, created_tasks desc, type

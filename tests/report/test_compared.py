@@ -127,3 +127,24 @@ def test_the_day_is_the_same_in_tile_macro_and_explain(
     name = "failure rate" if metric == "failure_rate" else "p95 turnaround, upload"
     (tile,) = re.findall(rf"<li[^>]*>(?:(?!</li>).)*{name}.*?</li>", html, re.DOTALL)
     assert ("may be chance" in tile) == chance or now == before
+
+
+@pytest.mark.parametrize(
+    ("failed", "ended", "failed_before", "ended_before", "may_be_chance"),
+    [
+        (115, 1465, 82, 1462, False),  # p = 0.016 by a test of two proportions, though the bands overlap
+        (100, 1465, 82, 1462, True),  # p = 0.18
+        (0, 40, 9, 40, False),
+        (2, 40, 3, 40, True),
+    ],
+)
+def test_rates_are_told_apart_as_by_a_test_of_two_proportions(
+    settings: Settings, failed: int, ended: int, failed_before: int, ended_before: int, may_be_chance: bool
+) -> None:
+    with published(settings) as connection:
+        found = connection.execute(
+            "select may_be_chance(a.share, a.low, a.high, b.share, b.low, b.high) "
+            "from (select wilson($1, $2) as a, wilson($3, $4) as b)",
+            [failed, ended, failed_before, ended_before],
+        ).fetchall()
+    assert found == [(may_be_chance,)]

@@ -1,6 +1,6 @@
 """Destinations: places that each version is published to as well. One module each, with a `TARGET` in it.
 
-A module is imported only when its target is asked for, its driver only when it publishes: what is not used costs nothing.
+A module is imported only when its target is asked for, its driver only when it publishes: the rest costs nothing.
 From `TARGET` come the command `task-archive publish NAME`, the asset `published/NAME`, and doctor's line.
 """
 
