@@ -56,10 +56,15 @@ def watching() -> Iterator[None]:
                 total=progress.expected_tasks,
             )
 
+        def made(tables: int, total: int) -> None:
+            if "" not in shown:
+                shown[""] = bar.add_task("")
+            bar.update(shown[""], description=f"tables: {tables} of {total}", completed=tables, total=total)
+
         def say(line: str) -> None:
             bar.console.print(printable(line), markup=False, highlight=False, emoji=False)
 
-        token = callbacks_of_this_process.set(ProgressCallbacks(progress=report, say=say))
+        token = callbacks_of_this_process.set(ProgressCallbacks(progress=report, say=say, tables=made))
         try:
             yield
         finally:

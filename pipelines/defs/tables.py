@@ -110,9 +110,12 @@ def tables(
             return
         if config.makes_anew:
             build.forget(archive.settings)
-        made = []
+        made: list[build.BuiltTable] = []
+        progress = archive.callbacks(context.log.info).tables
+        progress(0, len(published_models()))
         for each in build.build_version(archive.settings, context.log.info):
             made.append(each)
+            progress(len(made), len(published_models()))
             context.log.debug(f"{each.model.name}: {each.rows:,} rows, {each.finish_seconds:.2f} s")
         broken = {each.model.name: _broken([outcome for outcome in each.outcomes if outcome.blocks]) for each in made}
         if any(broken.values()):

@@ -38,10 +38,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class ProgressCallbacks:
-    """Who wants to know: of progress after each page, and of what is worth a line."""
+    """Where a run reports: its progress after each page, what is worth a line, and tables made so far, of how many."""
 
     progress: Callable[[Progress], None] = lambda progress: None
     say: Callable[[str], None] = lambda line: None
+    tables: Callable[[int, int], None] = lambda made, total: None
 
 
 class AccountContext:
