@@ -15,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 import duckdb
+import yaml
 from dagster._core.instance.ref import InstanceRef
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
@@ -122,6 +123,10 @@ def _config(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def show_page(settings: Settings, port: int) -> int:
     """Dagster's web page and daemon, until they end or a signal comes: then all that they started ends too."""
+    if set("*[") & set(str(settings.home)):
+        raise SettingsError(
+            f"Dagster's page cannot read its configuration below {settings.home}: its path holds * or ["
+        )
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -183,7 +188,9 @@ def _instance(settings: Settings) -> dg.DagsterInstance:
     What a step prints is for who runs the command: Dagster would have it written into a file and read again by two
     processes, which a Ctrl-C strikes too.
     """
-    ref = InstanceRef.from_dir(str(settings.home.dagster), overrides={"compute_logs": NO_FILES_OF_OUTPUT})
+    # Dagster takes the path of dagster.yaml for a pattern, and finds none below a folder whose name holds * or [.
+    config = yaml.safe_load((settings.home.dagster / "dagster.yaml").read_bytes())
+    ref = InstanceRef.from_dir(str(settings.home.dagster), overrides=config | {"compute_logs": NO_FILES_OF_OUTPUT})
     with FileLock(settings.home.dagster / ".lock"):
         return dg.DagsterInstance.from_ref(ref)
 
