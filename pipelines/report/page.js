@@ -13,11 +13,16 @@
       })));
   }
 
+  // The days that charts and tables show: of a row without a day, all.
+  let firstDay = "";
+  const isShown = (day) => !firstDay || !/^\d{4}-\d\d-\d\d$/.test(day ?? "") || day >= firstDay;
+
   async function draw(place) {
     const spec = JSON.parse(document.getElementById(`spec-${place.dataset.spec}`).textContent);
     const only = Object.entries(JSON.parse(place.dataset.only));
-    const all = rowsOf(document.getElementById(place.dataset.table));
+    const all = rowsOf(document.getElementById(place.dataset.table)).filter((row) => isShown(row.day));
     const rows = all.filter((row) => only.every(([field, value]) => row[field] === value));
+    if (!rows.length) { place.firstElementChild.replaceChildren(); return; }
     spec.data = { values: rows };
     share(spec, all);
     if (spec.height.step) {  // a chart that fills its place's width wants its height in pixels
@@ -62,19 +67,39 @@
     }
   }
 
+  function refilter(table) {
+    const input = document.getElementById(`filter-${table.id}`);
+    const words = (input?.value ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+    const day = [...table.tHead.rows[0].cells].findIndex((head) => head.dataset.f === "day");
+    const rows = [...body(table).rows];
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word)) || (day >= 0 && !isShown(valueOf(row.cells[day])));
+    }
+    const shown = document.getElementById(`${table.id}-shown`), count = rows.filter((row) => !row.hidden).length;
+    if (shown) shown.textContent = count === rows.length && !words.length ? `${count} rows` : `${count} of ${rows.length} rows`;
+  }
+
   function filterable(input) {
-    const table = document.getElementById(input.dataset.table);
-    const shown = document.getElementById(`${table.id}-shown`);
-    input.addEventListener("input", () => {
-      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-      let count = 0;
-      for (const row of body(table).rows) {
-        const text = row.textContent.toLowerCase();
-        row.hidden = !words.every((word) => text.includes(word));
-        count += !row.hidden;
-      }
-      shown.textContent = `${count} of ${body(table).rows.length} rows`;
+    input.addEventListener("input", () => refilter(document.getElementById(input.dataset.table)));
+  }
+
+  function chooseDays(button) {
+    button.addEventListener("click", async () => {
+      firstDay = button.value;
+      for (const other of document.querySelectorAll(".days button")) other.setAttribute("aria-pressed", other === button);
+      document.querySelectorAll("table").forEach(refilter);
+      await drawAll();
     });
+  }
+
+  async function drawAll() {
+    delete document.documentElement.dataset.drawn;
+    for (const place of document.querySelectorAll(".chart")) {
+      await draw(place);
+      await new Promise((resolve) => setTimeout(resolve));  // lets the page show it before the next
+    }
+    document.documentElement.dataset.drawn = "yes";
   }
 
   function tellAge(place) {
@@ -95,11 +120,6 @@
   document.querySelectorAll("table").forEach(sortable);
   document.querySelectorAll(".filter input").forEach(filterable);
   document.querySelectorAll("[data-at]").forEach(tellAge);
-  (async () => {
-    for (const place of document.querySelectorAll(".chart")) {
-      await draw(place);
-      await new Promise((resolve) => setTimeout(resolve));  // lets the page show it before the next
-    }
-    document.documentElement.dataset.drawn = "yes";
-  })();
+  document.querySelectorAll(".days button").forEach(chooseDays);
+  drawAll();
 })();

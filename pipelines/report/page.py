@@ -6,7 +6,7 @@ Text of the API is escaped wherever it stands, and a content security policy let
 import base64
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -93,6 +93,7 @@ def render(connection: duckdb.DuckDBPyConnection, report_filter: ReportFilter) -
         tiles=tiles(lambda name: version.ask(name).rows, better, scope) if has_tasks else [],
         changes=changes(version.ask("changes").rows, zone) if has_tasks else [],
         sections=parts,
+        day_choices=_day_choices(scope) if has_tasks else [],
         specs={name: Markup(spec) for name, spec in specs().items() if name in {chart.name for chart in drawn}},
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
@@ -149,6 +150,17 @@ def _about(scope: dict[str, Any], made_at: datetime, zone: ZoneInfo) -> str:
     if scope["first_day"] is not None:
         about.append(f"created from {scope['from_day']} to {scope['last_day']}, the first ever on {scope['first_day']}")
     return f"{', '.join(about)}. Made {moment(made_at, zone)}; times are {zone.key}."
+
+
+def _day_choices(scope: dict[str, Any]) -> list[tuple[str, str]]:
+    """Spans of days that charts and tables may be narrowed to: the first day, and words; no first day for all."""
+    days = (scope["last_day"] - scope["from_day"]).days + 1
+    spans = [span for span in (7, 28) if span < days]
+    last: date = scope["last_day"]
+    return [
+        *((str(last - timedelta(days=span - 1)), f"the last {span} days") for span in spans),
+        *([("", f"all {days} days")] if spans else []),
+    ]
 
 
 def _nothing(version: ReportData) -> str:

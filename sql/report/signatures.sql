@@ -92,6 +92,7 @@ select
     r.trend,
     c.failed_tasks,
     c.failed_tasks / sum(c.failed_tasks) over () as share_of_failures,
+    c.signature_id,
     t.advice,
     t.first_failed_at,
     t.last_failed_at,
@@ -103,7 +104,8 @@ select
             || '({failed_tasks_7_days_before:number} in the 7 before), '
             || case t.owner when 'unknown' then 'of unknown owner' else 'caused by the ' || t.owner end
     end as finding,
-    'What differs from task to task is taken out of the texts. Trend: failures by day, the newest at the right.' as note
+    'What differs from task to task is taken out of the texts. Trend: failures by day, the newest at the right. '
+    || '`task-archive query "from fact_tasks where signature_id = ''{signature_id}''"` lists the tasks of the first.' as note
 from counted as c
 inner join trends as r on c.signature_id = r.signature_id and c.type = r.type
 inner join told as t on c.signature_id = t.signature_id and c.type = t.type

@@ -218,6 +218,24 @@ def test_tables_sort_and_filter_by_keyboard_too(look: Look, report: Path) -> Non
     assert opened.page.locator("#table-failure_rate-shown").inner_text() == f"1 of {len(again)} rows"
 
 
+def test_days_narrow_charts_and_tables(look: Look, report: Path) -> None:
+    opened = look(report)
+    opened.page.evaluate(OPEN_ALL)
+    bars = opened.page.locator(".chart[data-spec=daily_tasks-0] .mark-rect path")
+    all_bars = bars.count()
+    opened.page.get_by_role("button", name="the last 7 days").click()
+    opened.page.wait_for_selector("html[data-drawn]")
+    assert opened.page.locator("#table-daily_tasks tbody tr:visible").count() == 7
+    assert opened.page.locator("#table-daily_tasks-shown").inner_text() == "7 of 30 rows"
+    assert 0 < bars.count() < all_bars / 3
+    slowest = opened.page.locator("#table-slowest tbody tr")
+    assert slowest.count() == opened.page.locator("#table-slowest tbody tr:visible").count() > 5
+    opened.page.get_by_role("button", name="all 30 days").click()
+    opened.page.wait_for_selector("html[data-drawn]")
+    assert bars.count() == all_bars
+    assert opened.complaints == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(look: Look, report: Path, scheme: str) -> None:
     opened = look(report, scheme=scheme)
