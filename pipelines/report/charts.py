@@ -65,8 +65,8 @@ def drawings() -> Iterator[tuple[str, Drawing]]:
 
 
 def draw(chart: ChartHeader) -> Drawing:
-    """A chart of its kind, without data and width."""
-    return _KINDS[chart.kind](chart)
+    """A chart of its kind, without data and width; `usermeta` tells the page what it draws, and whether facets share y."""
+    return _KINDS[chart.kind](chart).properties(usermeta={"fields": list(chart.fields), "shared": bool(chart.facet)})
 
 
 def as_dict(drawing: Drawing, validate: bool = False) -> Spec:
@@ -116,7 +116,7 @@ def _lines(chart: ChartHeader) -> Drawing:
     dashes = [_dash(chart, field) for field in chart.fields]
     is_of_seconds = next(iter(chart.fields)).endswith("_seconds")
     axis = alt.Axis(values=SECONDS_TICKS, labelExpr=SECONDS_LABEL) if is_of_seconds else alt.Axis(tickCount=5)
-    lines = (
+    return (
         _series(chart)
         .mark_line(strokeWidth=2, point={"size": 12})
         .encode(
@@ -128,8 +128,6 @@ def _lines(chart: ChartHeader) -> Drawing:
         )
         .properties(height=chart.height)
     )
-    shared = {"shared": {"scale": "y", "fields": list(chart.fields)}} if chart.facet else None
-    return lines.properties(usermeta=shared) if shared else lines
 
 
 def _dots(chart: ChartHeader) -> Drawing:

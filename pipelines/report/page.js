@@ -22,7 +22,8 @@
     const only = Object.entries(JSON.parse(place.dataset.only));
     const all = rowsOf(document.getElementById(place.dataset.table)).filter((row) => isShown(row.day));
     const rows = all.filter((row) => only.every(([field, value]) => row[field] === value));
-    if (!rows.length) { place.firstElementChild.replaceChildren(); return; }
+    const { fields } = spec.usermeta;
+    if (!rows.some((row) => fields.some((field) => row[field] !== null))) { place.firstElementChild.replaceChildren(); return; }
     spec.data = { values: rows };
     share(spec, all);
     if (spec.height.step) {  // a chart that fills its place's width wants its height in pixels
@@ -35,10 +36,10 @@
 
   // Charts of the same kind beside each other have one scale: a line twice as high is twice as much in each.
   function share(spec, rows) {
-    const { scale, fields } = spec.usermeta?.shared ?? {};
-    if (!fields) return;
+    const { fields, shared } = spec.usermeta;
+    if (!shared || !spec.encoding?.y?.scale) return;
     const values = rows.flatMap((row) => fields.map((field) => row[field])).filter((value) => value > 0);
-    if (values.length) Object.assign(spec.encoding[scale].scale, { domain: [Math.min(...values), Math.max(...values)], nice: true });
+    if (values.length) Object.assign(spec.encoding.y.scale, { domain: [Math.min(...values), Math.max(...values)], nice: true });
   }
 
   // On a phone the contents are a menu, which closes once something is chosen.
