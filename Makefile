@@ -41,7 +41,7 @@ check: $(READY)   ## lint, format, types, lock and generated docs
 	@$(BIN)/mypy
 
 docs: $(READY)    ## write the generated documents again
-	@$(BIN)/python -m pipelines.docs docs
+	@$(BIN)/python -m pipelines.cli.documents docs
 
 bench: $(READY)   ## ratios against a plain script on the same pages
 	@$(BIN)/python tests/bench.py

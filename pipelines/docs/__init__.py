@@ -1,1 +1,1 @@
-"""The documents that are made from the program and the .sql files: `python -m pipelines.docs FOLDER` writes them."""
+"""The documents that are made from the program and the .sql files, and the catalogue of a version."""

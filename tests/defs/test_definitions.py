@@ -30,23 +30,11 @@ from pipelines.defs.tables import CHECKS, TASK_ARCHIVE, _check_results
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse.build import BuiltTable, CheckResult
-from pipelines.warehouse.models import load_models
+from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.working import COMPLETE, Working
 from tests.landed import LandedFiles
 
 ROOT = Path(__file__).parent.parent.parent
-
-CORE = [
-    "damaged_files", "drift", "error_texts", "files", "hashes", "loads", "metrics", "profiles", "quarantine",
-    "signature_owners", "slo_targets", "tasks", "thresholds", "tracks",
-]  # fmt: skip
-HISTORY = ["open_spans", "superseded_tasks", "task_attempts", "task_history", "task_intervals"]
-MARTS = [
-    "anomalies", "attempt_errors", "capacity", "daily_failure_signatures", "daily_history_stats",
-    "daily_task_stats", "dim_date", "dim_type", "fact_tasks", "failure_signatures", "freshness", "hourly_backlog",
-    "hourly_throughput", "hourly_under_way", "ladder", "processing_times", "slo", "sources", "task_rungs",
-    "task_sources",
-]  # fmt: skip
 
 LANDING = {"landing/tasks", "landing/created_days"}
 
@@ -73,9 +61,7 @@ def test_assets_jobs_and_schedules_are_these() -> None:
     keys = {key.to_user_string() for key in defs.resolve_all_asset_keys()}
     assert keys == {
         *LANDING,
-        *(f"core/{table}" for table in CORE),
-        *(f"history/{table}" for table in HISTORY),
-        *(f"marts/{table}" for table in MARTS),
+        *(f"{model.layer}/{model.name}" for model in published_models()),
         "published/report",
         "published/task_archive",
     }

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import duckdb
 
+from pipelines.cli.documents import documents
 from pipelines.docs import lineage
-from pipelines.docs.__main__ import documents
 from pipelines.serving.published import named_queries
 from pipelines.settings import Settings
 from pipelines.warehouse import build

@@ -1,4 +1,4 @@
-"""`python -m pipelines.docs FOLDER` writes every generated document, and the column lineage into sql/."""
+"""`python -m pipelines.cli.documents FOLDER` writes every generated document, and the column lineage into sql/."""
 
 import sys
 import tempfile
