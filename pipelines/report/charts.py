@@ -65,7 +65,7 @@ def drawings() -> Iterator[tuple[str, Drawing]]:
 
 
 def draw(chart: ChartHeader) -> Drawing:
-    """A chart of its kind, without data and width; `usermeta` tells the page what it draws, and whether facets share y."""
+    """A chart of its kind, without data and width; `usermeta`: what it draws, and whether facets share their y axis."""
     return _KINDS[chart.kind](chart).properties(usermeta={"fields": list(chart.fields), "shared": bool(chart.facet)})
 
 
