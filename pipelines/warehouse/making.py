@@ -312,7 +312,8 @@ class Maker:
             for way in ways
         )
         run(f"create or replace temp table affected as {' union '.join(affected)}")
-        found = (  # a row that is in two groups is read once; by rowid, DuckDB 2 reads rows of its own transaction wrongly
+        # A row that is in two groups is read once. Read by rowid, rows of this transaction crashed DuckDB 2 now and then.
+        found = (
             f"({', '.join(f't.{column}' for _, column in way)}) in (select ({', '.join(grain.names)}) from affected)"
             if len(way) > 1
             else f"t.{way[0][1]} in (select {way[0][0]} from affected)"
