@@ -312,7 +312,7 @@ class Maker:
             for way in ways
         )
         run(f"create or replace temp table affected as {' union '.join(affected)}")
-        # A row that is in two groups is read once. Read by rowid, rows of this transaction crashed DuckDB 2 now and then.
+        # A row in two groups is read once. Read by rowid, rows of this transaction crashed DuckDB 2 now and then.
         found = (
             f"({', '.join(f't.{column}' for _, column in way)}) in (select ({', '.join(grain.names)}) from affected)"
             if len(way) > 1
