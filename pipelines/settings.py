@@ -45,10 +45,23 @@ def _time_zone(text: str) -> str:
     return text
 
 
+CRON_RANGES = (0, 59), (0, 23), (1, 31), (1, 12), (0, 7)
+
+
 def _cron(text: str) -> str:
-    if len(text.split()) != 5:
-        raise ValueError("must be a cron line of five fields, such as 15 2 * * *")
-    return text
+    fields = text.split()
+    if len(fields) == 5 and all(map(_is_cron_field, fields, CRON_RANGES)):
+        return text
+    raise ValueError("must be a cron line of five fields, such as 15 2 * * *")
+
+
+def _is_cron_field(field: str, within: tuple[int, int]) -> bool:
+    """Whether a field of a cron line is a list of numbers, ranges and steps, or of names."""
+    for part in field.split(","):
+        found = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?|[A-Za-z]{3}(?:-[A-Za-z]{3})?)(?:/[1-9]\d*)?", part)
+        if not found or not all(within[0] <= int(end) <= within[1] for end in found.groups() if end):
+            return False
+    return True
 
 
 def _rate(per_second: float) -> float:
@@ -359,6 +372,14 @@ def check_address_space() -> None:
         )
 
 
+class WrongSettings(SettingsError):
+    """Settings that are wrong, by name or by the alias that is their variable."""
+
+    def __init__(self, message: str, names: list[str]) -> None:
+        super().__init__(message)
+        self.names = names
+
+
 def load_settings(**overrides: Any) -> Settings:
     """The settings of this process; `overrides` are field names. Raises SettingsError with one line for each fault."""
     try:
@@ -369,7 +390,7 @@ def load_settings(**overrides: Any) -> Settings:
             f"{variables.get(fault['loc'][0], fault['loc'][0])}: {fault['msg'].removeprefix('Value error, ')}"
             for fault in error.errors(include_input=False)
         ]
-        raise SettingsError("; ".join(faults)) from None
+        raise WrongSettings("; ".join(faults), [str(fault["loc"][0]) for fault in error.errors()]) from None
     if not settings.api_keys:
         settings.api_keys = _api_keys({**dotenv_values(ENV_FILE), **os.environ})
     return settings

@@ -9,9 +9,9 @@ import dagster as dg
 from filelock import FileLock, Timeout
 from pydantic import PrivateAttr
 
-from pipelines.errors import Busy, SettingsError
+from pipelines.errors import Busy
 from pipelines.landing.context import Progress, ProgressCallbacks
-from pipelines.settings import Settings, load_settings
+from pipelines.settings import Settings, WrongSettings, environment_variable, load_settings
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -20,13 +20,17 @@ callbacks_of_this_process: ContextVar[ProgressCallbacks | None] = ContextVar("ca
 
 
 def settings_or_defaults() -> Settings:
-    """The settings, for what Dagster has to know as it loads. Where one is wrong, their defaults and a warning: runs
-    then fail and say what is wrong, but the page still shows everything."""
+    """The settings, for what Dagster has to know as it loads; of one that is wrong its default, and a warning.
+
+    Runs then fail and say what is wrong, but the page still shows everything.
+    """
     try:
         return load_settings()
-    except SettingsError as error:
-        dg.get_dagster_logger().warning(f"{error}; schedules and sensors keep to the defaults")
-        return Settings.model_construct()
+    except WrongSettings as error:
+        dg.get_dagster_logger().warning(f"{error}; until then Dagster shows the default")
+        fields = Settings.model_fields
+        wrong = [name for name in fields if {name, environment_variable(name)} & set(error.names)]
+        return load_settings(**{name: fields[name].get_default(call_default_factory=True) for name in wrong})
 
 
 def locked(settings: Settings) -> FileLock:

@@ -272,13 +272,17 @@ def test_alert_conditions_are_checks_on_the_version(simulated: tuple[Simulator, 
     assert found["proof_broken"].passed
 
 
-def test_a_wrong_setting_keeps_no_definition_from_loading(clean_environment: None) -> None:
-    line = "from pipelines.definitions import defs; print(defs.resolve_schedule_def('nightly').cron_schedule)"
-    wrong = {"TASK_ARCHIVE_SCHEDULE": "whenever"}
+@pytest.mark.parametrize("cron", ["whenever", "99 99 * * *"])
+def test_a_wrong_setting_keeps_no_definition_from_loading(clean_environment: None, cron: str) -> None:
+    line = (
+        "from pipelines.definitions import defs; print(defs.resolve_schedule_def('nightly').cron_schedule); "
+        "print(defs.resolve_schedule_def('sweep').cron_schedule)"
+    )
+    wrong = {"TASK_ARCHIVE_SCHEDULE": cron, "TASK_ARCHIVE_SWEEP_SCHEDULE": "1 1-5/2 * jan-mar MON,thu"}
     loaded = subprocess.run(
         [sys.executable, "-c", line], env=os.environ | wrong, capture_output=True, text=True, check=True, cwd=ROOT
     )
-    assert loaded.stdout.strip() == "15 2 * * *"
+    assert loaded.stdout.splitlines() == ["15 2 * * *", "1 1-5/2 * jan-mar MON,thu"]  # the others stay
     assert "TASK_ARCHIVE_SCHEDULE" in loaded.stderr
 
 
