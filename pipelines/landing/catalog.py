@@ -354,17 +354,32 @@ class Catalog:
         """The chosen tasks."""
         return [key for (key,) in self._connection.execute("select key from wanted order by key")]
 
-    def wanted_parts(self) -> set[int]:
-        """The parts in which a chosen task was observed."""
-        found = self._connection.execute("select distinct part from observed where key in (select key from wanted)")
-        return {number for (number,) in found}
+    def wanted_rows(self) -> dict[int, int]:
+        """How often chosen tasks were observed, by the number of the part."""
+        return dict(
+            self._connection.execute(
+                "select part, count(*) from observed where key in (select key from wanted) group by part"
+            ).fetchall()
+        )
 
-    def parts_of(self, keys: Collection[str], all_keys: bool) -> list[tuple[str, int]]:
-        """In which parts tasks were observed, as (key, number); without all_keys, those that were chosen alone."""
-        chosen = "" if all_keys else "and key in (select key from wanted)"
+    def parts_of(self, keys: Collection[str]) -> list[tuple[str, int]]:
+        """In which parts tasks were observed, as (key, number)."""
         return self._connection.execute(
-            f"select distinct key, part from observed where key in (select value from json_each(?)) {chosen}",
+            "select distinct key, part from observed where key in (select value from json_each(?))",
             (json.dumps(list(keys)),),
+        ).fetchall()
+
+    def parts_of_wanted(self, numbers: Collection[int]) -> list[tuple[str, int]]:
+        """The same of the chosen tasks that were observed in some of the parts."""
+        return self._connection.execute(
+            """
+            select distinct key, part
+            from observed
+            where key in (
+                select key from wanted inner join observed using (key) where part in (select value from json_each(?))
+            )
+            """,
+            (json.dumps(list(numbers)),),
         ).fetchall()
 
     def _newest(self, query: str, values: dict[str, str], going_on: str | None) -> Iterator[State]:

@@ -109,21 +109,22 @@ def batches(
     """
     by_number = {part.number: part for part in parts}
     old = replaced | {part.number for part in parts if not part.is_new}
-    wanted = by_number.keys() if all_tasks else catalog.wanted_parts() & by_number.keys()
-    groups = _groups([part for part in parts if part.number in wanted or part.is_new], rows)
+    held = {part.number: part.rows for part in parts} if all_tasks else catalog.wanted_rows()
+    groups = _groups([part for part in parts if part.number in held or part.is_new], held, rows)
     return one_ahead(batch for group in groups for batch in _read(catalog, group, by_number, old, all_tasks, rows))
 
 
-def _groups(parts: list[LandedPart], rows: int) -> Iterator[list[LandedPart]]:
-    """Parts that follow each other, with about so many rows together."""
+def _groups(parts: list[LandedPart], held: dict[int, int], rows: int) -> Iterator[list[LandedPart]]:
+    """Parts that follow each other, of which about so many rows are held together."""
     group: list[LandedPart] = []
-    held = 0
+    together = 0
     for part in parts:
-        if group and held + part.rows > rows:
+        more = held.get(part.number, part.rows)
+        if group and together + more > rows:
             yield group
-            group, held = [], 0
+            group, together = [], 0
         group.append(part)
-        held += part.rows
+        together += more
     if group:
         yield group
 
@@ -137,13 +138,14 @@ def _read(
     rows: int,
 ) -> Iterator[Batch]:
     """The batches of the tasks that were observed in a group of parts first."""
-    keys: set[str] = set()
-    for part in group:
-        ids = pq.read_table(_path(catalog, part), columns=["task_id"])["task_id"]
-        keys.update(key for key in ids.to_pylist() if key is not None)
+    if all_tasks:
+        ids = (pq.read_table(_path(catalog, part), columns=["task_id"])["task_id"].to_pylist() for part in group)
+        found = catalog.parts_of({key for each in ids for key in each if key is not None})
+    else:
+        found = catalog.parts_of_wanted([part.number for part in group])
     places: dict[str, list[int]] = {}
     made_before: set[str] = set()
-    for key, number in catalog.parts_of(keys, all_tasks):
+    for key, number in found:
         if number in old:
             made_before.add(key)
         if number in by_number:

@@ -20,6 +20,7 @@ from pipelines.warehouse import build, making
 from pipelines.warehouse.change import ahead
 from pipelines.warehouse.making import Maker
 from pipelines.warehouse.models import load_models, published_models
+from pipelines.warehouse.observations import LandedPart, batches
 from pipelines.warehouse.publish import publish
 from pipelines.warehouse.working import COMPLETE, Working
 from tests.warehouse.changed_sql import changed_sql
@@ -238,6 +239,26 @@ def test_a_table_made_from_tables_is_checked_by_task_when_all_is_made(
     assert broken.keys() == {"key_is_unique"}
     assert broken["key_is_unique"].failing_rows * 2 == built["task_sources"].rows > 100
     assert not (kept.settings.home.warehouse / COMPLETE).exists()
+
+
+def test_tasks_strewn_over_many_parts_are_made_at_once(
+    archive: Callable[..., Any], simulate: Callable[..., Simulator]
+) -> None:
+    simulator = simulate(tasks=50)
+    kept = archive(simulator)
+    kept.sync()
+    chosen = []
+    for _ in range(4):
+        simulator.advance(60)
+        chosen.append([simulator.insert() for _ in range(50)][-1])
+        kept.sync("changes")
+    with Catalog(Zone(kept.settings.home.landing)) as catalog:
+        catalog.refresh()
+        catalog.want(chosen, ())
+        parts = [LandedPart(**row, is_new=False) for row in catalog.parts().to_pylist()]
+        (batch,) = batches(catalog, parts, set(), False, 40)
+    assert len(parts) == 5
+    assert batch.tasks == 4
 
 
 @pytest.mark.slow
