@@ -85,18 +85,22 @@
     input.addEventListener("input", () => refilter(document.getElementById(input.dataset.table)));
   }
 
-  function chooseDays(button) {
-    button.addEventListener("click", async () => {
-      firstDay = button.value;
-      for (const other of document.querySelectorAll(".days button")) other.setAttribute("aria-pressed", other === button);
-      document.querySelectorAll("table").forEach(refilter);
-      await drawAll();
-    });
+  async function showFrom(day) {
+    firstDay = day;
+    for (const button of document.querySelectorAll(".days button")) button.setAttribute("aria-pressed", button.value === day);
+    document.querySelectorAll("table").forEach(refilter);
+    await drawAll();
+  }
+
+  // A view holds what the page says of all tasks, or of those of a type or an account.
+  async function showView(number) {
+    for (const part of document.querySelectorAll("[data-view]")) part.hidden = part.dataset.view !== number;
+    await showFrom("");
   }
 
   async function drawAll() {
     delete document.documentElement.dataset.drawn;
-    for (const place of document.querySelectorAll(".chart")) {
+    for (const place of document.querySelectorAll("[data-view]:not([hidden]) .chart")) {
       await draw(place);
       await new Promise((resolve) => setTimeout(resolve));  // lets the page show it before the next
     }
@@ -121,6 +125,8 @@
   document.querySelectorAll("table").forEach(sortable);
   document.querySelectorAll(".filter input").forEach(filterable);
   document.querySelectorAll("[data-at]").forEach(tellAge);
-  document.querySelectorAll(".days button").forEach(chooseDays);
-  drawAll();
+  for (const button of document.querySelectorAll(".days button")) button.addEventListener("click", () => showFrom(button.value));
+  const view = document.getElementById("view");
+  view?.addEventListener("change", () => showView(view.value));
+  showView(view?.value ?? "0");  // a browser that reloads may keep what was chosen
 })();

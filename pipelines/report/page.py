@@ -5,7 +5,7 @@ Text of the API is escaped wherever it stands, and a content security policy let
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import count
@@ -41,6 +41,14 @@ class Page:
 
 
 @dataclass(frozen=True)
+class View:
+    """What the page shows of some tasks, for the template, and the charts in it."""
+
+    shown: dict[str, Any]
+    charts: list[RenderedChart]
+
+
+@dataclass(frozen=True)
 class Column:
     """A column of a table of the page. `kind`: n for numbers, k for what must not wrap, i for ids, w for long text."""
 
@@ -69,41 +77,58 @@ def make(settings: Settings, report_filter: ReportFilter) -> Page:
 def render(connection: duckdb.DuckDBPyConnection, report_filter: ReportFilter) -> Page:
     """The page of the tables that the connection reads. Raises SettingsError for an account or type unknown to them."""
     version = ReportData(connection, report_filter)
-    scope, zone, made_at = version.scope, ZoneInfo(version.scope["time_zone"]), datetime.now(UTC)
-    has_tasks = scope["first_day"] is not None and scope["from_day"] <= scope["last_day"]
-    drawn: list[RenderedChart] = []
-    parts = [
-        {
-            "id": section.id,
-            "heading": section.heading,
-            "figures": [_figure(version, query, zone, drawn) for query in section.queries],
-        }
-        for section in sections()
-        if has_tasks
-    ]
-    scripts = ([vega()] if drawn else []) + [(HERE / "page.js").read_text(encoding="utf-8")]
-    better = {row["metric"]: row["better"] for name in ("yesterday", "slo") for row in version.definitions(name)}
+    zone, made_at = ZoneInfo(version.scope["time_zone"]), datetime.now(UTC)
+    choices = version.ask("choices").rows
+    verdicts = [verdict(row, made_at, zone) for row in version.ask("freshness").rows]
+    views = [_view(version, "", made_at, zone)]
+    for number, choice in enumerate(choices, 2):
+        narrower = replace(report_filter, account=choice["account"], task_type=choice["type"])
+        views.append(_view(ReportData(connection, narrower), f"view-{number}-", made_at, zone))
+    names = {chart.name for view in views for chart in view.charts}
+    scripts = ([vega()] if names else []) + [(HERE / "page.js").read_text(encoding="utf-8")]
     html = _template().render(
-        about=_about(scope, made_at, zone),
         made_at=made_at.isoformat(timespec="seconds"),
-        verdicts=[verdict(row, made_at, zone) for row in version.ask("freshness").rows],
-        nothing="" if has_tasks else _nothing(version),
-        day=day(scope["last_day"]) if has_tasks else "",
-        is_whole_day=scope["is_whole_day"],
-        tiles=tiles(lambda name: version.ask(name).rows, better, scope) if has_tasks else [],
-        changes=changes(version.ask("changes").rows, zone) if has_tasks else [],
-        sections=parts,
-        day_choices=_day_choices(scope) if has_tasks else [],
-        specs={name: Markup(spec) for name, spec in specs().items() if name in {chart.name for chart in drawn}},
+        verdicts=verdicts,
+        views=[view.shown for view in views],
+        choices=[printable(str(choice["type"] or f"account {choice['account']}")) for choice in choices],
+        specs={name: Markup(spec) for name, spec in specs().items() if name in names},
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
         script_hashes=[_hash(script) for script in scripts],
     )
-    return Page(html, drawn)
+    return Page(html, views[0].charts)
+
+
+def _view(version: ReportData, prefix: str, made_at: datetime, zone: ZoneInfo) -> View:
+    """What the page shows of some tasks; `prefix` tells its ids from those of other views."""
+    scope = version.scope
+    drawn: list[RenderedChart] = []
+    has_tasks = scope["first_day"] is not None and scope["from_day"] <= scope["last_day"]
+    better = {row["metric"]: row["better"] for name in ("yesterday", "slo") for row in version.definitions(name)}
+    shown = {
+        "prefix": prefix,
+        "about": _about(scope, made_at, zone),
+        "nothing": "" if has_tasks else _nothing(version),
+        "day": day(scope["last_day"]) if has_tasks else "",
+        "is_whole_day": scope["is_whole_day"],
+        "tiles": tiles(lambda name: version.ask(name).rows, better, scope) if has_tasks else [],
+        "changes": changes(version.ask("changes").rows, zone) if has_tasks else [],
+        "day_choices": _day_choices(scope) if has_tasks else [],
+        "sections": [
+            {
+                "id": f"{prefix}{section.id}",
+                "heading": section.heading,
+                "figures": [_figure(version, query, prefix, zone, drawn) for query in section.queries],
+            }
+            for section in sections()
+            if has_tasks
+        ],
+    }
+    return View(shown, drawn)
 
 
 def _figure(
-    version: ReportData, query: SqlFile[ReportHeader], zone: ZoneInfo, drawn: list[RenderedChart]
+    version: ReportData, query: SqlFile[ReportHeader], prefix: str, zone: ZoneInfo, drawn: list[RenderedChart]
 ) -> dict[str, Any]:
     """A figure for the template; its charts are added to `drawn`."""
     answer = version.ask(query.name)
@@ -115,7 +140,7 @@ def _figure(
     return {
         "said": said,
         "charts": said.charts,
-        "table": _table(answer, version.scope, zone),
+        "table": _table(answer, prefix, version.scope, zone),
         "query": query,
         "metrics": [
             row | {"label": label(row["metric"]), "look": _explain(row, version.scope)}
@@ -124,7 +149,7 @@ def _figure(
     }
 
 
-def _table(answer: Answer, scope: dict[str, Any], zone: ZoneInfo) -> Table:
+def _table(answer: Answer, prefix: str, scope: dict[str, Any], zone: ZoneInfo) -> Table:
     names = shown_columns(answer.query, answer.columns, len(scope["accounts"]) > 1)
     rows = [[cell(name, row[name], zone) for name in names] for row in answer.rows]
     columns = [
@@ -133,7 +158,7 @@ def _table(answer: Answer, scope: dict[str, Any], zone: ZoneInfo) -> Table:
     ]
     kinds = [f' class="{column.kind}"' if column.kind else "" for column in columns]
     body = "\n".join(f"<tr>{''.join(map(_cell, row, kinds, count()))}</tr>" for row in rows)
-    return Table(f"table-{answer.query.name}", answer.query.header.caption, columns, Markup(body), len(rows))
+    return Table(f"{prefix}table-{answer.query.name}", answer.query.header.caption, columns, Markup(body), len(rows))
 
 
 def _cell(of: Cell, kind: str, position: int) -> str:

@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
@@ -28,10 +29,11 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for(look: Look, report: Path)
     opened = look(report)
     assert opened.requests == []
     assert opened.complaints == []
-    drawn = opened.page.locator(".chart").evaluate_all("all => all.map(e => e.dataset.spec)")
+    shown = opened.page.locator("[data-view='0'] .chart")
+    drawn = shown.evaluate_all("all => all.map(e => e.dataset.spec)")
     # Two loads saw nothing of how tasks went, and no limit is set.
     assert {name for name, _ in drawings()} - {*drawn} == {"coverage-0", "concurrency-1"}
-    marks = opened.page.locator(".chart").evaluate_all(
+    marks = shown.evaluate_all(
         "all => all.map(e => e.querySelectorAll('.mark-rect path, .mark-line path, .mark-symbol path').length)"
     )
     assert all(marks), marks
@@ -112,13 +114,14 @@ def test_numbers_are_those_of_the_marts(look: Look, report: Path, settings: Sett
     assert why == {(template, type_): tasks for template, type_, tasks in signatures}
     in_time = {row["day"]: row["attainment"] for row in opened.rows("table-slo")}
     assert in_time == {day: "" if share is None else f"{share:.9g}" for day, share in attained}
-    tile = opened.page.locator(".tiles li", has_text="failure rate").inner_text()
+    tile = opened.page.locator(".tiles li:visible", has_text="failure rate").inner_text()
     assert f"{outcomes[0][1]:,} of {outcomes[0][2]:,} ended" in tile
 
 
 def test_commands_do_as_they_say_whatever_the_type(report: Path, settings: Settings, tmp_path: Path) -> None:
     def explained(page: Path) -> dict[str, list[str]]:
-        found = re.findall("<code>(task-archive explain [^<]+)</code>", page.read_text(encoding="utf-8"))
+        of_all_tasks = page.read_text(encoding="utf-8").partition('<div data-view="1"')[0]
+        found = re.findall("<code>(task-archive explain [^<]+)</code>", of_all_tasks)
         return {line[2].partition(".")[0]: line[2:] for line in map(shlex.split, map(html.unescape, found))}
 
     by_table = explained(report)
@@ -156,7 +159,7 @@ def test_several_accounts_are_summed_and_told_apart(look: Look, tmp_path: Path) 
         rungs = asked("select rung from ladder where type = 'upload' and account = 'default'")
     opened = look(written(settings, tmp_path / "all.html", from_day=date(2026, 11, 12)))
     assert opened.complaints == []
-    assert "all accounts (acme, default, retired)" in opened.page.locator(".about").inner_text()
+    assert "all accounts (acme, default, retired)" in opened.page.locator(".about:visible").inner_text()
     assert opened.page.locator(".verdict:visible strong").count() == 3
     assert opened.page.locator("#yesterday").inner_text() == "Tuesday 17 November 2026"
     rates = {row["day"]: row["failure_rate"] for row in opened.rows("table-failure_rate")}
@@ -165,15 +168,22 @@ def test_several_accounts_are_summed_and_told_apart(look: Look, tmp_path: Path) 
         row["day"]: row["p95_turnaround_seconds"] for row in opened.rows("table-durations") if row["type"] == "upload"
     }
     assert {day: f"{seconds:.9g}" for day, seconds in p95 if day in slow}.items() <= slow.items()
-    changes = opened.page.locator(".changes").inner_text()
+    changes = opened.page.locator(".changes:visible").inner_text()
     assert changes.count("$.type = a b; rm") == 1
     assert "Outside the contract, 3 times" in changes
-    ladder = opened.page.locator(".chart[data-spec=ladder-0]")
+    ladder = opened.page.locator("[data-view='0'] .chart[data-spec=ladder-0]")
     assert ladder.get_attribute("aria-label") == "upload of account default: failure rate by rung"
     assert ladder.locator(".mark-symbol path").count() == len(rungs)
     assert {row["account"] for row in opened.rows("table-slowest")} == {"default", "acme"}
     assert opened.rows("table-concurrency")[0]["concurrency_limit"] == "14"
-    assert "limit" in opened.page.locator(".chart[data-spec=concurrency-1] .role-legend").text_content()
+    assert "limit" in opened.page.locator("[data-view='0'] .chart[data-spec=concurrency-1] .role-legend").text_content()
+    choices = opened.page.locator("#view option").all_inner_texts()
+    assert choices[:4] == ["all tasks", "account default", "account acme", "upload"]
+    opened.page.locator("#view").select_option("account acme")
+    opened.page.wait_for_selector("html[data-drawn]")
+    assert "account acme, all types" in opened.page.locator(".about:visible").inner_text()
+    shown = {row["day"]: int(row["created_tasks"] or 0) for row in opened.rows("view-3-table-daily_tasks")}
+    assert shown == {day: tasks for day, tasks in of_acme if day in shown}
 
     acme = written(settings, tmp_path / "acme.html", account="acme").read_text()
     of_days = acme.partition('id="table-daily_tasks"')[2].partition("</table>")[0]
@@ -189,7 +199,7 @@ def test_the_first_screen_tells_what_changed(look: Look, report: Path) -> None:
     verdict = opened.page.locator(".verdict").first.inner_text()
     assert re.match(r"Whole and late, by [\d.]+ d: .* account default up to 18\sNov\s2026,\s12:06 \(UTC\)\.", verdict)
     assert opened.page.locator("#yesterday").inner_text() == "Tuesday 17 November 2026"
-    changes = opened.page.locator(".changes").inner_text()
+    changes = opened.page.locator(".changes:visible").inner_text()
     assert "3 tasks since 18" in changes
     assert "4 tasks changed their outcome after they had ended: failed → completed." in changes
     assert "2 tasks were deleted." in changes
@@ -233,6 +243,37 @@ def test_days_narrow_charts_and_tables(look: Look, report: Path) -> None:
     opened.page.get_by_role("button", name="all 30 days").click()
     opened.page.wait_for_selector("html[data-drawn]")
     assert bars.count() == all_bars
+    assert opened.complaints == []
+
+
+def test_a_type_narrows_all_that_the_page_says(look: Look, report: Path, settings: Settings) -> None:
+    opened = look(report)
+    choice = opened.page.locator("#view")
+    assert choice.locator("option").all_inner_texts()[:2] == ["all tasks", "upload"]
+    of_all = opened.page.locator(".about:visible").inner_text()
+    charts = opened.page.locator(".chart svg:visible").count()
+    choice.select_option("upload")
+    opened.page.wait_for_selector("html[data-drawn]")
+    of_uploads = opened.page.locator(".about:visible").inner_text()
+    assert "all types" in of_all
+    assert "of type upload" in of_uploads
+    assert 0 < opened.page.locator(".chart svg:visible").count() <= charts
+    with duckdb.connect(settings.home.published / "task_archive.duckdb", read_only=True) as connection:
+        found = (
+            "select day::varchar, sum(created_tasks)::varchar from daily_task_stats where type = 'upload' group by 1"
+        )
+        expected = dict(connection.execute(found).fetchall())
+    rows = opened.rows("view-2-table-daily_tasks")
+    assert expected.pop("2026-11-18")  # which is not over
+    assert {row["day"]: row["created_tasks"] for row in rows} == expected
+    opened.page.get_by_role("button", name="the last 7 days").click()
+    opened.page.wait_for_selector("html[data-drawn]")
+    opened.page.evaluate(OPEN_ALL)
+    assert opened.page.locator("#view-2-table-daily_tasks tbody tr:visible").count() == 7
+    links = opened.page.locator("nav a:visible")
+    assert links.count() > 5
+    for link in links.all():
+        assert opened.page.locator(link.get_attribute("href") or "").is_visible()
     assert opened.complaints == []
 
 
