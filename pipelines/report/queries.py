@@ -56,6 +56,7 @@ class ReportData:
             connection.execute(f"set variable {variable} = $value", {"value": value})
         self._run("scope")
         _, (self.scope,) = self._rows("from scope")
+        self._metrics = {f"{row['table_name']}.{row['metric']}": row for row in self._rows("from metrics")[1]}
 
     def ask(self, name: str) -> Answer:
         """The answer to a query of sql/report, which is asked once."""
@@ -65,11 +66,7 @@ class ReportData:
 
     def definitions(self, name: str) -> list[Row]:
         """The definitions of the metrics that a query gives: rows of the table `metrics`."""
-        return [
-            row
-            for table, _, metric in (each.partition(".") for each in query(name).header.metrics)
-            for row in self._rows("from metrics where table_name = ? and metric = ?", [table, metric])[1]
-        ]
+        return [self._metrics[metric] for metric in query(name).header.metrics]
 
     def _run(self, name: str) -> tuple[list[str], list[Row]]:
         """Columns and rows of a query of sql/report. Raises WarehouseError where DuckDB refuses it."""
@@ -78,8 +75,8 @@ class ReportData:
         except duckdb.Error as error:
             raise WarehouseError(f"sql/report/{name}.sql failed: {str(error).splitlines()[0]}") from None
 
-    def _rows(self, sql: str, values: list[str] | None = None) -> tuple[list[str], list[Row]]:
-        cursor = self._connection.execute(sql, values)
+    def _rows(self, sql: str) -> tuple[list[str], list[Row]]:
+        cursor = self._connection.execute(sql)
         columns = [column[0] for column in cursor.description or []]
         return columns, [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 

@@ -41,6 +41,8 @@ CONTRACT = hashlib.sha256(TYPED.encode() + Path(gate.__file__).read_bytes()).hex
 
 ROWS_PER_CHUNK = 2_500  # that DuckDB's threads share out
 
+BYTES_PER_ROW = 1_500  # of a payload; most take less
+
 PROBLEM = pa.schema(
     [
         ("account", pa.string()),
@@ -161,27 +163,54 @@ def _read(
         tasks.append(key)
         observations += len(places[key])
         if observations >= rows:
-            yield _batch(catalog, tasks, made_before, held, by_number, strangers)
+            yield from _batches(catalog, tasks, made_before, held, by_number, strangers, rows)
             held, strangers, tasks, observations = {}, set(), [], 0
     if held:
-        yield _batch(catalog, tasks, made_before, held, by_number, strangers)
+        yield from _batches(catalog, tasks, made_before, held, by_number, strangers, rows)
 
 
-def _batch(
+def _batches(
     catalog: Catalog,
     tasks: list[str],
     made_before: set[str],
     held: dict[int, list[str]],
     by_number: dict[int, LandedPart],
     strangers: set[int],
-) -> Batch:
-    """The rows of tasks, by the parts that hold them."""
+    rows: int,
+) -> Iterator[Batch]:
+    """The rows of tasks, by the parts that hold them: in one batch, or in several where payloads are large."""
     tables = [
         _rows(by_number[number], _path(catalog, by_number[number]), pa.array(keys, pa.string()), number in strangers)
         for number, keys in held.items()
     ]
-    observations, problems, unknown = _gated(pa.concat_tables(tables))
-    return Batch(len(tasks), [key for key in tasks if key in made_before], observations, problems, unknown)
+    table = pa.concat_tables(tables)
+    for number, piece in enumerate(_pieces(table, tasks, rows * BYTES_PER_ROW)):
+        chosen = table
+        if len(piece) < len(tasks):
+            mask = pc.is_in(table["task_id"], pa.array(piece, pa.string()))
+            chosen = table.filter(mask if number else pc.or_(mask, pc.is_null(table["task_id"])))
+        observations, problems, unknown = _gated(chosen)
+        yield Batch(len(piece), [key for key in piece if key in made_before], observations, problems, unknown)
+
+
+def _pieces(table: pa.Table, tasks: list[str], most_bytes: int) -> Iterator[list[str]]:
+    """Tasks whose payloads are not too much for DuckDB to parse at once; a larger one comes alone."""
+    if table["payload"].nbytes <= most_bytes:
+        yield tasks
+        return
+    sizes = table.select(["task_id"]).append_column("bytes", pc.binary_length(table["payload"]))
+    by_task = sizes.group_by("task_id").aggregate([("bytes", "sum")])
+    bytes_of = dict(zip(by_task["task_id"].to_pylist(), by_task["bytes_sum"].to_pylist(), strict=True))
+    piece: list[str] = []
+    together = 0
+    for key in tasks:
+        more = bytes_of.get(key) or 0
+        if piece and together + more > most_bytes:
+            yield piece
+            piece, together = [], 0
+        piece.append(key)
+        together += more
+    yield piece
 
 
 def _path(catalog: Catalog, part: LandedPart) -> Path:

@@ -1,8 +1,8 @@
 /*
 description: >-
-  What the page may be narrowed to: the types that most tasks of the report's days are of, and the accounts, where it is
-  about several. Nothing where the report is about one type or account already, or about more than 100 days, of which
-  each choice would add much to the file.
+  What the page may be narrowed to: the four types and the four accounts that most tasks of the report's days are of, from
+  100 tasks on, where there are several. Nothing where the report is about one type or account already, or about more
+  than 100 days, of which each choice would add much to the file.
 */
 
 with held as (
@@ -25,6 +25,6 @@ choices as (
 
 select account, type
 from choices
-where alike > 1
+where alike > 1 and tasks >= 100
 qualify row_number() over (partition by account is null order by tasks desc, account, type) <= 4
 order by account is null, tasks desc, account, type

@@ -268,7 +268,7 @@ def texts_under(home: Path) -> Iterator[tuple[str, str]]:
             with duckdb.connect() as connection:
                 connection.execute(f"attach '{path}' as found (read_only)")
                 for (table,) in connection.execute(
-                    "select table_name from duckdb_tables() where database_name = 'found'"
+                    "select schema_name || '.' || table_name from duckdb_tables() where database_name = 'found'"
                 ).fetchall():
                     rows = connection.execute(f"from found.{table}").fetchall()
                     yield f"{name}: {table}", "\n".join(str(row) for row in rows)
@@ -377,7 +377,7 @@ def test_no_secret_of_any_kind_is_kept_or_shown(
         if found := finder.kinds_in(text):
             leaks[place] = found
     assert leaks == {}, f"seed {seed}"
-    assert any("pipelines.warehouse.follow" in arguments for arguments in watcher.arguments)
+    assert any("pipelines.cli" in arguments for arguments in watcher.arguments)
     assert said.count("redacted-") > TASKS
     figure("secrets planted", planted, f"of {len(kinds)} kinds in {TASKS} tasks: none found")
     figure("megabytes searched for them", searched / 1e6, "home, Parquet, databases, logs, output, process arguments")

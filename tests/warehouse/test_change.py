@@ -261,6 +261,21 @@ def test_tasks_strewn_over_many_parts_are_made_at_once(
     assert batch.tasks == 4
 
 
+def test_payloads_too_large_to_be_parsed_together_come_in_batches_of_their_own(
+    archive: Callable[..., Any], simulate: Callable[..., Simulator]
+) -> None:
+    simulator = simulate(tasks=60)
+    large = {simulator.insert(name="large " + "x" * 200_000) for _ in range(3)}
+    kept = archive(simulator)
+    kept.sync()
+    with Catalog(Zone(kept.settings.home.landing)) as catalog:
+        catalog.refresh()
+        parts = [LandedPart(**row, is_new=True) for row in catalog.parts().to_pylist()]
+        found = [batch.observations["task_id"].to_pylist() for batch in batches(catalog, parts, set(), True, 100)]
+    assert max(len(large & {*tasks}) for tasks in found) == 1
+    assert sorted(key for tasks in found for key in tasks) == sorted(simulator.ids())
+
+
 @pytest.mark.slow
 @settings(max_examples=MANY_EXAMPLES, suppress_health_check=list(HealthCheck), phases=[Phase.reuse, Phase.generate])
 @given(**ANY)
