@@ -27,13 +27,13 @@ demo: $(READY)    ## simulator, two nightly runs, and what the archive then answ
 	@$(BIN)/task-archive demo
 
 test: $(READY)    ## the tests
-	@$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-all: test    ## the tests and the slow proofs
 	@$(BIN)/python -m pytest -m slow
 
 reliability: $(READY) ## kills, faults and hostile payloads by the hundred; writes their figures into docs/reliability.md
-	@$(BIN)/python -m pytest tests/hostile --figures docs/reliability.md
+	@$(BIN)/python -m pytest -m "slow or not slow" tests/hostile --figures docs/reliability.md
 
 check: $(READY)   ## lint, format, types, lock and generated docs
 	@$(BIN)/ruff check .

@@ -12,8 +12,8 @@ from pipelines.defs.landing import NIGHTLY_FRESHNESS, created_days, landed_tasks
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, WarehouseError, in_one_line
 from pipelines.warehouse import build
+from pipelines.warehouse.checks import CheckResult, run_check
 from pipelines.warehouse.database import connect, current_database
-from pipelines.warehouse.making import CheckResult, run_check
 from pipelines.warehouse.models import Model, column_lineage, load_models, made_from, published_models
 from pipelines.warehouse.publish import Published, publish
 

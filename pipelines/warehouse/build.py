@@ -12,11 +12,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from graphlib import TopologicalSorter
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import duckdb
@@ -29,9 +30,10 @@ from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import Zone, write_durably
 from pipelines.settings import Settings, slo_targets
 from pipelines.warehouse.change import MadeAnew, left, since
+from pipelines.warehouse.checks import CheckResult, Failed, is_by_task, run_check, run_row_checks
 from pipelines.warehouse.database import quoted
 from pipelines.warehouse.grain import grains
-from pipelines.warehouse.making import CheckResult, Failed, Maker, is_by_task, levels, run_check, run_row_checks
+from pipelines.warehouse.making import Maker
 from pipelines.warehouse.memory import keep_little
 from pipelines.warehouse.models import (
     Check,
@@ -43,6 +45,7 @@ from pipelines.warehouse.models import (
     published_models,
 )
 from pipelines.warehouse.parquet import MANIFEST, InManifest, export, manifest_of
+from pipelines.warehouse.plan import levels
 from pipelines.warehouse.seal import altered, summary
 from pipelines.warehouse.sql import sql_folder
 from pipelines.warehouse.working import COMPLETE, INTERNAL, PARQUET, TABLES, Working, use
@@ -264,13 +267,19 @@ def _follow_tables(connection: duckdb.DuckDBPyConnection, parquet: Path, failed:
         model = models[name]
         if not finish and name in follow_landing:
             return None
-        with _session(connection) as session:
+        session = sessions.get()
+        try:
             if finish:
                 return _finish(session, model, parquet, weeks, failed.get(name, {}))
             _make(session, model)
+        finally:
+            sessions.put(session)
         return None
 
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ExitStack() as opened, ThreadPoolExecutor(WORKERS) as pool:
+        sessions: SimpleQueue[duckdb.DuckDBPyConnection] = SimpleQueue()
+        for _ in range(WORKERS):
+            sessions.put(opened.enter_context(_session(connection)))
         running: dict[Future[BuiltTable | None], tuple[str, bool]] = {}
         results: list[BuiltTable | None] = []
         alone: list[tuple[str, bool]] = []  # what has to wait until it has the memory for itself

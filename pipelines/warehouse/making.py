@@ -1,8 +1,7 @@
 """Making: the rows of a change, each table by the SELECT of its file, put in the place of the rows that are there."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 
 import duckdb
 import pyarrow as pa
@@ -11,35 +10,16 @@ from pipelines.errors import WarehouseError
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import OBSERVATION
 from pipelines.warehouse.change import Change, MadeAnew
-from pipelines.warehouse.grain import CLOCK, MANIFESTS, MOVING, OBSERVATIONS, Grain, grains
-from pipelines.warehouse.models import PUBLISHED_LAYERS, Check, Model, load_models
+from pipelines.warehouse.checks import Failed, is_by_task, row_checks, run_check
+from pipelines.warehouse.grain import MANIFESTS, MOVING, OBSERVATIONS, Grain, grains
+from pipelines.warehouse.models import Model, load_models
 from pipelines.warehouse.observations import PROBLEM, ROWS_PER_CHUNK, TYPED, UNKNOWN, Batch, batches
 from pipelines.warehouse.parquet import WEEK
+from pipelines.warehouse.plan import by_load, is_published, is_read_by_task, levels, moves, reads_tasks
 from pipelines.warehouse.working import INTERNAL, PARTS, TABLES, UNSOUND
 
 MOST_HELD = 60_000  # tasks whose rows are held until they are written out
 MOST_COUNTED = 400_000  # rows whose groups are made at once
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """A check on a table: how many rows break it, and one of them."""
-
-    check: Check
-    failing_rows: int
-    example: str
-
-    @property
-    def passed(self) -> bool:
-        return self.failing_rows == 0
-
-    @property
-    def blocks(self) -> bool:
-        """Whether nothing may be published because of it."""
-        return not self.passed and self.check.severity == "error"
-
-
-Failed = dict[str, dict[Check, CheckResult]]  # checks that found something, by table
 
 
 class Maker:
@@ -119,7 +99,7 @@ class Maker:
     def _complete_what_was_made_ahead(self) -> None:
         """Puts in when the loads were complete; the tables about loads that replaced a state were made again."""
         for model in load_models().values():
-            if _is_published(model) and grains()[model.name].kind == "task" and "known_at" in model.columns:
+            if is_published(model) and grains()[model.name].kind == "task" and "known_at" in model.columns:
                 self._connection.execute(
                     f"update {_place_of(model)} as t set known_at = l.finished_at "
                     f"from {TABLES}.main.loads as l where t.load_id = l.load_id and t.known_at is null"
@@ -141,7 +121,7 @@ class Maker:
                 empty = f"select {columns} from {_place_of(model)} limit 0"
                 run(f"create or replace temp table {_groups_of(model)} as {empty}")
         for account, load_id, file in self._change.gone:
-            for name in ("problems", "unknown_paths", *(model.name for model in _by_load())):
+            for name in ("problems", "unknown_paths", *(model.name for model in by_load())):
                 run(
                     f"delete from {TABLES}.{INTERNAL}.{name} where (account, load_id, file) = (?, ?, ?)",
                     [account, load_id, file],
@@ -155,7 +135,7 @@ class Maker:
             self._run_sql(model, f"insert into {_place_of(model)} {model.compiled_sql}")
         elif grain.kind == "group" and not self._change.is_all:
             self._make_groups(model, grain)
-        elif _reads_tasks(model) and not self._change.is_all and _is_read_by_task(model):
+        elif reads_tasks(model) and not self._change.is_all and is_read_by_task(model):
             run(f"create or replace temp table before as from {_place_of(model)}")
             self._run_sql(model, f"create or replace table {_place_of(model)} as {model.compiled_sql}")
             if run(f"select 1 from (from before except from {_place_of(model)}) limit 1").fetchone():
@@ -183,7 +163,7 @@ class Maker:
         if not self._change.is_all:
             run = self._connection.execute
             run("create or replace temp table gone as select task_id from chosen where task_id not in (from met)")
-            for model in filter(_is_published, models):
+            for model in filter(is_published, models):
                 self._take_out(model, "gone")
 
     def _make_batch(self, models: list[Model], batch: Batch, is_first: bool) -> None:
@@ -197,7 +177,7 @@ class Maker:
                 run(f"insert into {TABLES}.{INTERNAL}.{name} from given_rows")
         for model in models:
             self._run_sql(model, f"create temp {model.materialized} {model.name} as {model.compiled_sql}")
-        for model in filter(_is_published, models):
+        for model in filter(is_published, models):
             self._check(model)
         if not self._change.is_all:
             run(f"insert into met select distinct task_id from {OBSERVATIONS}")
@@ -207,7 +187,7 @@ class Maker:
             if self._change.is_all:
                 run("insert into told_of_again from made_before")
         for model in models:
-            if _is_published(model) or grains()[model.name].kind == "load":
+            if is_published(model) or grains()[model.name].kind == "load":
                 self._write(model, is_first, bool(batch.made_before))
         for model in reversed(models):
             run(f"drop {model.materialized} temp.{model.name}")
@@ -270,7 +250,7 @@ class Maker:
         run = self._connection.execute
         moving = load_models()[MOVING].compiled_sql
         for model in models:
-            candidates = "select task_id from chosen" + (f" union {moving}" if _moves(model) else "")
+            candidates = "select task_id from chosen" + (f" union {moving}" if moves(model) else "")
             run(f"create or replace temp table candidates as {candidates}")
             # The tables that its checks refer to as well: the ids of all tasks would not fit into memory.
             read = {*model.reads, *(each.table for each in model.relationships)}
@@ -331,7 +311,7 @@ class Maker:
             run(f"drop view temp.{name}")
         same = " and ".join(f"g.{name} = a.{name}" for name in grain.names)
         rows = f"temp.{model.name} as g semi join affected as a on {same}"
-        if _is_read_by_task(model):
+        if is_read_by_task(model):
             key = ", ".join(model.key)
             changed = f"from ({place} semi join (from {rows}) using ({key})) except all from {rows}"
             if run(f"select 1 from ({changed}) limit 1").fetchone():
@@ -392,99 +372,6 @@ class Maker:
             raise WarehouseError(f"sql/{model.layer}/{model.name}.sql failed: {str(error).splitlines()[0]}") from None
 
 
-def is_by_task(model: Model, check: Check) -> bool:
-    """Whether a check compares rows of one task, and so holds for all where it holds for those at hand."""
-    if "task_id" not in check.columns or grains()[model.name].kind != "task":
-        return False
-    return check.columns in (model.key, ("task_id",))
-
-
-def row_checks(model: Model) -> list[Check]:
-    """The checks of a table by task that each row fulfils or fails by itself: rows that fail can be counted on."""
-    return [check for check in model.checks if check.condition and grains()[model.name].kind == "task"]
-
-
-def run_row_checks(session: duckdb.DuckDBPyConnection, model: Model) -> list[CheckResult]:
-    """The outcomes of row_checks: of the counts that are kept, or where there are none of all rows."""
-    kept = dict(session.execute("select check_name, rows from failing where table_name = ?", [model.name]).fetchall())
-    outcomes = []
-    for check in row_checks(model):
-        if check.name in kept and not kept[check.name]:
-            outcomes.append(CheckResult(check, 0, ""))
-            continue
-        outcomes.append(run_check(session, check))
-        if check.name not in kept:
-            values = [model.name, check.name, outcomes[-1].failing_rows]
-            session.execute(f"insert into {TABLES}.{INTERNAL}.failing values (?, ?, ?)", values)
-    return outcomes
-
-
-def run_check(session: duckdb.DuckDBPyConnection, check: Check) -> CheckResult:
-    """How many rows break a check, and one of them."""
-    rows = session.execute(f"select count(*) from ({check.failing})").fetchall()[0][0]
-    example = ""
-    if rows:
-        cursor = session.execute(f"from ({check.failing}) limit 1")
-        names = [column[0] for column in cursor.description or []]
-        example = ", ".join(
-            f"{name}={value}" for name, value in list(zip(names, cursor.fetchall()[0], strict=True))[:6]
-        )
-    return CheckResult(check, rows, example)
-
-
-@cache
-def levels() -> list[list[Model]]:
-    """What is made from what a run brings, in turns: what is made whole, by task, whole from that, and so on."""
-    models = load_models()
-    needed: set[str] = set()
-    for model in reversed(models.values()):
-        if _is_made_by_run(model) or any(model.name in models[name].reads for name in needed):
-            needed.add(model.name)
-    level: dict[str, int] = {"problems": 1, "unknown_paths": 1}
-    for model in models.values():
-        if model.name in needed:
-            own = int(grains()[model.name].kind == "task" or OBSERVATIONS in model.reads)
-            for name in model.reads & level.keys():
-                own = max(own, level[name] + (level[name] - own) % 2)
-            level[model.name] = own
-    turns = range(max(level.values()) + 1)
-    return [[models[name] for name in level if name in models and level[name] == turn] for turn in turns]
-
-
-def _is_made_by_run(model: Model) -> bool:
-    """Whether a table is made by task, or from what readers do not see."""
-    if model.name == MOVING:
-        return False
-    return grains()[model.name].kind in ("task", "load") or not all(
-        name in load_models() and _is_published(load_models()[name]) for name in model.reads
-    )
-
-
-def _is_published(model: Model) -> bool:
-    return model.layer in PUBLISHED_LAYERS
-
-
-def _by_load() -> list[Model]:
-    """Internal relations whose rows are those of a part."""
-    return [
-        model for model in load_models().values() if not _is_published(model) and grains()[model.name].kind == "load"
-    ]
-
-
-def _moves(model: Model) -> bool:
-    """Whether rows may change since time passes: those of a table by task that reads how far an account is known."""
-    by_task = (load_models()[name] for name in model.reads if name in grains() and grains()[name].kind == "task")
-    return CLOCK in model.reads or any(_moves(other) for other in by_task)
-
-
-def _reads_tasks(model: Model) -> bool:
-    return any(name in grains() and grains()[name].kind == "task" for name in model.reads)
-
-
-def _is_read_by_task(model: Model) -> bool:
-    return any(model.name in other.reads and grains()[other.name].kind == "task" for other in load_models().values())
-
-
 def _groups_of(model: Model) -> str:
     """The table of this run that holds the groups which rows of tasks at hand were counted in, or are."""
     return f"groups_of_{model.name}"
@@ -497,12 +384,12 @@ def _columns_of_groups(model: Model) -> str:
 
 
 def _temp(model: Model) -> str:
-    return "" if _is_published(model) or grains()[model.name].kind == "load" else "temp "
+    return "" if is_published(model) or grains()[model.name].kind == "load" else "temp "
 
 
 def _place_of(model: Model) -> str:
     """Where a table lies: published, internal but kept, or of this run alone."""
-    if _is_published(model):
+    if is_published(model):
         return f"{TABLES}.main.{model.name}"
     return f"{TABLES}.{INTERNAL}.{model.name}" if grains()[model.name].kind == "load" else f"temp.{model.name}"
 

@@ -9,8 +9,8 @@ import pytest
 
 from pipelines.warehouse import sql
 from pipelines.warehouse.grain import grains
-from pipelines.warehouse.making import levels
 from pipelines.warehouse.models import load_models
+from pipelines.warehouse.plan import levels
 
 
 @contextmanager
