@@ -52,9 +52,12 @@ bench-scale: $(READY) ## what a night, a look and a rebuild cost at 200,000 to 5
 dagster: $(READY) ## Dagster's web page on the archive's instance
 	@$(BIN)/task-archive ui
 
-lock: $(READY)    ## resolve requirements.lock again (needs uv: pip install uv)
-	@uv pip compile pyproject.toml --extra postgres --group dev --universal --python-version 3.11 --generate-hashes --no-strip-extras \
-	    --no-annotate --no-emit-index-url --custom-compile-command "make lock" --upgrade --quiet -o requirements.lock
+LOCKED := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate \
+    --no-emit-index-url --custom-compile-command "make lock" --quiet
+
+lock: $(READY)    ## resolve the lock files again (needs uv: pip install uv)
+	@$(LOCKED) --upgrade --extra postgres --group dev -o requirements.lock
+	@$(LOCKED) --extra postgres --extra production --group build -c requirements.lock -o deploy/requirements.lock
 
 clean:            ## remove the virtual environment, caches and the demo's archive
 	@rm -rf $(VENV) demo-archive dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from pipelines.defs import jobs, landing, published, sensors, tables
-from pipelines.defs.resources import Archive
+from pipelines.defs.resources import Archive, settings_or_defaults
 
 defs = dg.Definitions(
     assets=[
@@ -18,6 +18,7 @@ defs = dg.Definitions(
     sensors=[sensors.run_failed, sensors.run_succeeded, sensors.alerts, sensors.observe_sensor()],
     asset_checks=[published.conditions],
     resources={"archive": Archive()},
-    # A run's steps follow one another on one file, under one lock.
-    executor=dg.in_process_executor,
+    executor={"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}[
+        settings_or_defaults().executor
+    ],
 )

@@ -10,7 +10,7 @@ import re
 import resource
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -246,6 +246,10 @@ class Settings(BaseSettings):
         ge=0,
         le=604_800,
         description="how long a run waits for another one on the same home before it gives up",
+    )
+    executor: Literal["in_process", "multiprocess"] = Field(
+        "in_process",
+        description="how runs of Dagster's daemon execute: their steps in one process, or each in one of its own",
     )
     memory_mb: int = Field(
         250,

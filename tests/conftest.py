@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import socket
+import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +53,42 @@ def needs(program: str, found: str | None = None) -> str:
     if found is None and program in os.environ.get("TASK_ARCHIVE_TESTS_NEED", "").split():
         pytest.fail(f"{program} is not installed, and TASK_ARCHIVE_TESTS_NEED names it")
     return found or pytest.skip(f"{program} is not installed")
+
+
+IN_CLEAR, IN_URL = "pass/word@of%the:archive", "pass%2Fword%40of%25the%3Aarchive"
+
+
+@dataclass
+class Cluster:
+    """A PostgreSQL server on loopback."""
+
+    port: int
+
+    def url(self, database: str = "postgres", user: str = "postgres") -> str:
+        return f"postgresql://{user}:{IN_URL}@127.0.0.1:{self.port}/{database}"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    installed = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/postgres")))
+    programs = Path(needs("postgresql", installed[-1] if installed else shutil.which("postgres"))).parent
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    as_postgres = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []  # it refuses to run as root
+    with tempfile.TemporaryDirectory(prefix="postgres") as folder:
+        if as_postgres:
+            shutil.chown(folder, "postgres")
+        password = Path(folder) / "password"
+        password.write_text(IN_CLEAR)
+        password.chmod(0o644)
+        run = [*as_postgres, str(programs / "initdb"), "-D", f"{folder}/data", "-U", "postgres", "-A", "scram-sha-256"]
+        subprocess.run([*run, "--pwfile", str(password), "--no-sync", "-E", "UTF8"], check=True, capture_output=True)
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+        control = [*as_postgres, str(programs / "pg_ctl"), "-D", f"{folder}/data"]
+        subprocess.run([*control, "-w", "-l", f"{folder}/log", "-o", options, "start"], check=True, capture_output=True)
+        yield Cluster(port)
+        subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ FIRST_DAY = "2020-01-01"  # before the first task of Livepeer's video API
 CREATED_DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
 NIGHTLY_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
 PROOF = "proof_is_whole"
+POOL = "livepeer_api"  # of the steps that ask the API: where a limit is set, so many runs hold one at a time
 
 # The client repeats single requests; this repeats the lane, which goes on from where it was, after a failure that may
 # pass by itself. A policy of Dagster's would repeat it after every other one too, an interruption included.
@@ -77,6 +78,7 @@ def _proof(asset: str) -> list[dg.AssetCheckSpec]:
     kinds={"python", "parquet"},
     freshness_policy=NIGHTLY_FRESHNESS,
     output_required=False,
+    pool=POOL,
     check_specs=_proof("tasks"),
 )
 def landed_tasks(
@@ -107,6 +109,7 @@ def landed_tasks(
     kinds={"python", "parquet"},
     partitions_def=CREATED_DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
+    pool=POOL,
     check_specs=_proof("created_days"),
 )
 def created_days(context: dg.AssetExecutionContext, config: RunOptions, archive: Archive) -> dg.MaterializeResult:

@@ -8,7 +8,7 @@ import dagster as dg
 from pipelines.alerts.conditions import ask, load_conditions
 from pipelines.defs.landing import NIGHTLY_FRESHNESS
 from pipelines.defs.resources import Archive, settings_or_defaults
-from pipelines.defs.tables import TASK_ARCHIVE
+from pipelines.defs.tables import POOL, TASK_ARCHIVE
 from pipelines.errors import ArchiveError, in_one_line
 from pipelines.serving.targets import Target, names, target
 from pipelines.warehouse.publish import publish_page
@@ -20,6 +20,7 @@ from pipelines.warehouse.publish import publish_page
     kinds={"html"},
     deps=[TASK_ARCHIVE],
     freshness_policy=NIGHTLY_FRESHNESS,
+    pool=POOL,
 )
 def report(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
     """The version's report and its catalogue, an HTML file each: they come after the tables, which never wait."""
@@ -83,6 +84,7 @@ def _carried(of: Target) -> dg.AssetsDefinition:
         kinds={of.name},
         deps=[TASK_ARCHIVE],
         freshness_policy=NIGHTLY_FRESHNESS,
+        pool=POOL,
         description=" ".join(of.help.split()),
     )
     def carried(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:

@@ -22,6 +22,8 @@ LANDED = [asset.key for asset in (landed_tasks, created_days)]
 # The checks of a table in Dagster, by the severity of the conditions in its .sql file that they stand for.
 CHECKS = {"error": "rows_are_sound", "warn": "rows_are_plausible"}
 
+POOL = "warehouse_writer"  # of the steps that write tables or what is made of them
+
 TASK_ARCHIVE = dg.AssetKey(["published", "task_archive"])
 
 
@@ -93,6 +95,7 @@ def _check_specs(model: Model) -> list[dg.AssetCheckSpec]:
     specs=[*map(_spec, published_models()), _version_spec()],
     check_specs=[spec for model in published_models() for spec in _check_specs(model)],
     can_subset=True,
+    pool=POOL,
 )
 def tables(
     context: dg.AssetExecutionContext, config: TablesConfig, archive: Archive

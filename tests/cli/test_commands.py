@@ -374,12 +374,11 @@ def test_backfill_and_refresh(run: Run, simulator: Simulator) -> None:
     assert result.exit_code == 0, result.output
     assert "backfill   default: " in result.output
     some = sorted(simulator.ids())[0]
-    result = run("refresh", some)
-    assert result.exit_code == 0, result.output
+    unknown = "00000000-0000-4000-8000-000000000000"
+    result = run("refresh", some, unknown)
+    assert result.exit_code == 3
+    assert "1 tasks are unreadable" in result.output
     assert some in run("query", "select task_id from tasks", "--format", "csv").stdout
-    unknown = run("refresh", "00000000-0000-4000-8000-000000000000")
-    assert unknown.exit_code == 3
-    assert "unreadable" in unknown.output
 
 
 def test_doctor_says_what_it_found_and_masks_the_key(run: Run, simulator: Simulator) -> None:
