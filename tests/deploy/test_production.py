@@ -167,7 +167,8 @@ def production(
     programs: Path, simulate: Callable[..., Simulator], clean_environment: None, tmp_path: Path, cluster: Cluster
 ) -> Iterator[tuple[Production, Simulator]]:
     simulator = simulate(tasks=600, days=40, speed=0, now=None)
-    with Production(programs, tmp_path, simulator, cluster.url().replace("postgresql:", "postgresql+psycopg2:")) as production:
+    database_url = cluster.url().replace("postgresql:", "postgresql+psycopg2:")
+    with Production(programs, tmp_path, simulator, database_url) as production:
         yield production, simulator
 
 
