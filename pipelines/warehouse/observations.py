@@ -41,6 +41,8 @@ CONTRACT = hashlib.sha256(TYPED.encode() + Path(gate.__file__).read_bytes()).hex
 
 ROWS_PER_CHUNK = 2_500  # that DuckDB's threads share out
 
+MOST_TABLES = 200  # of parts, held side by side: small ones take many times the memory of their rows
+
 BYTES_PER_ROW = 1_500  # of a payload; most take less
 
 PROBLEM = pa.schema(
@@ -179,10 +181,12 @@ def _batches(
     rows: int,
 ) -> Iterator[Batch]:
     """The rows of tasks, by the parts that hold them: in one batch, or in several where payloads are large."""
-    tables = [
-        _rows(by_number[number], _path(catalog, by_number[number]), pa.array(keys, pa.string()), number in strangers)
-        for number, keys in held.items()
-    ]
+    tables: list[pa.Table] = []
+    for number, keys in held.items():
+        part = by_number[number]
+        tables.append(_rows(part, _path(catalog, part), pa.array(keys, pa.string()), number in strangers))
+        if len(tables) == MOST_TABLES:
+            tables = [pa.concat_tables(tables).combine_chunks()]
     table = pa.concat_tables(tables)
     for number, piece in enumerate(_pieces(table, tasks, rows * BYTES_PER_ROW)):
         chosen = table
