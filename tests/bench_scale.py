@@ -22,7 +22,7 @@ from pipelines.landing.manifest import Lane, Manifest, Window
 from pipelines.landing.writer import LoadWriter
 from pipelines.landing.zone import Zone
 from pipelines.livepeer.redact import Redactor
-from pipelines.livepeer.rows import Row, read_row
+from pipelines.livepeer.tasks.rows import Row, read_row
 from pipelines.livepeer.walks import Capabilities
 from pipelines.report.queries import query
 from pipelines.simulator import Simulator

@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from pipelines.livepeer.contract import TASK, Kind, Shape
+from pipelines.livepeer.tasks.contract import TASK, Kind, Shape
 from pipelines.simulator import Simulator
 
 CANARY = "CANARY"

@@ -29,7 +29,8 @@ from pipelines.audit.comparison import Comparison, Difference, Kind, TypeCount
 from pipelines.errors import ArchiveError
 from pipelines.livepeer import walks
 from pipelines.livepeer.client import Client, connect
-from pipelines.livepeer.rows import Row, read_row
+from pipelines.livepeer.tasks import source
+from pipelines.livepeer.tasks.rows import Row, read_row
 from pipelines.serving.published import published
 from pipelines.settings import Settings
 
@@ -58,10 +59,10 @@ class _Window:
     type: str | None = None
 
     @property
-    def filters(self) -> walks.Filters:
+    def filters(self) -> source.Filters:
         """In the server's words, less the bounds of an id."""
         bounds = {name: bound for name, bound in (("gte", self.low), ("lt", self.high)) if bound is not None}
-        within: walks.Filters = [{"id": self.field, "value": bounds}] if self.field != "id" else []
+        within: source.Filters = [{"id": self.field, "value": bounds}] if self.field != "id" else []
         return within + ([{"id": "type", "value": self.type}] if self.type is not None else [])
 
     @property
@@ -273,7 +274,7 @@ class _Comparing:
     def _middle(self, window: _Window) -> Any:
         """A bound within the window; None where it has none."""
         if window.field != "id":
-            high = walks.FAR_FUTURE_MS if window.high is None else window.high
+            high = source.FAR_FUTURE_MS if window.high is None else window.high
             return (window.low + high) // 2 if high - window.low > 1 else None
         within, parameters = window.condition
         middle = self._ask(f"select quantile_disc(task_id, 0.5) from mended where {within}", parameters)

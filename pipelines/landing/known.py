@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from pipelines.landing.catalog import Catalog, State
 from pipelines.landing.manifest import Window
-from pipelines.livepeer.rows import Row
+from pipelines.livepeer.tasks.rows import Row
 
 
 class LandedStates:

@@ -16,7 +16,8 @@ from pipelines.landing.manifest import Lane, Manifest, Missing, Window, needed
 from pipelines.landing.proof import ELSEWHERE, LISTS_ONLY, MOST_LOOKUPS, Evidence, prove, unread
 from pipelines.landing.writer import LoadWriter, PageResult
 from pipelines.livepeer import walks
-from pipelines.livepeer.rows import Row, project_of, read_row
+from pipelines.livepeer.tasks import source
+from pipelines.livepeer.tasks.rows import Row, project_of, read_row
 
 CATCH_UP_ROUNDS = 3
 
@@ -157,18 +158,18 @@ class Load:
         if capabilities.count and note.server_count_before is None and self._filters() is None:
             note.server_count_before = first.total_count if first.rows else 0
 
-    def _filters(self) -> walks.Filters | None:
+    def _filters(self) -> source.Filters | None:
         """The window in the server's words; a server without filters has the whole list read."""
         window = self.manifest.window
         if not self.capabilities.filters:
             return None
         if window.updated_from_ms is not None:
-            return walks.updated_since(window.updated_from_ms)
+            return source.updated_since(window.updated_from_ms)
         if window.created_from_ms is not None and window.created_to_ms is not None:
-            return walks.created_between(window.created_from_ms, window.created_to_ms)
+            return source.created_between(window.created_from_ms, window.created_to_ms)
         return None
 
-    def _fetch_by_id(self, filters: walks.Filters | None) -> None:
+    def _fetch_by_id(self, filters: source.Filters | None) -> None:
         """The walk by id, from where an interrupted one got to; notes known tasks that it does not meet."""
         note = self.manifest
         if note.stage not in ("start", "by id"):
@@ -194,7 +195,7 @@ class Load:
             self._take(walks.by_update(self.client, size, since_ms, self.hints))
         elif note.lane == "backfill" and since_ms < (to_ms := needed(note.window.created_to_ms)):
             since_ms = max(since_ms, needed(note.window.created_from_ms))
-            self._take(walks.by_id(self.client, size, walks.created_between(since_ms, to_ms), hints=self.hints))
+            self._take(walks.by_id(self.client, size, source.created_between(since_ms, to_ms), hints=self.hints))
 
     def _fetch_by_update(self) -> None:
         self._take(self._by_update())
@@ -284,7 +285,7 @@ class Load:
         if not (self.capabilities.count and self.capabilities.filters):
             return None
         to_ms = min(until_ms, until_ms if window.created_to_ms is None else window.created_to_ms)
-        return walks.count(self.client, walks.created_between(window.created_from_ms, to_ms))
+        return walks.count(self.client, source.created_between(window.created_from_ms, to_ms))
 
     def _compare_counts(self) -> None:
         """Compares the tasks read with the server's count, and reads again where they differ: see `proof`."""

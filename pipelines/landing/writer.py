@@ -14,7 +14,7 @@ from pipelines.landing.known import LandedStates, key_of
 from pipelines.landing.manifest import Manifest, Part
 from pipelines.landing.zone import OBSERVATION, sync_folder, write_manifest, write_note
 from pipelines.livepeer.redact import Redactor
-from pipelines.livepeer.rows import Row
+from pipelines.livepeer.tasks.rows import Row
 
 PAGES_PER_PART = 10
 ROWS_PER_GROUP = 1_000  # what is read to have a task again

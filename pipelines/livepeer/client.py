@@ -22,6 +22,7 @@ from pipelines.livepeer import failures
 from pipelines.livepeer.answer import Answer, Limits, Reader
 from pipelines.livepeer.jsontext import NotAnArray, split_array
 from pipelines.livepeer.redact import Redactor
+from pipelines.livepeer.tasks.source import PATH
 from pipelines.settings import Settings
 
 LONGEST_WAIT_SECONDS = 300.0
@@ -176,7 +177,7 @@ class Client:
             params["count"] = "true"
         if cursor is not None:
             params["cursor"] = cursor
-        answer = self._get("/task", params, expect_row_fault)
+        answer = self._get(PATH, params, expect_row_fault)
         try:
             rows = split_array(answer.body, MOST_ROWS)
         except NotAnArray as error:
@@ -195,7 +196,7 @@ class Client:
         expect_row_fault a 500 at once."""
         try:
             # A dot is quoted too: in "." and ".." it would lead to another path.
-            answer = self._get(f"/task/{quote(task_id, safe='').replace('.', '%2E')}", {}, expect_row_fault)
+            answer = self._get(f"{PATH}/{quote(task_id, safe='').replace('.', '%2E')}", {}, expect_row_fault)
             status, payload = answer.status, answer.body
         except failures.NotFound:
             status, payload = 404, None

@@ -12,22 +12,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pipelines import signals
 from pipelines.livepeer import failures
 from pipelines.livepeer.client import Client, Page
-from pipelines.livepeer.rows import Row, read_row
+from pipelines.livepeer.tasks.rows import Row, read_row
+from pipelines.livepeer.tasks.source import (
+    BEYOND_EVERY_ID,
+    BY_ID,
+    BY_UPDATE,
+    ENDS,
+    FAR_FUTURE_MS,
+    NO_TASK,
+    Filters,
+    updated_since,
+)
 
-Filters = list[dict[str, Any]]
 T = TypeVar("T")
 
-BY_ID = "id-false"
-BY_UPDATE = "updatedAt-false,id-false"
-ENDS = (BY_ID, "id-true", "type-false,id-false", "type-true,id-true")
-BEYOND_EVERY_ID = "zzzzzzzz"
-NO_TASK = str(uuid.UUID(int=0))
-FAR_FUTURE_MS = 2**53  # beyond every number that is exact in JavaScript: odd rows have times after the year 9999
 PAGING_PASSES = 4
 PAGING_OVERLAP_ROWS = 50
 LAST_NUMBER = 2**128 - 1
@@ -76,16 +79,6 @@ class Hints:
 
 
 NOTHING_KNOWN = Hints()
-
-
-def updated_since(millis: int) -> Filters:
-    """Rows with status.updatedAt at or after `millis`."""
-    return [{"id": "updatedAt", "value": {"gte": millis}}]
-
-
-def created_between(from_ms: int | None, to_ms: int) -> Filters:
-    """Rows with createdAt in [from_ms, to_ms); None is no bound. Rows without createdAt are in no such window."""
-    return [{"id": "createdAt", "value": {"lt": to_ms} if from_ms is None else {"gte": from_ms, "lt": to_ms}}]
 
 
 class _Pages:

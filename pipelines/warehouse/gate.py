@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from pipelines.livepeer.contract import TASK, Kind, Shape
+from pipelines.livepeer.tasks.contract import TASK, Kind, Shape
 
 INT64 = (-(2**63), 2**63 - 1)
 MILLIS = (-62_135_596_800_000, 253_402_300_799_999)

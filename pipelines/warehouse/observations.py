@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.landing.catalog import Catalog
-from pipelines.livepeer.contract import ASSET, TASK
+from pipelines.livepeer.tasks.contract import ASSET, TASK
 from pipelines.livepeer.walks import one_ahead
 from pipelines.warehouse import gate
 from pipelines.warehouse.database import quoted

@@ -12,7 +12,7 @@ from pipelines.landing.manifest import Manifest, Missing, Part, Window, decode, 
 from pipelines.landing.writer import PAGES_PER_PART, LoadWriter
 from pipelines.landing.zone import MANIFEST, PROGRESS, write_durably, write_manifest
 from pipelines.livepeer.redact import Redactor
-from pipelines.livepeer.rows import read_row
+from pipelines.livepeer.tasks.rows import read_row
 from pipelines.simulator import Simulator
 from tests.landed import LandedFiles
 

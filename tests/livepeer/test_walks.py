@@ -13,6 +13,7 @@ from pipelines.livepeer import failures, walks
 from pipelines.livepeer.answer import Limits
 from pipelines.livepeer.client import Client, ClientOptions
 from pipelines.livepeer.redact import Redactor
+from pipelines.livepeer.tasks import source
 from pipelines.livepeer.walks import Rows, Unreadable
 from pipelines.simulator import Simulator
 from pipelines.simulator import api as routes
@@ -79,8 +80,8 @@ def test_rows_are_counted(simulate: Simulate, connect: Connect, poisoned: int) -
         sim.poison(task_id)
     since = sorted(row.updated_at or 0 for row in sim._listed("default"))[30]
     assert walks.count(client, None) == 60
-    assert walks.count(client, walks.updated_since(since)) == len(updated_since(sim, since))
-    assert walks.count(client, walks.updated_since(walks.FAR_FUTURE_MS)) == 0
+    assert walks.count(client, source.updated_since(since)) == len(updated_since(sim, since))
+    assert walks.count(client, source.updated_since(source.FAR_FUTURE_MS)) == 0
 
 
 def test_rows_that_cannot_be_served_cannot_be_counted(simulate: Simulate, connect: Connect) -> None:
@@ -89,7 +90,7 @@ def test_rows_that_cannot_be_served_cannot_be_counted(simulate: Simulate, connec
     sim.replace(
         min(sim.ids()), {"type": "upload", "createdAt": 1, "status": {"updatedAt": sim.now(), "phase": "failed"}}
     )
-    assert walks.count(connect(sim), walks.updated_since(sim.now())) is None
+    assert walks.count(connect(sim), source.updated_since(sim.now())) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------- by id
@@ -117,7 +118,7 @@ def test_by_id_goes_on_from_any_text(simulate: Simulate, connect: Connect) -> No
 def test_by_id_keeps_to_a_window(simulate: Simulate, connect: Connect) -> None:
     sim = simulate(tasks=60, speed=0)
     created = sorted(row.created_at or 0 for row in sim._listed("default"))
-    window = walks.created_between(created[10], created[40])
+    window = source.created_between(created[10], created[40])
     inside = [row.id for row in sim._listed("default") if created[10] <= (row.created_at or 0) < created[40]]
     assert ids_of(walks.by_id(connect(sim), 9, window)) == inside
 

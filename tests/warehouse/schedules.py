@@ -18,7 +18,7 @@ from pipelines.landing.manifest import Lane, Manifest, Missing, Window
 from pipelines.landing.writer import LoadWriter
 from pipelines.landing.zone import Zone
 from pipelines.livepeer.redact import Redactor
-from pipelines.livepeer.rows import read_row
+from pipelines.livepeer.tasks.rows import read_row
 from pipelines.settings import Settings
 from pipelines.warehouse import build
 from pipelines.warehouse.working import Working

@@ -15,9 +15,9 @@ from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Manifest, Window
 from pipelines.landing.writer import LoadWriter
 from pipelines.landing.zone import Zone
-from pipelines.livepeer.contract import TASK, Kind, Shape
 from pipelines.livepeer.redact import Redactor
-from pipelines.livepeer.rows import read_row
+from pipelines.livepeer.tasks.contract import TASK, Kind, Shape
+from pipelines.livepeer.tasks.rows import read_row
 from pipelines.settings import Settings
 from pipelines.warehouse import build
 from pipelines.warehouse.database import connect
