@@ -141,6 +141,14 @@ def _dsn(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _lake(text: str) -> str:
+    if Path(text).is_absolute() or re.fullmatch(r"[a-z][a-z0-9]*://[^\s?#@]+", text):
+        return text.rstrip("/")
+    raise ValueError(
+        "must be a folder's full path, or a URL such as s3://bucket/path; keys go into PyIceberg's settings"
+    )
+
+
 def _identifier(text: str) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", text):
         raise ValueError("must be a name of small letters, digits and _")
@@ -296,6 +304,17 @@ class Settings(BaseSettings):
         gt=0,
         description="alarm: a type's newest mature day burnt more; 2.8 spends a tenth of 28 days' budget in a day",
     )
+    iceberg_warehouse: Annotated[str, AfterValidator(_lake)] | None = Field(
+        None,
+        description="lake that each version is published to as well: a folder's full path, or a URL such as s3://bucket/path",
+    )
+    iceberg_catalog: str | None = Field(
+        None, description="its catalog, by the name in PyIceberg's configuration; default: one in SQLite in the home"
+    )
+    iceberg_namespace: Annotated[str, AfterValidator(_identifier)] = Field(
+        "task_archive", description="namespace of the tables in the lake"
+    )
+    iceberg_keep_days: int = Field(7, ge=0, description="days that snapshots of the lake's tables are kept")
     postgres_dsn: Annotated[SecretStr, AfterValidator(_dsn)] | None = Field(
         None,
         description="URL of a PostgreSQL database that each version is published to as well",

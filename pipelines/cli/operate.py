@@ -37,7 +37,7 @@ class Targets(click.Group):
         of = target(cmd_name)
 
         @click.command(of.name, help=of.help, epilog=example(f"task-archive publish {of.name}"))
-        @click.option("--all", "every_row", is_flag=True, help="Compare every row: repairs what others changed there.")
+        @click.option("--all", "every_row", is_flag=True, help="Compare all: repairs what others changed there.")
         def publish_there(every_row: bool) -> None:
             settings = load_settings()
             of.publish(settings, click.echo, every_row)
