@@ -114,7 +114,7 @@ def test_columns_follow_the_version(lake: Lake) -> None:
         update.add_column("retries", StringType())
         update.add_column("of_another_version", StringType())
     lake.carry()
-    assert {*lake.table("tasks").schema().column_names} == {*load_models()["tasks"].columns}
+    assert {field.name for field in lake.table("tasks").schema().fields} == {*load_models()["tasks"].columns}
     lake.assert_same()
 
 
