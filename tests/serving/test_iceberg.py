@@ -51,7 +51,7 @@ class Lake:
     def table(self, name: str) -> Table:
         """As another program finds it: by the catalog alone."""
         uri = f"sqlite:///{self.settings.home.path.absolute() / CATALOG}"
-        return load_catalog("task_archive", type="sql", uri=uri).load_table(("task_archive", name))
+        return load_catalog("task-archive", type="sql", uri=uri).load_table(("task_archive", name))
 
     def assert_same(self) -> None:
         """Every table of the lake holds the rows of the published version, and its columns in their types."""
@@ -120,7 +120,7 @@ def test_columns_follow_the_version(lake: Lake) -> None:
 
 def test_a_table_that_is_no_longer_published_goes_and_one_of_others_stays(lake: Lake) -> None:
     lake.carry()
-    catalog = load_catalog("task_archive", type="sql", uri=f"sqlite:///{lake.settings.home.path.absolute() / CATALOG}")
+    catalog = load_catalog("task-archive", type="sql", uri=f"sqlite:///{lake.settings.home.path.absolute() / CATALOG}")
     catalog.rename_table("task_archive.hashes", "task_archive.of_an_older_version")
     catalog.create_table("task_archive.mine", pa.schema([("n", pa.int64())]), location=str(lake.folder / "mine"))
     lake.carry()

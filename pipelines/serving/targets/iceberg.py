@@ -216,7 +216,7 @@ def _catalog(settings: Settings) -> "Catalog":
         return load_catalog(settings.iceberg_catalog, **warehouse)
     home = settings.home.path.absolute()
     home.mkdir(parents=True, exist_ok=True)
-    return load_catalog("task_archive", type="sql", uri=f"sqlite:///{home / CATALOG}", **warehouse)
+    return load_catalog("task-archive", type="sql", uri=f"sqlite:///{home / CATALOG}", **warehouse)
 
 
 @contextmanager
