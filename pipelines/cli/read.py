@@ -201,3 +201,17 @@ def status(as_json: bool) -> None:
         shown.append(("rows", ", ".join(f"{table} {rows:,}" for table, rows in found.rows.items())))
     shown.append(("disk", ", ".join(f"{folder} {size / 1e6:,.1f} MB" for folder, size in found.bytes.items())))
     print_described(shown)
+
+
+@main.command(epilog=example("task-archive prometheus --output /var/lib/node_exporter/task_archive.prom"))
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file, replaced once all is there.")
+def prometheus(output: Path | None) -> None:
+    """Print gauges of the published version and its active alerts, in Prometheus' text format."""
+    from pipelines.alerts.gauges import gauges
+    from pipelines.landing.zone import write_durably
+
+    text = "".join(f"{line}\n" for line in gauges(load_settings()))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_durably(output, text.encode())

@@ -31,7 +31,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class QueryHeader(Header, frozen=True):
-    """`sql/queries`: a query with a name of its own."""
+    """`sql/queries`: a query with a name of its own; `sql/gauges`: its SELECT gives `value` and labels."""
 
 
 class ChartHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,0 +1,7 @@
+/*
+description: >-
+  Landed files that are missing or were set aside as damaged.
+*/
+
+select count(*) as value
+from damaged_files

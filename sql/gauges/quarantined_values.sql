@@ -1,0 +1,7 @@
+/*
+description: >-
+  Values that did not fit their column.
+*/
+
+select count(*) as value
+from quarantine
