@@ -17,6 +17,7 @@ from pipelines.simulator import Simulator
 def test_the_bar_moves_and_never_passes_its_total(simulate: Callable[..., Simulator], tmp_path: Path) -> None:
     simulator = simulate(tasks=3000, days=6, now=None)
     simulator.mutate_between_pages(1, 5, 0)
+    simulator.fault("slow", seconds=0.04, times=None)  # so that the bar is drawn between pages
     variables = {
         "LIVEPEER_API_URL": simulator.url,
         "LIVEPEER_API_KEY": simulator.api_key,

@@ -123,7 +123,7 @@ def test_an_extended_contract_takes_in_what_was_drift(kept: Any) -> None:
     assert {row["path"] for row in before["drift"]} == {"$.params.upload.turbo", "$.status.step"}
     assert [row["path"] for row in before["quarantine"]] == ["$.status.step"]
     extended = """
-from pipelines.livepeer import contract
+from pipelines.livepeer.tasks import contract
 contract.TASK["params"]["upload"]["turbo"] = contract.TEXT
 contract.TASK["status"]["step"] = contract.JSON
 from pipelines.settings import load_settings
