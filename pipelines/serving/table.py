@@ -9,14 +9,16 @@ from rich.table import Table
 
 GAP = 2  # spaces between columns
 WRAPS_FROM = 40  # text wider than this may take several lines, broken between words
+MOST_SHOWN = 2_000  # characters of a value: every row is filled up to the widest; other formats have it whole
 
 
 def render(names: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool], width: int | None) -> str:
     """The table as text; `width`: of the terminal, None for a pipe.
 
     A single row that is too wide is shown as a record, one line per column. Of several, the columns that fit are shown,
-    names broken behind an underscore where that makes room; the others are listed below.
+    names broken behind an underscore where that makes room; the others are listed below. Very long values are cut.
     """
+    rows = [[_cut(cell) for cell in row] for row in rows]
     widest = [max(map(cell_len, cells)) for cells in zip(names, *rows, strict=True)]
     headers, narrowest, fits = list(names), widest, len(names)
     if width and sum(widest) + GAP * (len(widest) - 1) > width:
@@ -39,6 +41,10 @@ def render(names: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequenc
         table.add_row(*row[:fits])
     text = _printed(table, width or sum(widest) + GAP * len(widest))
     return text + "".join(f"{line}\n" for line in _others(names[fits:], width))
+
+
+def _cut(cell: str) -> str:
+    return cell if len(cell) <= MOST_SHOWN else f"{cell[: MOST_SHOWN - 1]}…"
 
 
 def _printed(table: Table, width: int) -> str:

@@ -62,3 +62,12 @@ def test_no_line_is_wider_than_the_terminal_but_for_one_column(
     names, rows = table
     lines = render(names, rows, [False] * len(names), width).splitlines()
     assert max(map(cell_len, lines), default=0) <= max(width, 80)
+
+
+def test_a_value_of_any_length_is_cut_and_fills_no_memory() -> None:
+    rows = [["id", "x" * 10_000_000], *([str(number), "short"] for number in range(300))]
+    for width in (None, 100):
+        text = render(["name", "value"], rows, [False, False], width)
+        assert len(text) < 1_000_000
+        assert "…" in text
+        assert "299" in text
