@@ -26,7 +26,7 @@ setup: $(READY)   ## the virtual environment in .venv, from the lock file
 demo: $(READY)    ## simulator, two nightly runs, and what the archive then answers; needs no account
 	@$(BIN)/task-archive demo
 
-# A test in three waits for a process or a lock, so that one worker more than there are cores keeps them busy.
+# Tests wait for processes and locks: one worker more than there are cores keeps the cores busy.
 test: $(READY)    ## the tests
 	@$(BIN)/python -m pytest -n $$($(BIN)/python -c "import os; print(os.cpu_count() + 1)") --dist worksteal
 

@@ -86,7 +86,7 @@ def test_every_table_holds_the_same_rows_and_meanings(lake: Lake) -> None:
 
 def test_a_night_writes_what_it_changed_and_a_reader_stays_on_its_snapshot(lake: Lake) -> None:
     lake.carry()
-    before, profiles = lake.table("tasks"), lake.table("signature_owners").current_snapshot()
+    before, owners = lake.table("tasks"), lake.table("signature_owners").current_snapshot()
     files = {path: path.stat().st_ino for path in lake.folder.rglob("*.parquet")}
     lake.simulator.advance(3600)
     new = lake.simulator.insert(name="new")
@@ -96,14 +96,16 @@ def test_a_night_writes_what_it_changed_and_a_reader_stays_on_its_snapshot(lake:
     assert {path: path.stat().st_ino for path in files} == files
     assert 0 < carried["tasks"].inserted - carried["tasks"].deleted < 100
     assert carried["tasks"].inserted < 300  # of four weeks one
-    assert lake.table("signature_owners").current_snapshot() == profiles
+    assert lake.table("signature_owners").current_snapshot() == owners
     assert carried["signature_owners"].inserted == 0
     assert new not in before.scan(selected_fields=("task_id",)).to_arrow()["task_id"].to_pylist()
     snapshot = lake.table("tasks").current_snapshot()
     assert snapshot is not None
     assert snapshot.summary is not None
     assert snapshot.summary.additional_properties["task-archive.version"] > "2026"
+    committed = {model.name: lake.table(model.name).metadata_location for model in published_models()}
     assert {each.inserted for each in lake.carry().values()} == {0}
+    assert {name: lake.table(name).metadata_location for name in committed} == committed
 
 
 def test_columns_follow_the_version(lake: Lake) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,13 +35,6 @@ VERSION = "task-archive.version"  # the property of a snapshot that names the ve
 
 class IcebergError(ArchiveError):
     """The catalog or the lake refused."""
-
-
-class Wanted(NamedTuple):
-    """A file of the version, and where it is to be in the lake."""
-
-    file: Path
-    place: str
 
 
 def publish_to_iceberg(
@@ -89,15 +82,17 @@ class _Lake:
 
         table = self._table
         there = {task.file.file_path: task.file for task in table.scan().plan_files()}
-        wanted = {each.place: each for each in self._wanted()}
+        wanted = {
+            f"{table.location()}/data/{file.stem}-{sha256[:32]}.parquet": file for file, sha256 in self._files.items()
+        }
         if every_file:
             for place in wanted.keys() & there.keys():
                 if not self._is_whole(there[place]):
-                    self._copy(wanted[place])
+                    self._copy(wanted[place], place)
         gone = [there[place] for place in there.keys() - wanted.keys()]
         fresh = sorted(wanted.keys() - there.keys())
         for place in fresh:
-            self._copy(wanted[place])
+            self._copy(wanted[place], place)
         if gone or fresh:
             files = list(parquet_files_to_data_files(table.io, table.metadata, iter(fresh)))
             with (
@@ -112,15 +107,8 @@ class _Lake:
             return TargetTable(self._name, self._rows, _rows(files), _rows(gone), 0)
         return TargetTable(self._name, self._rows, 0, 0, 0)
 
-    def _wanted(self) -> Iterator[Wanted]:
-        for file, sha256 in self._files.items():
-            yield Wanted(file, f"{self._table.location()}/data/{file.stem}-{sha256[:32]}.parquet")
-
-    def _copy(self, wanted: Wanted) -> None:
-        with (
-            wanted.file.open("rb") as source,
-            self._table.io.new_output(wanted.place).create(overwrite=True) as target,
-        ):
+    def _copy(self, file: Path, place: str) -> None:
+        with file.open("rb") as source, self._table.io.new_output(place).create(overwrite=True) as target:
             shutil.copyfileobj(source, target, 1 << 20)
 
     def _is_whole(self, file: "DataFile") -> bool:
@@ -160,10 +148,10 @@ def _opened(catalog: "Catalog", name: tuple[str, str], schema: pa.Schema, model:
         with table.update_schema() as update:
             update.union_by_name(schema)
     # The files hold no field ids: columns are found by their names.
-    with table.transaction() as transaction:
-        transaction.set_properties(
-            {TableProperties.DEFAULT_NAME_MAPPING: table.schema().name_mapping.model_dump_json()}
-        )
+    names = table.schema().name_mapping.model_dump_json()
+    if table.properties.get(TableProperties.DEFAULT_NAME_MAPPING) != names:
+        with table.transaction() as transaction:
+            transaction.set_properties({TableProperties.DEFAULT_NAME_MAPPING: names})
     return table
 
 
