@@ -69,9 +69,10 @@ class _Lake:
     def __init__(
         self, catalog: "Catalog", settings: Settings, model: Model, parquet: Path, listed: dict[str, Any]
     ) -> None:
-        self._files = {parquet / file["path"]: file["sha256"] for file in listed["files"]}
-        self._schema = _described(pq.read_schema(next(iter(self._files))), model)
+        files = {parquet / file["path"]: file["sha256"] for file in listed["files"]}
+        self._schema = _described(pq.read_schema(next(iter(files))), model)
         self._rows: int = listed["rows"]
+        self._files = files if self._rows else {}  # a table without rows is one file, which no scan would list
         self._name = model.name
         self._keep = timedelta(days=settings.iceberg_keep_days)
         self._table = _opened(catalog, (settings.iceberg_namespace, model.name), self._schema, model)
