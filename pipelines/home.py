@@ -34,6 +34,11 @@ class Home:
         return self.path / "landing"
 
     @property
+    def events(self) -> Path:
+        """What webhooks delivered and a run has not landed yet."""
+        return self.path / "events"
+
+    @property
     def warehouse(self) -> Path:
         """The catalog of what has landed and the tables as the last run left them: derived, can be deleted."""
         return self.scratch or self.path / "warehouse"

@@ -2,6 +2,7 @@
 
 Values come from the environment, then from a `.env` file in the working directory. `LIVEPEER_API_KEY` is the key of
 the account `default`; `LIVEPEER_API_KEY__<ACCOUNT>` adds further accounts or projects under a name of their own.
+`LIVEPEER_WEBHOOK_SECRET` and `LIVEPEER_WEBHOOK_SECRET__<ACCOUNT>` are the shared secrets of their webhooks.
 """
 
 import math
@@ -22,6 +23,7 @@ from pipelines.home import Home
 
 ENV_FILE = ".env"
 KEY_VARIABLE = "LIVEPEER_API_KEY"
+SECRET_VARIABLE = "LIVEPEER_WEBHOOK_SECRET"  # noqa: S105 (a name)
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 # With less, DuckDB crashes or hangs. A thread for each core reserves room of its own.
 LEAST_ADDRESS_SPACE_MB = 3_600 + 200 * (os.cpu_count() or 1)
@@ -330,7 +332,19 @@ class Settings(BaseSettings):
         None,
         description="key of the fingerprints that stand for redacted secrets; default: made once, kept in the home",
     )
+    listen_url: Annotated[str, AfterValidator(_url)] | None = Field(
+        None, description="public URL of task-archive listen, which doctor looks for among the account's webhooks"
+    )
+    listen_tolerance_seconds: float = Field(
+        300, gt=0, le=86_400, description="longest time between a delivery and its signature, either way"
+    )
+    listen_unsigned: bool = Field(
+        False, description="take deliveries of accounts without a shared secret: anybody may then write history"
+    )
     api_keys: dict[str, SecretStr] = Field(default_factory=dict, exclude=True, description="API key by account")
+    webhook_secrets: dict[str, SecretStr] = Field(
+        default_factory=dict, exclude=True, description="shared secret of its webhook by account"
+    )
 
     def accounts(self, wanted: str | None = None) -> dict[str, SecretStr]:
         """The accounts to work on with their keys; raises SettingsError when there is none or `wanted` is unknown."""
@@ -368,15 +382,15 @@ def environment_variable(field: str) -> str:
     return str(Settings.model_fields[field].validation_alias or f"TASK_ARCHIVE_{field}".upper())
 
 
-def _api_keys(environment: dict[str, str | None]) -> dict[str, SecretStr]:
+def _by_account(environment: dict[str, str | None], variable: str) -> dict[str, SecretStr]:
     keys: dict[str, SecretStr] = {}
     for name, value in environment.items():
-        found = re.fullmatch(rf"{KEY_VARIABLE}(?:__(\w+))?", name)
+        found = re.fullmatch(rf"{variable}(?:__(\w+))?", name)
         if found is None or not (value or "").strip():
             continue
         account = (found[1] or "default").lower()
         if re.search(r"\s", str(value).strip()) or not str(value).isprintable() or not str(value).isascii():
-            raise SettingsError(f"{name} holds blanks or characters that no API key has: copy the key again")
+            raise SettingsError(f"{name} holds blanks or characters that none of Livepeer's has: copy it again")
         keys[account] = SecretStr(str(value).strip())
     return dict(sorted(keys.items()))
 
@@ -414,6 +428,9 @@ def load_settings(**overrides: Any) -> Settings:
             for fault in error.errors(include_input=False)
         ]
         raise WrongSettings("; ".join(faults), [str(fault["loc"][0]) for fault in error.errors()]) from None
+    environment = {**dotenv_values(ENV_FILE), **os.environ}
     if not settings.api_keys:
-        settings.api_keys = _api_keys({**dotenv_values(ENV_FILE), **os.environ})
+        settings.api_keys = _by_account(environment, KEY_VARIABLE)
+    if not settings.webhook_secrets:
+        settings.webhook_secrets = _by_account(environment, SECRET_VARIABLE)
     return settings

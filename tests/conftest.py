@@ -198,13 +198,15 @@ class Archive:
         newest: dict[str, tuple[int, bytes]] = {}
         last: dict[str, dict[str, Any]] = {}
         for row in self.rows():
-            before = last.get(row["task_id"], {"payload": None})
+            before = last.get(row["task_id"], {"payload": None, "lane": None})
             last[row["task_id"]] = row
             if row["payload"] is None:
                 continue
             at = -1 if row["updated_at_ms"] is None else row["updated_at_ms"]
             is_sure = row["lane"] == "refresh" or (
-                row["payload"] == before["payload"] and row["load_id"] != before["load_id"]
+                row["payload"] == before["payload"]
+                and row["load_id"] != before["load_id"]
+                and "events" not in (row["lane"], before["lane"])
             )
             if is_sure or at >= newest.get(row["task_id"], (-1, b""))[0]:
                 newest[row["task_id"]] = at, row["payload"].encode()

@@ -11,9 +11,10 @@ from pipelines.livepeer import walks
 from pipelines.livepeer.client import connect
 from pipelines.serving.status import free_bytes
 from pipelines.serving.targets import Target, names, target
-from pipelines.settings import KEY_VARIABLE, Settings, environment_variable
+from pipelines.settings import KEY_VARIABLE, SECRET_VARIABLE, Settings, environment_variable
 from pipelines.warehouse.seal import PUBLISH_AGAIN, altered, summary
 
+TASK_EVENTS = ("task.spawned", "task.updated", "task.completed", "task.failed")
 LEAST_FREE_BYTES = 2 * 10**9
 
 
@@ -34,8 +35,11 @@ def shown_settings(settings: Settings) -> list[tuple[str, str, str]]:
         rows.append((variable, _masked(key), f"API key of account {account}"))
     if not rows:
         rows.append((KEY_VARIABLE, "(not set)", "API key of account default"))
+    for account, secret in settings.webhook_secrets.items():
+        variable = SECRET_VARIABLE if account == "default" else f"{SECRET_VARIABLE}__{account.upper()}"
+        rows.append((variable, _masked(secret), f"shared secret of the webhook of account {account}"))
     for name, field in Settings.model_fields.items():
-        if name != "api_keys":
+        if name not in ("api_keys", "webhook_secrets"):
             value = getattr(settings, name)
             shown = "" if value is None else _masked(value) if isinstance(value, SecretStr) else str(value)
             rows.append((environment_variable(name), shown, field.description or ""))
@@ -104,6 +108,7 @@ def _api(settings: Settings, account: str) -> Iterator[Finding]:
     except ArchiveError as error:
         yield Finding(f"API of {account}", False, str(error))
         return
+    yield from _webhook(settings, account)
     counted = f", which counts {total:,} tasks" if total is not None else ""
     yield Finding(f"API of {account}", True, f"{client.host} answers{counted}")
     yield Finding(
@@ -132,6 +137,34 @@ def _api(settings: Settings, account: str) -> Iterator[Finding]:
         yield Finding(
             f"ability of {account}", has, name if has else f"it does not {name.replace('s ', ' ', 1)}: {otherwise}"
         )
+
+
+def _webhook(settings: Settings, account: str) -> Iterator[Finding]:
+    """Whether the account's webhook comes to `task-archive listen`, where it is to."""
+    if settings.listen_url is None:
+        return
+    expected = f"{settings.listen_url}/{account}"
+    what = f"webhook of {account}"
+    try:
+        with connect(settings.model_copy(update={"attempts": 1}), account) as client:
+            webhooks = client.list_webhooks()
+    except ArchiveError as error:
+        yield Finding(what, False, str(error))
+        return
+    ours = next((webhook for webhook in webhooks if webhook.url.rstrip("/").lower() == expected.lower()), None)
+    if ours is None:
+        yield Finding(what, False, f"none of the project's {len(webhooks)} webhooks goes to {expected}: add one")
+        return
+    if lacking := [event for event in TASK_EVENTS if event not in ours.events]:
+        yield Finding(what, False, f"it does not send {', '.join(lacking)}: add them")
+        return
+    secret = settings.webhook_secrets.get(account)
+    if secret is None:
+        yield Finding(what, settings.listen_unsigned, f"{SECRET_VARIABLE} is not set: deliveries are not checked")
+    elif ours.sharedSecret is not None and ours.sharedSecret != secret.get_secret_value():
+        yield Finding(what, False, f"its shared secret is not that of {SECRET_VARIABLE}")
+    else:
+        yield Finding(what, True, f"comes to {expected}")
 
 
 def _masked(secret: SecretStr) -> str:

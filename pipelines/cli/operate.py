@@ -51,6 +51,21 @@ def publish() -> None:
     """Publish the newest version elsewhere as well."""
 
 
+@main.command(epilog=example("task-archive listen --port 8765"))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, behind a proxy with TLS.")
+@click.option("--port", default=8765, show_default=True)
+def listen(host: str, port: int) -> None:
+    """Receive Livepeer's webhooks at /<account>: every state of a task, seconds after it came about.
+
+    A delivery is answered once its event is on the disk. The next run of any lane lands what waits.
+    """
+    from pipelines.listening.server import Receiver, serve
+
+    settings = load_settings()
+    receiver = Receiver(settings, lambda line: click.echo(printable(line), err=True))
+    serve(receiver, host, port, lambda at: click.echo(f"listening on {at} for {', '.join(receiver.accounts)}"))
+
+
 @main.command(epilog=example("task-archive verify --account default"))
 @click.option("--account", help="One account; all that have a key otherwise.")
 @click.option("--landing", is_flag=True, help="Check the landed files against their manifests instead.")
@@ -131,10 +146,21 @@ def alert_check(as_json: bool) -> None:
 @click.option("--days", default=30, show_default=True, help="Days of history.")
 @click.option("--seed", default=7, show_default=True, help="The same seed gives the same tasks.")
 @click.option("--behind-hours", default=0.0, show_default=True, help="How far its clock lies behind ours.")
+@click.option("--webhook", metavar="URL", help="Send the account's webhooks there.")
+@click.option("--webhook-secret", help="Their shared secret.")
 @click.option(
     "--incidents", type=click.IntRange(1, 2), default=1, show_default=True, help="2: one just before its start too."
 )
-def simulate(port: int, tasks: int, days: int, seed: int, behind_hours: float, incidents: int) -> None:
+def simulate(
+    port: int,
+    tasks: int,
+    days: int,
+    seed: int,
+    behind_hours: float,
+    webhook: str | None,
+    webhook_secret: str | None,
+    incidents: int,
+) -> None:
     """Serve a simulated Livepeer Studio account on loopback."""
     import time
 
@@ -142,6 +168,8 @@ def simulate(port: int, tasks: int, days: int, seed: int, behind_hours: float, i
 
     now = time.time_ns() // 1_000_000 - round(behind_hours * 3_600_000)
     with Simulator(tasks=tasks, days=days, seed=seed, now=now, incidents=incidents).serve(port) as simulator:
+        if webhook:
+            simulator.add_webhook(webhook, webhook_secret)
         click.echo(f"LIVEPEER_API_URL={simulator.url}\nLIVEPEER_API_KEY={simulator.api_key}")
         sys.stdout.flush()
         while True:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import partial
 
 import dagster as dg
 import duckdb
@@ -151,9 +152,14 @@ def _for_each_account(
     with made_ahead(settings, archive.callbacks(context.log.info)) as callbacks:
         for account in settings.accounts(options.account):
             try:
-                load = run(Extraction(settings, account, context.run.run_id, callbacks))
-                loads += [load] if load else []
-                context.log.info(_as_line(load) if load else f"{account}: nothing new")
+                extraction = Extraction(settings, account, context.run.run_id, callbacks)
+                # Events wait for an interrupted load that goes on; those that came meanwhile land after it.
+                for land in (extraction.land_events, partial(run, extraction), extraction.land_events):
+                    if load := land():
+                        loads.append(load)
+                        context.log.info(_as_line(load))
+                if not any(load.account == account for load in loads):
+                    context.log.info(f"{account}: nothing new")
             except (ArchiveError, OSError, duckdb.Error) as error:  # the disk may be full
                 failures[account] = in_one_line(error)
                 may_pass = may_pass or isinstance(error, TransientError)

@@ -72,9 +72,9 @@ class State(NamedTuple):
     """What has landed of a task: its newest payload's hash and updatedAt, and whether it is there.
 
     The newest payload is that with the latest updatedAt, then the latest fetched, of those since the last answer that
-    is sure: that of a GET by id (the lane `refresh`), or one that repeats the answer just before it, of another load.
-    sql/landing/states.sql says the same. Whether the task is deleted, the latest fetched alone tells, since a deleted
-    task has no new updatedAt.
+    is sure: that of a GET by id (the lane `refresh`), or one that repeats the answer just before it, of another load;
+    an event answers nothing. sql/landing/states.sql says the same. Whether the task is deleted, the latest fetched
+    alone tells, since a deleted task has no new updatedAt.
 
     is_last: whether the newest payload also landed last; else a stale answer came after it.
     """
@@ -190,6 +190,32 @@ class Catalog:
         while (upto := self._connection.execute(some, (low, high, ROWS_AT_ONCE)).fetchone()[0]) is not None:
             yield from self._newest(BETWEEN, {"account": account, "after": low, "last": upto}, going_on)
             low = upto
+
+    def observed_updates(self, account: str, keys: Iterable[str]) -> set[tuple[str, int | None]]:
+        """The updatedAt that was ever observed of each of some tasks, as (key, epoch ms)."""
+        return set(
+            self._connection.execute(
+                "select o.key, o.updated_at_ms from observed as o inner join parts as p on o.part = p.number "
+                "where p.damage is null and p.account = ? and o.key in (select value from json_each(?)) "
+                "and o.payload_sha256 is not null",
+                (account, json.dumps(list(keys))),
+            )
+        )
+
+    def last_payload(self, account: str, key: str) -> str | None:
+        """The payload that landed last of a task, read from its part."""
+        found = self._connection.execute(
+            "select p.load_id, p.file, o.payload_sha256 from observed as o inner join parts as p on o.part = p.number "
+            "where p.damage is null and p.account = ? and o.key = ? and o.payload_sha256 is not null "
+            "order by p.load_id desc, o.page desc, o.position desc limit 1",
+            (account, key),
+        ).fetchone()
+        if found is None:
+            return None
+        load_id, file, sha256 = found
+        path = self.zone.folder(account, load_id) / file
+        rows = pq.read_table(path, columns=["payload"], filters=[("payload_sha256", "=", sha256)])
+        return str(rows["payload"][0].as_py()) if len(rows) else None
 
     def is_empty(self, account: str) -> bool:
         """Whether nothing has landed of an account."""
@@ -387,15 +413,16 @@ class Catalog:
         for key, found in groupby(rows, itemgetter(0)):
             state, newest = State(key, False, None, None, False, None), (False, 0, -2)
             epoch = 0  # one begins with each answer that is sure
-            last: tuple[str | None, str | None] = None, None  # hash and load of the answer before
+            last: tuple[str | None, str, str] = None, "", ""  # hash, load and lane of the answer before
             for _, load_id, lane, is_task, created, updated, is_deleted, payload_sha256 in found:
                 state = state._replace(is_task=bool(is_task), created_at_ms=created, is_deleted=bool(is_deleted))
                 if payload_sha256 is not None:
-                    epoch += lane == "refresh" or (payload_sha256 == last[0] and load_id != last[1])
+                    is_repetition = payload_sha256 == last[0] and load_id != last[1] and "events" not in (lane, last[2])
+                    epoch += lane == "refresh" or is_repetition
                     rank = (True, 0, 0) if load_id == going_on else (False, epoch, -1 if updated is None else updated)
                     if rank >= newest:
                         state, newest = state._replace(updated_at_ms=updated, sha256=payload_sha256), rank
-                last = payload_sha256, load_id
+                last = payload_sha256, load_id, lane
             yield state._replace(is_last=state.sha256 == last[0])
 
     # ------------------------------------------------------------------------------------------------------- taking in

@@ -57,6 +57,11 @@ class AccountContext:
         self.zone = Zone(settings.home.landing)
         self.catalog = Catalog(self.zone)
         self.callbacks = callbacks or ProgressCallbacks()
-        keys = [key.get_secret_value() for key in settings.api_keys.values()]
-        self.redactor = Redactor(settings.fingerprint_key_bytes(), keys)
+        self.redactor = redactor_of(settings)
         self.client = connect(settings, account, self.redactor.scrub, self.callbacks.say)
+
+
+def redactor_of(settings: Settings) -> Redactor:
+    """The redactor of an archive, which hides its own keys too wherever they occur."""
+    own = [*settings.api_keys.values(), *settings.webhook_secrets.values()]
+    return Redactor(settings.fingerprint_key_bytes(), [secret.get_secret_value() for secret in own])

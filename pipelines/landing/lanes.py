@@ -2,7 +2,7 @@
 
 `sweep` reads the whole account by id and then what changed meanwhile; `changes` what was updated since the last proven
 point, minus an overlap; `observe` the same, for one request where nothing is new; `backfill` what was created in a
-window; `refresh` single tasks.
+window; `refresh` single tasks. `events` asks for nothing: it lands what webhooks delivered.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,6 +13,8 @@ from pipelines.errors import SettingsError
 from pipelines.landing import damage
 from pipelines.landing.begin import server_clock_ms, unserved
 from pipelines.landing.context import AccountContext
+from pipelines.landing.events import land_events
+from pipelines.landing.journal import Journal
 from pipelines.landing.known import differing, key_of
 from pipelines.landing.load import Load
 from pipelines.landing.manifest import Lane, Manifest, Window, needed
@@ -36,6 +38,8 @@ class Extraction(AccountContext):
 
     def has_news(self) -> bool:
         """Whether `observe` would land anything: one request where it would not, and nothing is written."""
+        if Journal(self.settings.home.events, self.account).waiting_bytes:
+            return True
         self.catalog.refresh(self.account, files_too=False)
         with self.client:
             return self._look().has_news
@@ -60,6 +64,10 @@ class Extraction(AccountContext):
                 : self.settings.observe_lookups
             ]
             return self._finish(load)
+
+    def land_events(self) -> Manifest | None:
+        """What webhooks delivered since the last run; None where that is nothing."""
+        return land_events(self)
 
     def backfill(self, created_from_ms: int, created_to_ms: int) -> Manifest:
         """Tasks created in [created_from_ms, created_to_ms)."""

@@ -6,7 +6,7 @@ import msgspec
 
 from pipelines.livepeer.walks import Capabilities
 
-Lane = Literal["sweep", "changes", "observe", "backfill", "refresh"]
+Lane = Literal["sweep", "changes", "observe", "backfill", "refresh", "events"]
 Verdict = Literal["whole", "limited", "broken"]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -61,16 +62,39 @@ class LoadWriter:
             self.known.add(key, sha256, row)
             taken.landed.add(key)
             self._land(position, fetched_at_ms, row, text, sha256)
-        note.pages += 1
-        note.rows_read += len(rows)
-        self._pages += 1
+        self.end_page(len(rows))
         return taken
+
+    def end_page(self, rows: int) -> None:
+        """Counts a page that was read."""
+        self.manifest.pages += 1
+        self.manifest.rows_read += rows
+        self._pages += 1
 
     def add_gone(self, task_id: str, fetched_at_ms: int) -> None:
         """Takes in that the API knows a task no more."""
         self.known.add_gone(task_id)
         self._land(0, fetched_at_ms, Row(b"", task_id, None, None, True), None, None)
         self.manifest.pages += 1
+
+    def add_event(self, row: Row, observed_at_ms: int) -> None:
+        """Takes in a state that an event showed, redacted already; of a task known to be deleted it tells no more."""
+        text, encoded = as_text(row.payload)
+        sha256 = hashlib.sha256(encoded).hexdigest()
+        key = key_of(row, sha256)
+        if self.known.has(key) or self.known.is_deleted(key):
+            self.manifest.changed += 1
+        else:
+            self.manifest.appeared += 1
+        row = msgspec.structs.replace(row, is_deleted=row.is_deleted or self.known.is_deleted(key))
+        self.known.add(key, sha256, row)
+        self._land(len(self._held), observed_at_ms, row, text, sha256)
+
+    def last_payload(self, task_id: str) -> bytes | None:
+        """The payload that landed last of a task, this load's own included; None where there is none."""
+        held = (text for _, _, _, held_id, _, _, _, text, _ in reversed(self._held) if held_id == task_id and text)
+        text = next(held, None) or self._catalog.last_payload(self.manifest.account, task_id)
+        return None if text is None else text.encode()
 
     def checkpoint(self, stage: str, cursor: str | None) -> None:
         """Call between pages with the place to go on from; writes a part when enough has come in."""
@@ -123,16 +147,16 @@ class LoadWriter:
 def as_landed(redactor: Redactor, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     """The payloads of rows as they land: redacted, each with its hash."""
     for payload in redactor.redact_all([row.payload for row in rows]):
-        text, encoded = _as_text(payload)
+        text, encoded = as_text(payload)
         yield text, hashlib.sha256(encoded).hexdigest()
 
 
-def _as_text(payload: bytes) -> tuple[str, bytes]:
+def as_text(payload: bytes) -> tuple[str, bytes]:
     """A payload as text, and that as UTF-8: bytes that are none become \\udcXX escapes, which every engine can read."""
     try:
         return payload.decode(), payload
     except UnicodeDecodeError:
-        return _as_text(payload.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace"))
+        return as_text(payload.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace"))
 
 
 def _remove_unnoted(folder: Path, manifest: Manifest) -> None:

@@ -23,6 +23,7 @@ from pipelines.livepeer.answer import Answer, Limits, Reader
 from pipelines.livepeer.jsontext import NotAnArray, split_array
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.tasks.source import PATH
+from pipelines.livepeer.webhook import Webhook
 from pipelines.settings import Settings
 
 LONGEST_WAIT_SECONDS = 300.0
@@ -205,6 +206,13 @@ class Client:
         except failures.RowFault:
             status, payload = 500, None
         return TaskAnswer(status, payload, time.time_ns() // 1_000_000)
+
+    def list_webhooks(self) -> list[Webhook]:
+        """The webhooks of the key's project. Raises a failure of pipelines.livepeer.failures."""
+        try:
+            return msgspec.json.decode(self._get("/webhook", {}).body, type=list[Webhook])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise failures.NotJson(f"{self.host} answered with something else than a list of webhooks") from None
 
     def _get(self, path: str, params: dict[str, str], expect_row_fault: bool = False) -> Answer:
         def stop(state: RetryCallState) -> bool:

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from pipelines.simulator.errors import ApiError, malformed_row, not_found, refused
 from pipelines.simulator.listing import legacy_page, next_link, query_of, studio_page
 from pipelines.simulator.store import Account, Row, Store
+from pipelines.simulator.webhooks import Webhooks
 from pipelines.simulator.wire import Response, json_response
 
 MAX_REQUEST_LINE = 16_384
@@ -32,6 +33,7 @@ class Backend(Protocol):
     seed: int
     api: str
     store: Store
+    webhooks: Webhooks
 
     @property
     def accounts(self) -> Mapping[str, Account]:
@@ -75,6 +77,8 @@ def _route(backend: Backend, request: Request) -> Response:
             return _list_tasks(backend, request)
         case "GET" | "HEAD", ["api", "task", task_id]:
             return _get_task(backend, request, unquote(task_id))
+        case "GET" | "HEAD", ["api", "webhook"]:
+            return _list_webhooks(backend, request)
         case "POST", ["api", "task", task_id, "retry"]:
             return _retry_task(backend, request, task_id)
         case _, ["api", *_]:
@@ -107,6 +111,12 @@ def _get_task(backend: Backend, request: Request, task_id: str) -> Response:
     if row.error:
         raise malformed_row(row.error)
     return json_response(200, row.body)
+
+
+def _list_webhooks(backend: Backend, request: Request) -> Response:
+    account = _authenticate(backend, request)
+    registered = backend.webhooks.registered
+    return json_response(200, [each.shown() for each in registered if each.project_id == account.project_id])
 
 
 def _retry_task(backend: Backend, request: Request, task_id: str) -> Response:

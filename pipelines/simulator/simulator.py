@@ -16,6 +16,7 @@ from pipelines.simulator.generator import Generator, with_status
 from pipelines.simulator.payloads import uuid4
 from pipelines.simulator.server import Server
 from pipelines.simulator.store import VERSIONS_KEPT_MS, Account, Row, Store, Task, encode, in_jsonb_order
+from pipelines.simulator.webhooks import Webhooks
 from pipelines.simulator.wire import Response, json_response
 from pipelines.simulator.world import World
 
@@ -78,6 +79,8 @@ class Simulator:
             for name, size in sizes.items()
         }
         self._world = World(self.store, self._generators.values(), start)
+        self.webhooks = Webhooks(seed, self.now)
+        self.store.on_change = self.webhooks.changed  # of what is yet to come
         self._random = Random(f"{seed} simulator")
         self._faults: list[Fault] = []
         self._callbacks: list[Callback] = []
@@ -109,6 +112,7 @@ class Simulator:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+        self.webhooks.close()
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +145,7 @@ class Simulator:
         """Let time pass."""
         self._clock.advance(seconds)
         self._catch_up()
+        self.webhooks.settle()
 
     def lag(self, seconds: float) -> None:
         """Lists come from a replica that is so far behind, ten minutes at most."""
@@ -234,6 +239,10 @@ class Simulator:
         with self._lock:
             now = self._catch_up()
             self._world.start(self._generators["default"].retried(self._row(task_id).task(), now))
+
+    def add_webhook(self, url: str, secret: str | None = None, account: str = "default") -> None:
+        """Send the events of an account's tasks to a URL from now on, signed where there is a secret."""
+        self.webhooks.register(url, secret, self._accounts[account].project_id)
 
     # --- changing what requests meet --------------------------------------------------------------------------------
 

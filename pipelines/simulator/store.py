@@ -120,6 +120,7 @@ class Store:
         self._rows: dict[str, Row] = {}
         self._orders: dict[tuple[Account, Order, int | None], list[Row]] = {}
         self._unreadable: set[str] = set()  # ids of rows with a time that is not a number
+        self.on_change: Callable[[Row, Row | None], None] = lambda row, before: None
 
     def get(self, task_id: str) -> Row | None:
         return self._rows.get(task_id)
@@ -133,6 +134,7 @@ class Store:
         else:
             self._unreadable.discard(row.id)
         self._orders.clear()
+        self.on_change(row, row.previous)
 
     def remove(self, task_id: str) -> None:
         del self._rows[task_id]

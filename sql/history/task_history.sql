@@ -28,7 +28,7 @@ select
     stood_until_at,                                     -- and at least until here, UTC, by the server's clock: fetched, or proven unchanged; null while it stands: then it is the later of stood_from_at and proven_until_at in freshness
     closed_by_load_id,                                  -- load that brought the next state, or no longer found the task; null while it stands
     is_late,                                            -- whether a newer state had been fetched before: it came from a stale answer
-    lane as observed_by,                                -- lane that first observed it: sweep, changes, backfill, refresh, ...
+    lane as observed_by,                                -- lane that first observed it: sweep, changes, backfill, refresh, ...; events where a webhook did
     load_id,                                            -- load that first observed it
     known_at,                                           -- when that load was complete, UTC: versions published from then on hold the row
     state.payload_sha256 as payload_sha256              -- hash of the redacted payload in the landing zone

@@ -4,7 +4,7 @@ description: >-
   published. The latest updatedAt counts as newest, then the latest fetched: a stale answer never replaces a newer
   state; what it tells for the first time takes its place before (is_late). Only an answer that is sure sets a task
   back to an older updatedAt, as after a server's clock was set back: that of a GET by id (the lane refresh), or one
-  that repeats the answer just before it, of another load. An epoch begins with each such answer, and none before it
+  that repeats the answer just before it, of another load; an event answers nothing. An epoch begins with each such answer, and none before it
   counts (the catalog of the landing zone says the same). Whether a task is deleted, the latest fetched alone tells.
   How far later loads prove a state that still stands is not told here, since each would change every row: it is
   told once a load has closed the state, which brought the next one or no longer met the task.
@@ -31,7 +31,11 @@ with told as (
         o.position,
         o.lane,
         o.fetched_at,
-        o.fetched_at - to_microseconds(cast(coalesce(l.clock_skew_seconds, 0) * 1000000 as bigint)) as fetched_by_server_at,
+        -- An event tells how things stood when it was made, not when it came.
+        least(
+            o.fetched_at - to_microseconds(cast(coalesce(l.clock_skew_seconds, 0) * 1000000 as bigint)),
+            case when o.lane = 'events' then make_timestamptz(o.task.status.updatedAt * 1000) end
+        ) as fetched_by_server_at,
         l.finished_at as known_at,
         o.is_deleted,
         case
@@ -66,7 +70,9 @@ repeated as (
 answered as (
     select
         told.*,
-        state.payload_sha256 = lag(state.payload_sha256) over in_order and load_id != lag(load_id) over in_order as is_repetition,
+        state.payload_sha256 = lag(state.payload_sha256) over in_order
+        and load_id != lag(load_id) over in_order
+        and 'events' not in (lane, lag(lane) over in_order) as is_repetition,
         lag(load_id) over in_order as load_before_id
     from told
     semi join repeated on told.task_id = repeated.task_id
@@ -134,6 +140,7 @@ standing as (
         case
             when lead(set_back_times) over in_order > 0
                 then greatest(lead(met_from_at) over in_order, max(met_from_at) over in_order)
+            when 'events' in (lane, lead(lane) over in_order) then lead(met_from_at) over in_order
         end as next_from_at,
         lead(load_id) over in_order as next_load_id,
         lead(told_by_load_id) over in_order as doubted_by_load_id,
