@@ -1,4 +1,4 @@
-"""The demo: a simulated account, two nightly runs, looks in between, and the answers. Needs no account."""
+"""The demo: a simulated account, two nightly runs, looks and webhooks in between, and the answers."""
 
 import os
 import shutil
@@ -9,14 +9,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 import click
 import httpx
+from pydantic import SecretStr
 
 from pipelines.cli.run import run_job
 from pipelines.cli.terminal import print_loads, watching
 from pipelines.errors import ArchiveError, SettingsError
 from pipelines.home import Home
+from pipelines.listening.server import Receiver, bound, serving
 from pipelines.serving.published import run_query, sql_of
 from pipelines.serving.status import status
 from pipelines.settings import load_settings
@@ -24,6 +27,7 @@ from pipelines.warehouse.models import PUBLISHED_LAYERS, published_models
 
 HOURS = 12
 LOOKS, LOOK_MINUTES = 3, 5
+WEBHOOK_SECRET = token_hex(16)
 NOTE = ".task-archive-demo"
 
 
@@ -36,20 +40,29 @@ def run_demo(tasks: int, days: int, home: Path) -> None:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     (home / NOTE).touch()
-    with _simulator(tasks, days) as environment:
+    with bound("127.0.0.1", 0) as listening, _simulator(tasks, days, listening.getsockname()[1]) as environment:
         os.environ.update(environment, TASK_ARCHIVE_HOME=str(home))
-        settings = load_settings(alert_webhook_url=None, alert_email_to=None, alert_file=None)
+        settings = load_settings(
+            alert_webhook_url=None,
+            alert_email_to=None,
+            alert_file=None,
+            webhook_secrets={"default": SecretStr(WEBHOOK_SECRET)},
+            listen_tolerance_seconds=86_400,  # the simulated clock is hours behind
+        )
         _heading(f"First nightly run: a sweep of {tasks:,} simulated tasks of {days} days")
         with watching():
             print_loads(run_job(settings, "nightly").loads)
-        _heading(f"{LOOKS} looks, {LOOK_MINUTES} simulated minutes apart: tasks are seen before they end")
-        for _ in range(LOOKS):
-            _advance(environment["LIVEPEER_API_URL"], LOOK_MINUTES * 60)
-            looked = run_job(settings, "observe").loads
-            print_loads(looked)
-            if not looked:
-                click.echo("observe    default: nothing new")
-        _advance(environment["LIVEPEER_API_URL"], HOURS * 3600 - LOOKS * LOOK_MINUTES * 60)
+        _heading(
+            f"{LOOKS} looks, {LOOK_MINUTES} simulated minutes apart, while webhooks deliver what happens in between"
+        )
+        with serving(Receiver(settings, lambda line: None), listening):
+            for _ in range(LOOKS):
+                _advance(environment["LIVEPEER_API_URL"], LOOK_MINUTES * 60)
+                looked = run_job(settings, "observe").loads
+                print_loads(looked)
+                if not looked:
+                    click.echo("observe    default: nothing new")
+            _advance(environment["LIVEPEER_API_URL"], HOURS * 3600 - LOOKS * LOOK_MINUTES * 60)
         _heading(f"Second nightly run, {HOURS} simulated hours after the first: only what changed")
         with watching():
             print_loads(run_job(settings, "nightly").loads)
@@ -81,10 +94,11 @@ def _heading(text: str) -> None:
 
 
 @contextmanager
-def _simulator(tasks: int, days: int) -> Iterator[dict[str, str]]:
+def _simulator(tasks: int, days: int, webhook_port: int) -> Iterator[dict[str, str]]:
     """The simulator in a process of its own, its clock behind ours so that time can pass; yields its settings."""
     command = [sys.executable, "-m", "pipelines.cli", "simulate", "--port", "0"]
     command += ["--tasks", str(tasks), "--days", str(days), "--behind-hours", str(HOURS), "--incidents", "2"]
+    command += ["--webhook", f"http://127.0.0.1:{webhook_port}/default", "--webhook-secret", WEBHOOK_SECRET]
     # In a session of its own: Ctrl-C is for the demo, which ends it.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:

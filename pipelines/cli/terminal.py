@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from pipelines.defs.resources import callbacks_of_this_process, lines
 from pipelines.landing.context import Progress as LaneProgress
 from pipelines.landing.context import ProgressCallbacks
+from pipelines.landing.events import summary
 from pipelines.landing.manifest import Manifest
 from pipelines.text import printable
 
@@ -17,6 +18,9 @@ from pipelines.text import printable
 def print_loads(loads: list[Manifest]) -> None:
     """A line for each load with its proof, and one for each gap."""
     for load in loads:
+        if load.lane == "events":
+            click.echo(f"{load.lane:10} {load.account}: {summary(load)}")
+            continue
         seconds = ((load.finished_at_ms or load.started_at_ms) - load.started_at_ms) / 1000
         counted = (
             f"server counts {load.server_count_after:,}"

@@ -12,6 +12,7 @@ from pydantic import Field
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, as_fault_of_the_program, in_one_line
 from pipelines.landing.catalog import Catalog
+from pipelines.landing.events import summary
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.manifest import Manifest
 from pipelines.landing.zone import Zone
@@ -203,6 +204,8 @@ def _materialized(manifests: list[Manifest], asset: str) -> dg.MaterializeResult
 
 def _as_line(load: Manifest) -> str:
     """What a load fetched and proved."""
+    if load.lane == "events":
+        return f"{load.lane} {load.account}: {summary(load)}"
     gaps = f": {'; '.join(load.reasons)}" if load.reasons else ""
     return (
         f"{load.lane} {load.account}: {load.tasks_seen:,} tasks read in {load.requests:,} requests, {load.appeared:,} "

@@ -14,11 +14,13 @@ import msgspec
 
 from pipelines import __version__
 from pipelines.landing import journal
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.context import AccountContext
 from pipelines.landing.journal import Journal, Line
 from pipelines.landing.known import key_of
 from pipelines.landing.manifest import Manifest, Window
 from pipelines.landing.writer import LoadWriter, as_text
+from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.tasks.rows import Row, read_row
 from pipelines.livepeer.webhook import in_list_order
 
@@ -49,22 +51,34 @@ def land_events(context: AccountContext) -> Manifest | None:
         run_id=context.run_id,
         started_at_ms=now_ms,
     )
-    _EventLoad(context, load).land(files)
+    events = EventLoad(context.catalog, load, context.redactor)
+    events.land(files)
+    load.finished_at_ms = max(load.started_at_ms, time.time_ns() // 1_000_000)
+    load.verdict, load.stage = "whole", "done"
+    events.writer.complete()
     for file in files:
         file.unlink()
     return load
 
 
-class _EventLoad:
-    def __init__(self, context: AccountContext, manifest: Manifest) -> None:
-        self.account = context.account
-        self.catalog = context.catalog
+def summary(load: Manifest) -> str:
+    """What a load of events brought, such as `120 events of 40 tasks, 101 states that nothing had shown`."""
+    return f"{load.rows_read:,} events of {load.tasks_seen:,} tasks, {load.rows_landed:,} states that nothing had shown"
+
+
+class EventLoad:
+    """Lands journal files as a load whose manifest is begun."""
+
+    def __init__(self, catalog: Catalog, manifest: Manifest, redactor: Redactor) -> None:
+        self.account = manifest.account
+        self.catalog = catalog
         self.manifest = manifest
-        self.writer = LoadWriter(context.catalog, manifest, context.redactor)
+        self.writer = LoadWriter(catalog, manifest, redactor)
         self.seen: set[str] = set()
         self.landed: set[tuple[str, int | None]] = set()  # by this load
 
     def land(self, files: list[Path]) -> None:
+        """Lands what has not been observed."""
         note = self.manifest
         for file in files:
             lines = [(read_row(line.payload), line) for line in journal.read(file)]
@@ -76,9 +90,6 @@ class _EventLoad:
             for start in range(0, len(lines), EVENTS_PER_PAGE):
                 self._land_page(lines[start : start + EVENTS_PER_PAGE])
         note.tasks_seen = len(self.seen)
-        note.finished_at_ms = max(note.started_at_ms, time.time_ns() // 1_000_000)
-        note.verdict, note.stage = "whole", "done"
-        self.writer.complete()
 
     def _land_page(self, lines: list[tuple[Row, Line]]) -> None:
         keys = {row.task_id for row, _ in lines if row.task_id is not None}

@@ -26,6 +26,8 @@ from pipelines.livepeer.failures import ApiError, RowFault
 class Extraction(AccountContext):
     """The lanes of one account."""
 
+    _has_landed_events = False  # a version is published then, which a load is to prove
+
     def sync(self, lane: Literal["auto", "changes", "sweep"] = "auto") -> Manifest:
         """The nightly lane. `auto` sweeps an account that was never swept whole, or not since files of it were lost,
         and fetches changes otherwise."""
@@ -46,14 +48,14 @@ class Extraction(AccountContext):
 
     def observe(self, open_tasks: Callable[[int], list[str]] = lambda before_ms: []) -> Manifest | None:
         """What changed since the last proven point, and some of the open tasks; None, and nothing is written, where
-        nothing changed.
+        nothing changed and no event has landed.
 
         open_tasks: ids of those last changed before a time, the longest unseen first. They are asked for in turn.
         """
         self._set_damage_aside()
         with self.client:
             look = self._look()
-            if not look.has_news:
+            if not (look.has_news or self._has_landed_events):
                 return None
             load = Load(self, "observe", look.window)
             note = load.manifest
@@ -67,7 +69,9 @@ class Extraction(AccountContext):
 
     def land_events(self) -> Manifest | None:
         """What webhooks delivered since the last run; None where that is nothing."""
-        return land_events(self)
+        load = land_events(self)
+        self._has_landed_events = self._has_landed_events or load is not None
+        return load
 
     def backfill(self, created_from_ms: int, created_to_ms: int) -> Manifest:
         """Tasks created in [created_from_ms, created_to_ms)."""

@@ -6,10 +6,11 @@ a 4xx never; a 3xx it follows and counts as delivered. So a failure of ours is a
 
 import asyncio
 import socket
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 
 import uvicorn
@@ -180,6 +181,33 @@ def _settle(written: "asyncio.Future[None]", error: Exception | None) -> None:
 def serve(receiver: Receiver, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Listens until a signal comes, and answers then what is under way. `ready`: called with the address, port 0 is a
     free one. Raises SettingsError where the address cannot be had."""
+    with bound(host, port) as listening:
+        ready(f"http://{host}:{listening.getsockname()[1]}")
+        _server(receiver).run(sockets=[listening])
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises SettingsError where the address cannot be had."""
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise SettingsError(f"cannot listen on {host}:{port}: {error}") from None
+
+
+@contextmanager
+def serving(receiver: Receiver, listening: socket.socket) -> Iterator[None]:
+    """Listens in a thread until the block ends."""
+    server = _server(receiver)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _server(receiver: Receiver) -> uvicorn.Server:
     config = uvicorn.Config(
         receiver.application(),
         log_level="critical",
@@ -189,10 +217,4 @@ def serve(receiver: Receiver, host: str, port: int, ready: Callable[[str], None]
         limit_concurrency=2 * MOST_DELIVERIES,
         timeout_graceful_shutdown=2,
     )
-    try:
-        listening = socket.create_server((host, port), backlog=2048)
-    except (OSError, OverflowError) as error:
-        raise SettingsError(f"cannot listen on {host}:{port}: {error}") from None
-    with listening:
-        ready(f"http://{host}:{listening.getsockname()[1]}")
-        uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)

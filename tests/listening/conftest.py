@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from pipelines.landing.journal import Journal, Line, read
-from pipelines.listening.server import Receiver
+from pipelines.listening.server import Receiver, bound, serving
 from pipelines.settings import Settings
 
 SECRET = "hook-shared-secret"  # noqa: S105 (of the recorded deliveries)
@@ -62,17 +60,8 @@ def event_of(task: Any, name: str = "task.updated", **fields: Any) -> dict[str, 
 def listening_to(settings: Settings) -> Iterator[Listener]:
     said: list[str] = []
     receiver = Receiver(settings, said.append)
-    server = uvicorn.Server(uvicorn.Config(receiver.application(), port=0, log_level="critical", access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield Listener(f"http://127.0.0.1:{port}", settings, receiver, said)
-    finally:
-        server.should_exit = True
-        thread.join()
+    with bound("127.0.0.1", 0) as listening, serving(receiver, listening):
+        yield Listener(f"http://127.0.0.1:{listening.getsockname()[1]}", settings, receiver, said)
 
 
 @pytest.fixture

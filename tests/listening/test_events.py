@@ -192,6 +192,15 @@ def test_what_waits_is_news_and_an_interrupted_load_goes_on_first(kept: Any) -> 
     assert land(kept).rows_landed == 1
 
 
+def test_a_look_proves_what_events_brought(kept: Any) -> None:
+    kept.sync()
+    write(kept, task("running", 3_000))
+    extraction = kept.extraction()
+    assert extraction.land_events() is not None
+    assert extraction.observe().proven_until_ms is not None
+    assert kept.extraction().observe() is None
+
+
 def test_what_a_kill_left_after_landing_lands_nothing_twice(kept: Any) -> None:
     kept.sync()
     write(kept, task("running", 3_000))
@@ -207,7 +216,7 @@ def test_what_a_kill_left_after_landing_lands_nothing_twice(kept: Any) -> None:
 EVENTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=12)
 
 
-@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(EVENTS, min_size=1, max_size=4))
 def test_any_order_ends_in_the_same_states(
     simulate: Simulate,

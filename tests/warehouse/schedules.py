@@ -14,6 +14,8 @@ import duckdb
 from hypothesis import strategies as st
 
 from pipelines.landing.catalog import Catalog
+from pipelines.landing.events import EventLoad
+from pipelines.landing.journal import Journal, Line
 from pipelines.landing.manifest import Lane, Manifest, Missing, Window
 from pipelines.landing.writer import LoadWriter
 from pipelines.landing.zone import Zone
@@ -115,7 +117,9 @@ def schedules(draw: st.DrawFn, accounts: tuple[str, ...] = ("default",)) -> Sche
             answers.append(Answer(task, state, draw(st.sampled_from(["state"] * 6 + ["deleted", "gone"]))))
         if loads and draw(st.integers(0, 3)) == 0:
             answers = list(loads[-1].answers)
-        lane: Lane = draw(st.sampled_from(["sweep", "changes", "observe", "refresh"]))
+        lane: Lane = draw(st.sampled_from(["sweep", "changes", "observe", "refresh", "events"]))
+        if lane == "events":
+            answers = [Answer(answer.task, answer.state) for answer in answers]
         unmet = tuple(draw(st.sets(st.integers(0, len(lives) - 1), max_size=1))) if lane == "sweep" else ()
         account = draw(st.sampled_from(accounts))
         loads.append(Load(lane, tuple(answers), unmet, draw(st.integers(0, 3)) > 0, account))
@@ -134,7 +138,7 @@ def land(schedule: Schedule, home: Path, landed: Callable[[], object] = lambda: 
 def land_one(load: Load, lives: tuple[tuple[dict[str, Any], ...], ...], home: Path, now: int) -> Manifest:
     """Lands a load that began at a time by our clock, after all others."""
     zone = Zone(Settings(home=home).home.landing)
-    proves = load.is_proven and load.lane != "refresh"
+    proves = load.is_proven and load.lane not in ("refresh", "events")
     unmet = [f"task-{task}" for task in load.unmet]
     manifest = Manifest(
         load_id=zone.new_load_id(load.lane, now),
@@ -148,10 +152,12 @@ def land_one(load: Load, lives: tuple[tuple[dict[str, Any], ...], ...], home: Pa
         finished_at_ms=now + 60_000,
         proven_until_ms=now - SKEW_MS if proves else None,
         clock_skew_seconds=SKEW_MS / 1000,
-        verdict="whole" if proves else "broken",
+        verdict="whole" if proves or load.lane == "events" else "broken",
         vanished=unmet[::2],
         unreadable=[Missing(task_id, "odd") for task_id in unmet[1::2]],
     )
+    if load.lane == "events":
+        return land_events(load, lives, home, manifest)
     writer = LoadWriter(Catalog(zone), manifest, Redactor(b"key"))
     for place, answer in enumerate(load.answers):
         fetched_ms = now + 1_000 * (place + 1)
@@ -163,6 +169,22 @@ def land_one(load: Load, lives: tuple[tuple[dict[str, Any], ...], ...], home: Pa
             marked = payload | ({"deleted": True} if answer.kind == "deleted" else {})
             writer.add_page([read_row(json.dumps(marked).encode())], fetched_ms)
     return writer.complete()
+
+
+def land_events(load: Load, lives: tuple[tuple[dict[str, Any], ...], ...], home: Path, manifest: Manifest) -> Manifest:
+    """Lands events of states, as a listener wrote them."""
+    events = EventLoad(Catalog(Zone(Settings(home=home).home.landing)), manifest, Redactor(b"key"))
+    journal = Journal(Settings(home=home).home.events, load.account)
+    payloads = [lives[answer.task][answer.state] for answer in load.answers]
+    journal.append(
+        Line(payload["status"]["updatedAt"] + SKEW_MS + 50, SKEW_MS, "task.updated", json.dumps(payload).encode())
+        for payload in payloads
+    )
+    files = journal.claim()
+    events.land(files)
+    for file in files:
+        file.unlink()
+    return events.writer.complete()
 
 
 @contextmanager

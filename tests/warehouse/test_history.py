@@ -40,14 +40,18 @@ def replay(rows: list[Row], loads: list[Manifest]) -> dict[tuple[str, int], Row]
     for task_id in {row["task_id"] for row in rows}:
         told = [row for row in rows if row["task_id"] == task_id]
         newest: Row | None = None
-        before: Row = {"payload_sha256": None, "load_id": None}
+        before: Row = {"payload_sha256": None, "load_id": None, "lane": None}
         was_set_back = False
         standing: list[Row] = []
         late: list[Row] = []
         for place, row in enumerate(told):
             is_set_back, told_by = False, row["load_id"]
             if row["payload"] is not None:
-                is_repeated = row["payload_sha256"] == before["payload_sha256"] and row["load_id"] != before["load_id"]
+                is_repeated = (
+                    row["payload_sha256"] == before["payload_sha256"]
+                    and row["load_id"] != before["load_id"]
+                    and "events" not in (row["lane"], before["lane"])
+                )
                 if newest is None or row["updated_at_ms"] >= newest["updated_at_ms"]:
                     newest = row
                 elif row["lane"] == "refresh" or is_repeated:
@@ -64,7 +68,7 @@ def replay(rows: list[Row], loads: list[Manifest]) -> dict[tuple[str, int], Row]
             if not standing or turn != standing[-1]["turn"]:
                 was_deleted = bool(standing) and standing[-1]["is_deleted"]
                 is_met = row["is_deleted"] or was_deleted or is_set_back
-                from_ms = row["fetched_ms"] - SKEW_MS if is_met else newest["updated_at_ms"]
+                from_ms = known_ms(row) if is_met else newest["updated_at_ms"]
                 ranks = {
                     "latest_from_ms": max([from_ms, *(each["latest_from_ms"] for each in standing[-1:])]),
                     "after_ms": max([newest["updated_at_ms"], *(each["after_ms"] for each in standing)]),
@@ -94,12 +98,12 @@ def replay(rows: list[Row], loads: list[Manifest]) -> dict[tuple[str, int], Row]
                 last, stood_from, stood_until = fetched, updated, updated
             else:
                 last, stood_from = max([fetched, *(load.started_at_ms for load in proofs)]), row["from_ms"]
-                stood_until = max([fetched - SKEW_MS, updated, *(load.proven_until_ms or 0 for load in proofs)])
+                stood_until = max([known_ms(row), updated, *(load.proven_until_ms or 0 for load in proofs)])
                 if row["is_deleted"]:
                     stood_until = stood_from
                 elif not ends:  # it stands: how far it is proven is the account's, in freshness
                     last = stood_until = None
-                elif is_followed and following[0]["was_set_back"]:
+                elif is_followed and (following[0]["was_set_back"] or "events" in (row["lane"], following[0]["lane"])):
                     stood_until = max(stood_from, min(stood_until, following[0]["from_ms"]))
                 else:
                     stood_until = max(stood_from, stood_until)
@@ -118,6 +122,12 @@ def replay(rows: list[Row], loads: list[Manifest]) -> dict[tuple[str, int], Row]
             if not row["is_deleted"] and not row["is_late"]:
                 expected[task_id, position]["closed_by_load_id"] = min(ends, default=None)
     return expected
+
+
+def known_ms(row: Row) -> int:
+    """When a row tells how things were, by the server's clock: an event when its snapshot was made."""
+    fetched_ms: int = row["fetched_ms"] - SKEW_MS
+    return min(fetched_ms, row["updated_at_ms"]) if row["lane"] == "events" else fetched_ms
 
 
 def millis(value: Any) -> Any:
