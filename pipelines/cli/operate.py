@@ -95,6 +95,28 @@ def verify(account: str | None, landing: bool, as_json: bool) -> None:
     sys.exit(0 if is_well else GAP)
 
 
+@main.command(epilog=example("task-archive erase --creator 0x81bbe1…"))
+@click.option("--creator", required=True, help="The creator's id, as the column creator_id of tasks has it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def erase(creator: str, yes: bool) -> None:
+    """Erase what tasks say of a creator, from landed files to every destination; of each task its id, type, times and
+    phase stay.
+
+    Counts and durations stay as they are. landing/erasures.jsonl keeps a record, with the creator's fingerprint.
+    """
+    from pipelines.cli.erase import erase_creator, tasks_of
+    from pipelines.cli.terminal import watching
+
+    settings = load_settings()
+    tasks = tasks_of(settings, creator)
+    for account, task_ids in tasks.items():
+        click.echo(f"tasks      {account}: {len(task_ids):,}")
+    if not yes:
+        click.confirm("Erase what they hold? Backups are yours to see to.", abort=True)
+    with watching():
+        erase_creator(settings, creator, tasks, click.echo)
+
+
 @main.group(epilog=example("task-archive alert test"))
 def alert() -> None:
     """Alerts by webhook, e-mail and file."""

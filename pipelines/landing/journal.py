@@ -48,7 +48,7 @@ class Journal:
                     file.seek(size - 1)
                     if file.read(1) != b"\n":  # a kill cut the last line off, which was not answered
                         file.write(b"\n")
-                file.writelines(_encoded(line) for line in lines)
+                file.writelines(encoded(line) for line in lines)
                 file.flush()
                 os.fsync(file.fileno())
             if is_new:
@@ -89,7 +89,7 @@ def read(path: Path) -> Iterator[Line]:
                 yield msgspec.structs.replace(line, payload=payload[:-1])
 
 
-def _encoded(line: Line) -> bytes:
-    """Head and payload, which need not be JSON; neither holds a line break."""
+def encoded(line: Line) -> bytes:
+    """A line as it is written: head and payload, which need not be JSON; neither holds a line break."""
     head = {"observed_at_ms": line.observed_at_ms, "skew_ms": line.skew_ms, "event": line.event}
     return msgspec.json.encode(head) + b"\t" + line.payload + b"\n"

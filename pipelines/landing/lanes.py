@@ -13,6 +13,7 @@ from pipelines.errors import SettingsError
 from pipelines.landing import damage
 from pipelines.landing.begin import server_clock_ms, unserved
 from pipelines.landing.context import AccountContext
+from pipelines.landing.erasure import erased_tasks
 from pipelines.landing.events import land_events
 from pipelines.landing.journal import Journal
 from pipelines.landing.known import differing, key_of
@@ -108,11 +109,12 @@ class Extraction(AccountContext):
         since_ms = needed(window.updated_from_ms)
         has_news = False
         hints = walks.Hints(unserved(self.catalog.manifests(self.account, newest_first=True)), between=None)
+        erased = erased_tasks(self.zone, self.account)
         try:
             for step in walks.by_update(self.client, self.settings.page_size, since_ms, hints):
                 if isinstance(step, walks.Unreadable):
                     continue
-                landed = zip(step.rows, as_landed(self.redactor, step.rows), strict=True)
+                landed = zip(step.rows, as_landed(self.redactor, step.rows, erased), strict=True)
                 states = {key_of(row, sha256): (sha256, row.is_deleted) for row, (_, sha256) in landed}
                 if differing(self.catalog, self.account, states):
                     has_news = True

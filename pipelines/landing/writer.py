@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.landing.catalog import Catalog
+from pipelines.landing.erasure import cut_down, erased_tasks
 from pipelines.landing.known import LandedStates, key_of
 from pipelines.landing.manifest import Manifest, Part
 from pipelines.landing.zone import OBSERVATION, sync_folder, write_manifest, write_note
@@ -39,6 +41,7 @@ class LoadWriter:
         self.known = LandedStates(catalog, manifest.account, manifest.load_id)
         self._catalog = catalog
         self._redactor = redactor
+        self._erased = erased_tasks(catalog.zone, manifest.account)
         self._held: list[tuple[Any, ...]] = []
         self._pages = 0
 
@@ -47,7 +50,7 @@ class LoadWriter:
         note = self.manifest
         landing = [
             (row, key_of(row, sha256), text, sha256)
-            for row, (text, sha256) in zip(rows, as_landed(self._redactor, rows), strict=True)
+            for row, (text, sha256) in zip(rows, as_landed(self._redactor, rows, self._erased), strict=True)
         ]
         taken = PageResult({key for _, key, _, _ in landing}, set())
         self.known.look_up(taken.keys)
@@ -79,7 +82,7 @@ class LoadWriter:
 
     def add_event(self, row: Row, observed_at_ms: int) -> None:
         """Takes in a state that an event showed, redacted already; of a task known to be deleted it tells no more."""
-        text, encoded = as_text(row.payload)
+        text, encoded = as_text(cut_down(row.payload) if row.task_id in self._erased else row.payload)
         sha256 = hashlib.sha256(encoded).hexdigest()
         key = key_of(row, sha256)
         if self.known.has(key) or self.known.is_deleted(key):
@@ -144,10 +147,10 @@ class LoadWriter:
         return Part(path.name, rows, path.stat().st_size, digest)
 
 
-def as_landed(redactor: Redactor, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """The payloads of rows as they land: redacted, each with its hash."""
-    for payload in redactor.redact_all([row.payload for row in rows]):
-        text, encoded = as_text(payload)
+def as_landed(redactor: Redactor, rows: Sequence[Row], erased: AbstractSet[str]) -> Iterator[tuple[str, str]]:
+    """The payloads of rows as they land: redacted, those of tasks in `erased` cut down, each with its hash."""
+    for row, payload in zip(rows, redactor.redact_all([row.payload for row in rows]), strict=True):
+        text, encoded = as_text(cut_down(payload) if row.task_id in erased else payload)
         yield text, hashlib.sha256(encoded).hexdigest()
 
 

@@ -78,7 +78,7 @@ def status(settings: Settings) -> Status:
         sizes = {"landing": catalog.files()[1]} if accounts or open_loads else {}
     sizes |= {
         path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
-        for path in (settings.home.warehouse, settings.home.published, settings.home.dagster)
+        for path in (settings.home.events, settings.home.warehouse, settings.home.published, settings.home.dagster)
         if path.exists()
     }
     return Status(str(settings.home), version, not_as_published, accounts, open_loads, damaged, drift, rows, sizes)
