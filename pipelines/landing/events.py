@@ -81,7 +81,7 @@ class EventLoad:
         """Lands what has not been observed."""
         note = self.manifest
         for file in files:
-            lines = [(read_row(line.payload), line) for line in journal.read(file)]
+            lines = [(read_row(in_list_order(line.payload)), line) for line in journal.read(file)]
             skews = [line.skew_ms for _, line in lines if line.skew_ms is not None]
             if skews and note.clock_skew_seconds is None:
                 note.clock_skew_seconds = min(skews) / 1000  # the delivery that came fastest

@@ -22,7 +22,7 @@ from starlette.routing import Route, Router
 from pipelines.errors import SettingsError, in_one_line
 from pipelines.landing.context import redactor_of
 from pipelines.landing.journal import Journal, Line
-from pipelines.livepeer.webhook import Event, Refused, check_signature, in_list_order, read_event
+from pipelines.livepeer.webhook import Event, Refused, check_signature, read_event
 from pipelines.settings import SECRET_VARIABLE, Settings
 
 BODY_SECONDS = 10.0
@@ -111,7 +111,7 @@ class Receiver:
         created_ms, sent_ms = event.created_at_ms, event.sent_at_ms
         age_ms = max(0, sent_ms - created_ms) if created_ms is not None and sent_ms is not None else 0
         skew_ms = now_ms - sent_ms if sent_ms is not None else None
-        return event, Line(max(0, now_ms - age_ms), skew_ms, event.name, in_list_order(event.snapshot))
+        return event, Line(max(0, now_ms - age_ms), skew_ms, event.name, _in_one_line(event.snapshot))
 
     def _refuse(self, refused: Refused) -> Response:
         self.counts["refused"] += 1
@@ -178,12 +178,18 @@ def _settle(written: "asyncio.Future[None]", error: Exception | None) -> None:
             written.set_exception(error)
 
 
+def _in_one_line(snapshot: bytes) -> bytes:
+    """JSON has line breaks between its values only."""
+    return snapshot.replace(b"\n", b" ").replace(b"\r", b" ")
+
+
 def serve(receiver: Receiver, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Listens until a signal comes, and answers then what is under way. `ready`: called with the address, port 0 is a
     free one. Raises SettingsError where the address cannot be had."""
+    server = _server(receiver)
     with bound(host, port) as listening:
         ready(f"http://{host}:{listening.getsockname()[1]}")
-        _server(receiver).run(sockets=[listening])
+        server.run(sockets=[listening])
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -217,4 +223,5 @@ def _server(receiver: Receiver) -> uvicorn.Server:
         limit_concurrency=2 * MOST_DELIVERIES,
         timeout_graceful_shutdown=2,
     )
+    config.load()  # which takes a second
     return uvicorn.Server(config)

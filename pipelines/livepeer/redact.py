@@ -221,6 +221,7 @@ _MOST_ROUNDS = 8
 _CONSTANTS = frozenset({b"null", b"true", b"false"})
 
 #: What is put before each marker of a page.
+_FEW = 12
 _MARK = b"\0"
 #: Text up to the first string that does not end in it.
 _WHOLE_STRINGS = re.compile(rb'(?s)[^"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"]*+)*+')
@@ -278,6 +279,8 @@ class Redactor:
 
     def redact_all(self, payloads: Sequence[bytes]) -> list[bytes]:
         """A page of tasks: as `redact`, but with one search for the markers of them all, six times as fast."""
+        if len(payloads) < _FEW:  # the search has its own cost, a millisecond
+            return [self.redact(payload) for payload in payloads]
         page = pa.array(payloads, type=pa.large_binary())
         marked = pc.replace_substring_regex(page, b"(?i)" + self._marker.pattern, _MARK + rb"\0")
         (starts, text), (_, marked_text) = _starts_and_text(page), _starts_and_text(marked)

@@ -96,12 +96,12 @@ def in_list_order(snapshot: bytes, **missing: bytes) -> bytes:
 
     The list comes from PostgreSQL's jsonb, which orders keys by length, then by bytes, by way of JavaScript, which has
     whole numbers first; a snapshot comes from memory. Values keep their bytes. `missing`: fields, as JSON, that are
-    added where the snapshot lacks them. What is no JSON is left as it is, in one line.
+    added where the snapshot lacks them. What is no JSON is left as it is.
     """
     try:
         return _ordered(snapshot, missing)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return snapshot.replace(b"\n", b" ").replace(b"\r", b" ")
+        return snapshot
 
 
 def _ordered(value: bytes, missing: dict[str, bytes]) -> bytes:

@@ -1,5 +1,7 @@
 """What the listener answers, and what is on the disk by then."""
 
+import hashlib
+import hmac
 import json
 import os
 import signal
@@ -48,6 +50,14 @@ def test_an_event_is_on_the_disk_redacted_when_it_is_answered(listener: Listener
     assert task["params"]["pinata"]["jwt"].startswith("redacted-")
     everything = b"".join(path.read_bytes() for path in listener.settings.home.path.rglob("*") if path.is_file())
     assert b'"JWT"' not in everything
+
+
+def test_an_event_is_one_line_however_it_is_written(listener: Listener) -> None:
+    body = json.dumps(event_of(TASK) | {"timestamp": time.time_ns() // 1_000_000}, indent=1).encode()
+    digest = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    assert listener.post(body, f"t={json.loads(body)['timestamp']},v1={digest}") == 200
+    (line,) = listener.lines()
+    assert json.loads(line.payload)["id"] == "t1"
 
 
 def test_a_redelivery_is_as_old_as_its_snapshot(listener: Listener) -> None:
