@@ -76,7 +76,7 @@ def test_events_of_other_things_are_answered_and_ignored(listener: Listener) -> 
 
 def test_a_task_without_a_snapshot_waits_to_be_quarantined(listener: Listener) -> None:
     assert listener.deliver({"event": "task.updated", "payload": {"task": 1}}) == 200
-    assert [line.payload for line in listener.lines()] == [b'{"task":1}']
+    assert [json.loads(line.payload) for line in listener.lines()] == [{"task": 1}]
 
 
 @pytest.mark.parametrize(
