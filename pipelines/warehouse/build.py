@@ -9,6 +9,7 @@ same is done for all tasks, some thousands at a time, into a fresh file.
 import csv
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -29,7 +30,7 @@ from pipelines.landing import damage
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import Zone, write_durably
 from pipelines.settings import Settings, slo_targets
-from pipelines.warehouse.change import MadeAnew, left, since
+from pipelines.warehouse.change import Change, MadeAnew, left, since
 from pipelines.warehouse.checks import CheckResult, Failed, is_by_task, run_check, run_row_checks
 from pipelines.warehouse.database import quoted
 from pipelines.warehouse.grain import grains
@@ -45,10 +46,10 @@ from pipelines.warehouse.models import (
     published_models,
 )
 from pipelines.warehouse.parquet import MANIFEST, InManifest, export, manifest_of
-from pipelines.warehouse.plan import levels
+from pipelines.warehouse.plan import levels, made_again
 from pipelines.warehouse.seal import altered, summary
 from pipelines.warehouse.sql import sql_folder
-from pipelines.warehouse.working import COMPLETE, INTERNAL, PARQUET, TABLES, Working, use
+from pipelines.warehouse.working import COMPLETE, INTERNAL, PARQUET, TABLES, Working, note_made_with, use
 
 VERSION = "%Y%m%dT%H%M%S%fZ"  # the name of a version: when it was built, UTC
 
@@ -184,12 +185,20 @@ def _follow_landing(settings: Settings, working: Working, catalog: Catalog, give
     """Brings what is made from observations and loads up to date; returns the checks that found something, by table."""
     if working.file.exists():
         try:
-            if why := working.stale(working.file, given.fingerprint):
-                raise MadeAnew(why)
+            changed = _changed(working, given)
+            again = made_again(changed)
+            if again is None:
+                raise MadeAnew(f"{changed[0]} changed")
             with working.opened(working.file) as connection:
-                maker = Maker(connection, catalog, since(connection, catalog), given.tables, rows_at_once(settings))
+                rows = rows_at_once(settings)
+                maker = Maker(connection, catalog, Change(True, []), given.tables, rows)
+                if changed:
+                    say(f"{_in_words(changed)} changed: tables made again from others: {len(again)}")
+                    _make_again(connection, working, maker, again, changed, given)
+                failed = maker.failed
+                maker = Maker(connection, catalog, since(connection, catalog), given.tables, rows)
                 maker.make()
-                return maker.failed
+                return failed | maker.failed
         except MadeAnew as error:
             say(f"all tables are made anew: {error}")
         except BROKEN as error:
@@ -200,6 +209,42 @@ def _follow_landing(settings: Settings, working: Working, catalog: Catalog, give
     except (MadeAnew, *BROKEN):  # what a run that was cut short had made
         working.remove()
         return _make_all(settings, working, catalog, given)
+
+
+def _changed(working: Working, given: Given) -> list[str]:
+    """What the working file was made with and is another now. Raises MadeAnew where the file cannot be used."""
+    try:
+        return working.changed(working.file, given.fingerprint)
+    except duckdb.Error as error:
+        raise MadeAnew(f"the working file cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def _make_again(
+    connection: duckdb.DuckDBPyConnection,
+    working: Working,
+    maker: Maker,
+    again: set[str],
+    changed: list[str],
+    given: Given,
+) -> None:
+    """Makes the tables again whose files have changed, and those that are made from them; drops those that are gone."""
+    note_made_with(connection, given.fingerprint, changed, is_made=False)
+    for name in again - load_models().keys():
+        connection.execute(f"drop table if exists {TABLES}.main.{name}")
+        connection.execute("delete from failing where table_name = ?", [name])
+        shutil.rmtree(working.parquet / name, ignore_errors=True)
+    for what in changed:
+        name = Path(what).stem
+        if what.startswith("sql/macros/") and name not in {macro.name for macro in load_macros()}:
+            connection.execute(f"drop macro if exists {TABLES}.main.{name}")
+            connection.execute(f"drop macro table if exists {TABLES}.main.{name}")
+    maker.make_again(again)
+    if not any(outcome.blocks for outcomes in maker.failed.values() for outcome in outcomes.values()):
+        note_made_with(connection, given.fingerprint, changed, is_made=True)
+
+
+def _in_words(files: list[str]) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
 
 
 def _make_all(settings: Settings, working: Working, catalog: Catalog, given: Given) -> Failed:
@@ -308,11 +353,12 @@ def _follow_tables(connection: duckdb.DuckDBPyConnection, parquet: Path, failed:
             pool.shutdown(cancel_futures=True)
 
 
-def _weeks(connection: duckdb.DuckDBPyConnection, parquet: Path) -> dict[str, set[date]] | None:
-    """The weeks in which tasks have changed, by table; None where all is to be made and written."""
+def _weeks(connection: duckdb.DuckDBPyConnection, parquet: Path) -> dict[str, set[date | None]] | None:
+    """The weeks in which tasks have changed, by table, with None among them where it is all weeks; None where all is to
+    be made and written."""
     if not (parquet / MANIFEST).exists():
         return None
-    found: dict[str, set[date]] = {}
+    found: dict[str, set[date | None]] = {}
     for table, week in connection.execute("from weeks").fetchall():
         found.setdefault(table, set()).add(week)
     return found
@@ -340,7 +386,7 @@ def _finish(
     session: duckdb.DuckDBPyConnection,
     model: Model,
     parquet: Path,
-    weeks: dict[str, set[date]] | None,
+    weeks: dict[str, set[date | None]] | None,
     failed: dict[Check, CheckResult],
 ) -> BuiltTable:
     """Comments, checks and exports one table."""
@@ -348,7 +394,9 @@ def _finish(
     columns = [(row[0], row[1]) for row in session.execute(f"describe {model.name}").fetchall()]
     if [name for name, _ in columns] != list(model.columns):
         raise WarehouseError(f"sql/{model.layer}/{model.name}.sql: its columns are not those that it documents")
-    if weeks is None or grains()[model.name].kind == "whole":  # a table that is made anew has lost them
+    changed = None if weeks is None else weeks.get("tasks", set()) | weeks.get(model.name, set())
+    in_weeks = None if changed is None or None in changed else {week for week in changed if week is not None}
+    if in_weeks is None or grains()[model.name].kind == "whole":  # a table that is made anew has lost them
         comments = [f"comment on table {model.name} is {quoted(model.description)}"]
         comments += [
             f'comment on column {model.name}."{name}" is {quoted(meaning)}' for name, meaning in model.columns.items()
@@ -363,8 +411,7 @@ def _finish(
         else run_check(session, check)
         for check in model.checks
     ]
-    changed = None if weeks is None else weeks.get("tasks", set()) | weeks.get(model.name, set())
-    written = export(session, model, parquet, changed)
+    written = export(session, model, parquet, in_weeks)
     rows: int = session.execute(f"select count(*) from {model.name}").fetchall()[0][0]
     return BuiltTable(model, rows, columns, outcomes, written, time.monotonic() - began)
 

@@ -1,6 +1,7 @@
 """Making: the rows of a change, each table by the SELECT of its file, put in the place of the rows that are there."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 import duckdb
@@ -85,16 +86,38 @@ class Maker:
             raise WarehouseError("a check has found something")
         self._note_parts()
 
+    def make_again(self, names: set[str]) -> None:
+        """Makes some tables again, every row, from the tables that there are. Raises WarehouseError where the SQL
+        fails."""
+        self._register_given(self._given)
+        first, _, *others = levels()
+        in_levels = [model for models in (first, *others) for model in models]
+        groups = (model for model in load_models().values() if grains()[model.name].kind == "group")
+        for model in dict.fromkeys(model.name for model in (*in_levels, *groups)):
+            if model in names:
+                self._make_again(load_models()[model])
+
+    def _make_again(self, model: Model) -> None:
+        internal = f"{TABLES}.{INTERNAL}"
+        self._connection.execute(f"delete from {internal}.failing where table_name = ?", [model.name])
+        self._make_whole(model)
+        if grains()[model.name].kind == "task":
+            self._check_in_pieces(model)
+        self._connection.execute(f"insert into {internal}.weeks values (?, null)", [model.name])  # all of them
+
     def _make_from_landing(self, manifests: pa.RecordBatchReader) -> None:
         """Makes the tables about loads and what is made from observations."""
-        for name, table in (self._given | {MANIFESTS: manifests}).items():
-            self._register("given_rows", table)
-            self._connection.execute(f"create or replace temp table {name} as from given_rows")
+        self._register_given(self._given | {MANIFESTS: manifests})
         self._begin()
         whole, by_task, *_ = levels()
         for model in whole:
             self._make_whole(model)
         self._make_from_observations(by_task)
+
+    def _register_given(self, given: Mapping[str, pa.Table | pa.RecordBatchReader]) -> None:
+        for name, table in given.items():
+            self._register("given_rows", table)
+            self._connection.execute(f"create or replace temp table {name} as from given_rows")
 
     def _complete_what_was_made_ahead(self) -> None:
         """Puts in when the loads were complete; the tables about loads that replaced a state were made again."""

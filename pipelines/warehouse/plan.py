@@ -1,9 +1,12 @@
 """The plan of a run: which tables it makes in which turn, and what follows of the grain of those that a table reads."""
 
+from collections.abc import Iterable
 from functools import cache
 
-from pipelines.warehouse.grain import CLOCK, MOVING, OBSERVATIONS, grains
+from pipelines.warehouse.grain import CLOCK, GIVEN, MOVING, OBSERVATIONS, grains
 from pipelines.warehouse.models import PUBLISHED_LAYERS, Model, load_models
+
+SEED = "sql/seeds/signature_owners.csv"
 
 
 @cache
@@ -32,6 +35,28 @@ def _is_made_by_run(model: Model) -> bool:
     return grains()[model.name].kind in ("task", "load") or not all(
         name in load_models() and is_published(load_models()[name]) for name in model.reads
     )
+
+
+def made_again(changed: Iterable[str]) -> set[str] | None:
+    """The tables to make again, from the others, where these files of sql/ have changed, come or gone; None where that
+    takes what has landed, or where something else has changed."""
+    models, names = load_models(), set[str]()
+    for what in changed:
+        folder, _, file = what.removeprefix("sql/").partition("/")
+        if what == SEED:
+            names.add("signature_owners")
+        elif folder in PUBLISHED_LAYERS:
+            names.add(file.removesuffix(".sql"))
+        elif folder != "macros":  # which each run creates, and no table uses
+            return None
+    for model in models.values():
+        if model.reads & names:
+            names.add(model.name)
+    can_be_read = {model.name for model in models.values() if is_published(model)} | GIVEN
+    for model in (models[name] for name in names & models.keys()):
+        if not is_published(model) or grains()[model.name].kind == "load" or not model.reads <= can_be_read:
+            return None
+    return names
 
 
 def is_published(model: Model) -> bool:

@@ -61,18 +61,13 @@ class Working:
         self.parquet = settings.home.warehouse / PARQUET
         self.fresh = self.file.with_name(f"{self.file.name}.new")  # being made, to take its place
 
-    def stale(self, file: Path, given: str) -> str | None:
-        """Why a file, which is there, cannot be gone on from; None where it can. `given`: the settings that the tables
-        are made with."""
-        try:
-            with self.opened(file) as connection:
-                found = dict(connection.execute("select what, digest from made_with").fetchall())
-        except duckdb.Error as error:
-            return f"the working file cannot be used: {str(error).splitlines()[0]}"
+    def changed(self, file: Path, given: str) -> list[str]:
+        """What a file, which is there, was made with and is another now. `given`: the settings that the tables are made
+        with. Raises duckdb.Error where the file cannot be used."""
+        with self.opened(file) as connection:
+            found = dict(connection.execute("select what, digest from made_with").fetchall())
         now = made_with(given)
-        changed = [what for what in now if found.get(what) != now[what]]
-        gone = [what for what in found if what not in now]
-        return next((f"{what} changed" for what in changed + gone), None)
+        return [what for what in now if found.get(what) != now[what]] + [what for what in found if what not in now]
 
     def remove(self) -> None:
         """Forgets the tables."""
@@ -99,7 +94,10 @@ class Working:
     @contextmanager
     def opened_fresh(self, given: str) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection on the fresh file: gone on with where a run was cut short, else begun."""
-        is_new = not self.fresh.exists() or self.stale(self.fresh, given) is not None
+        try:
+            is_new = not self.fresh.exists() or bool(self.changed(self.fresh, given))
+        except duckdb.Error:
+            is_new = True
         if is_new:
             self.remove()
         with self.opened(self.fresh) as connection:
@@ -154,3 +152,13 @@ def made_with(given: str) -> dict[str, str]:
     for path in sorted(path for folder in SQL for path in (sql_folder() / folder).glob("*.*")):
         texts[f"sql/{path.parent.name}/{path.name}"] = path.read_bytes()
     return {what: hashlib.sha256(text).hexdigest() for what, text in texts.items()}
+
+
+def note_made_with(connection: duckdb.DuckDBPyConnection, given: str, changed: list[str], is_made: bool) -> None:
+    """Notes the changed things that the tables are made with, or that they are not made with them yet."""
+    now = made_with(given)
+    for what in changed:
+        connection.execute("delete from made_with where what = ?", [what])
+        if not is_made or what in now:
+            connection.execute("insert into made_with values (?, ?)", [what, now[what] if is_made else ""])
+    connection.execute(f"checkpoint {TABLES}")

@@ -23,7 +23,7 @@ from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.observations import LandedPart, batches
 from pipelines.warehouse.publish import publish
 from pipelines.warehouse.working import COMPLETE, Working
-from tests.warehouse.changed_sql import changed_sql
+from tests.warehouse.changed_sql import changed_sql, other_sql
 from tests.warehouse.schedules import FIRST_LOAD_MS, Answer, Load, Schedule, land, land_one, schedules
 
 EXAMPLES, MANY_EXAMPLES = 2, 300
@@ -210,6 +210,113 @@ def test_whatever_happens_the_tables_are_those_of_what_landed(
     schedule: Schedule, events: list[str], seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     live(schedule, events, seed, tmp_path_factory.mktemp("home") / "archive")
+
+
+def edit(name: str, place: str, text: str) -> Callable[[Path], object]:
+    """A change of a file: `text` in front of `place`."""
+    return lambda sql: (sql / name).write_text((sql / name).read_text("utf-8").replace(place, text + place), "utf-8")
+
+
+def add(name: str, text: str) -> Callable[[Path], object]:
+    return lambda sql: (sql / name).write_text(text, "utf-8")
+
+
+NEW_MART = """/*
+description: Tasks by the hour of their creation.
+key: [hour]
+*/
+
+select
+    date_trunc('hour', created_at) as hour, -- hour, UTC
+    count(*) as tasks                       -- tasks created in it
+from tasks
+group by date_trunc('hour', created_at)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "made"),
+    [
+        (edit("marts/task_sources.sql", "where f.is_completed and f.type", "-- a comment\n"), "task_sources"),
+        (edit("marts/fact_tasks.sql", "select", "-- a comment\n"), "fact_tasks"),
+        (edit("marts/hourly_throughput.sql", "select", "-- a comment\n"), "hourly_throughput"),
+        (edit("marts/capacity.sql", "select", "-- a comment\n"), "capacity"),
+        (edit("macros/wilson.sql", "select", "-- a comment\n"), ""),
+        (edit("seeds/signature_owners.csv", "invalid video", "no such text%,user,Nothing\n"), "signature_owners"),
+        (add("marts/tasks_by_hour.sql", NEW_MART), "tasks_by_hour"),
+    ],
+)
+def test_a_changed_file_makes_its_table_again_and_what_follows_from_it(
+    archive: Callable[..., Any],
+    simulate: Callable[..., Simulator],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path], object],
+    made: str,
+) -> None:
+    """Nothing that landed is parsed for it, and what is made is what making all anew makes, on the way back too."""
+    kept = archive(simulate(tasks=150))
+    kept.sync()
+    list(build.build_version(kept.settings))
+    before = digests(kept.settings)
+    make_batch = making.Maker._make_batch
+    monkeypatch.setattr(making.Maker, "_make_batch", lambda *_: pytest.fail("what landed is parsed again"))
+
+    def follow() -> list[str]:
+        said: list[str] = []
+        built = list(build.build_version(kept.settings, said.append))
+        assert [outcome for each in built for outcome in each.outcomes if outcome.blocks] == []
+        assert {each.model.name for each in built} == {model.name for model in published_models()}
+        return said
+
+    with other_sql(tmp_path / "sql", change):
+        (said,) = follow()
+        assert "changed: tables made again from others: " in said
+        assert (kept.settings.home.warehouse / "parquet" / (made or "tasks")).exists()
+        elsewhere = kept.settings.model_copy(update={"home": Home(tmp_path / "elsewhere")})
+        elsewhere.home.make()
+        elsewhere.home.landing.symlink_to(kept.settings.home.landing)
+        assert follow() == []
+        now = digests(kept.settings)
+        with pytest.MonkeyPatch.context() as allowed:
+            allowed.setattr(making.Maker, "_make_batch", make_batch)
+            list(build.build_version(elsewhere))
+        assert now == digests(elsewhere)
+    (said,) = follow()
+    assert "changed: tables made again from others: " in said
+    assert digests(kept.settings) == before
+
+
+def test_a_changed_file_that_a_check_fails_is_made_again_until_it_holds(
+    archive: Callable[..., Any], simulate: Callable[..., Simulator], tmp_path: Path
+) -> None:
+    kept = archive(simulate(tasks=400))
+    kept.sync()
+    list(build.build_version(kept.settings))
+    twice = "cross join (values (1), (2)) as twice (number)\n"
+    with changed_sql(tmp_path / "sql", "marts/task_sources.sql", "where f.is_completed and f.type", twice):
+        for _ in range(2):
+            said: list[str] = []
+            built = {each.model.name: each for each in build.build_version(kept.settings, said.append)}
+            assert [outcome.check.name for outcome in built["task_sources"].outcomes if outcome.blocks]
+            assert said == ["sql/marts/task_sources.sql changed: tables made again from others: 2"]
+            assert not (kept.settings.home.warehouse / COMPLETE).exists()
+    said = []
+    built = {each.model.name: each for each in build.build_version(kept.settings, said.append)}
+    assert not [outcome for outcome in built["task_sources"].outcomes if outcome.blocks]
+    assert (kept.settings.home.warehouse / COMPLETE).exists()
+
+
+def test_a_changed_file_that_reads_what_landed_makes_all_anew(
+    archive: Callable[..., Any], simulate: Callable[..., Simulator], tmp_path: Path
+) -> None:
+    kept = archive(simulate(tasks=20))
+    kept.sync()
+    list(build.build_version(kept.settings))
+    said: list[str] = []
+    with other_sql(tmp_path / "sql", edit("core/tasks.sql", "select", "-- a comment\n")):
+        list(build.build_version(kept.settings, said.append))
+    assert said == ["all tables are made anew: sql/core/tasks.sql changed"]
 
 
 def test_groups_are_the_same_whether_made_at_once_or_in_pieces(
