@@ -44,8 +44,9 @@ check: $(READY)   ## lint, format, types, lock and generated docs
 docs: $(READY)    ## write the generated documents again
 	@$(BIN)/python -m pipelines.cli.documents docs
 
-bench: $(READY)   ## ratios against a plain script on the same pages
+bench: $(READY)   ## ratios against plain scripts on the same pages and events
 	@$(BIN)/python tests/bench.py
+	@$(BIN)/python tests/bench_listen.py
 
 bench-scale: $(READY) ## what a night, a look and a rebuild cost at 200,000 to 5,000,000 tasks and 100,000 loads; takes an hour
 	@$(BIN)/python tests/bench_scale.py

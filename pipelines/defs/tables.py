@@ -14,6 +14,7 @@ from pipelines.errors import ArchiveError, WarehouseError, in_one_line
 from pipelines.warehouse import build
 from pipelines.warehouse.checks import CheckResult, run_check
 from pipelines.warehouse.database import connect, current_database
+from pipelines.warehouse.from_tables import BuiltTable
 from pipelines.warehouse.models import Model, column_lineage, load_models, made_from, published_models
 from pipelines.warehouse.publish import Published, publish
 
@@ -113,7 +114,7 @@ def tables(
             return
         if config.makes_anew:
             build.forget(archive.settings)
-        made: list[build.BuiltTable] = []
+        made: list[BuiltTable] = []
         progress = archive.callbacks(context.log.info).tables
         progress(0, len(published_models()))
         for each in build.build_version(archive.settings, context.log.info):
@@ -142,7 +143,7 @@ def _check_published(archive: Archive, checks: AbstractSet[dg.AssetCheckKey]) ->
         for model in published_models():
             if any(key.asset_key == asset_key(model.name) for key in checks):
                 outcomes = [run_check(connection, check) for check in model.checks]
-                yield from _check_results(build.BuiltTable(model, 0, [], outcomes), checks)
+                yield from _check_results(BuiltTable(model, 0, [], outcomes), checks)
 
 
 def _version(published: Published) -> dg.MaterializeResult:
@@ -158,7 +159,7 @@ def _version(published: Published) -> dg.MaterializeResult:
     )
 
 
-def _materialized(built: build.BuiltTable, checks: AbstractSet[dg.AssetCheckKey]) -> dg.MaterializeResult:
+def _materialized(built: BuiltTable, checks: AbstractSet[dg.AssetCheckKey]) -> dg.MaterializeResult:
     model = built.model
     return dg.MaterializeResult(
         asset_key=asset_key(model.name),
@@ -194,7 +195,7 @@ def _lineage(model: Model) -> dg.TableColumnLineage:
     return dg.TableColumnLineage(deps)
 
 
-def _check_results(built: build.BuiltTable, chosen: AbstractSet[dg.AssetCheckKey]) -> Iterator[dg.AssetCheckResult]:
+def _check_results(built: BuiltTable, chosen: AbstractSet[dg.AssetCheckKey]) -> Iterator[dg.AssetCheckResult]:
     """The results of those of a table's checks that are chosen."""
     for severity, name in CHECKS.items():
         outcomes = [each for each in built.outcomes if each.check.severity == severity]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pipelines.warehouse.build import BuiltTable
+from pipelines.warehouse.from_tables import BuiltTable
 from pipelines.warehouse.sql import Relationship
 
 OPENING = """# Relationships between tables

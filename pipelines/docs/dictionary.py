@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from pipelines.warehouse import build
+from pipelines.warehouse.from_tables import BuiltTable
 from pipelines.warehouse.models import Metric, load_macros, load_models
 
 OPENING = """# Data dictionary
@@ -55,7 +55,7 @@ def _same(metrics: Iterable[Metric]) -> dict[Metric, list[Metric]]:
     return found
 
 
-def dictionary(tables: Iterable[build.BuiltTable]) -> str:
+def dictionary(tables: Iterable[BuiltTable]) -> str:
     """Every published table with its key, checks and columns, and the macros."""
     sections = [OPENING]
     for table in tables:

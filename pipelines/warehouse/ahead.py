@@ -19,8 +19,9 @@ from pipelines.landing.catalog import Catalog
 from pipelines.landing.context import Progress, ProgressCallbacks
 from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
-from pipelines.warehouse.build import SETTINGS, given_by, rows_at_once
 from pipelines.warehouse.change import ahead
+from pipelines.warehouse.from_landing import rows_at_once
+from pipelines.warehouse.given import SETTINGS, given_by
 from pipelines.warehouse.making import MOST_HELD, Maker
 from pipelines.warehouse.memory import keep_little
 from pipelines.warehouse.working import TABLES, Working

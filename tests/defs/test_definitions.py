@@ -29,7 +29,8 @@ from pipelines.defs.event_log import EventLog
 from pipelines.defs.tables import CHECKS, TASK_ARCHIVE, _check_results
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
-from pipelines.warehouse.build import BuiltTable, CheckResult
+from pipelines.warehouse.checks import CheckResult
+from pipelines.warehouse.from_tables import BuiltTable
 from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.working import COMPLETE, Working
 from tests.landed import LandedFiles

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.warehouse import build, sql, working
+from pipelines.warehouse import given, sql, working
 from pipelines.warehouse.grain import grains
 from pipelines.warehouse.models import load_models
 from pipelines.warehouse.plan import levels
@@ -33,7 +33,7 @@ def other_sql(folder: Path, change: Callable[[Path], object]) -> Iterator[None]:
     change(folder)
     try:
         with pytest.MonkeyPatch.context() as patched:
-            for module in (sql, build, working):
+            for module in (sql, given, working):
                 patched.setattr(module, "sql_folder", lambda: folder)
             _read_again()
             yield

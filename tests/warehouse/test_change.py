@@ -18,6 +18,7 @@ from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build, making
 from pipelines.warehouse.change import ahead
+from pipelines.warehouse.given import given_by
 from pipelines.warehouse.making import Maker
 from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.observations import LandedPart, batches
@@ -146,7 +147,7 @@ class Lived:
         """All but what is left, and with it, when the last of the loads was complete."""
         working = Working(self.settings)
         working.remove()
-        given = build.given_by(self.settings, [])
+        given = given_by(self.settings, [])
         with (
             Catalog(Zone(self.settings.home.landing)) as catalog,
             working.opened_fresh(given.fingerprint) as connection,
