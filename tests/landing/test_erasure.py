@@ -126,6 +126,7 @@ def test_what_is_erased_does_not_come_back(kept: Any) -> None:
     assert verify(kept.settings, "default").is_equal
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_midst_is_made_good_by_the_same_request(kept: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = count(kept)
     with monkeypatch.context() as patched:
@@ -140,6 +141,7 @@ def test_a_kill_in_the_midst_is_made_good_by_the_same_request(kept: Any, monkeyp
     assert count(kept) == before
 
 
+@pytest.mark.slow
 def test_files_that_were_set_aside_are_erased_too(kept: Any) -> None:
     zone = kept.zone
     parts = [path for path, _ in zone.parts(kept.manifests())]
