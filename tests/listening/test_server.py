@@ -174,7 +174,14 @@ def start(settings: Settings, *arguments: str) -> tuple[subprocess.Popen[str], s
         "LIVEPEER_WEBHOOK_SECRET": SECRET,
     }
     command = [sys.executable, "-m", "pipelines.cli", "listen", "--port", "0", *arguments]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell in the background has it ignored
+    )
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line.startswith("listening on http://127.0.0.1:"), process.stderr and process.stderr.read()
