@@ -159,7 +159,9 @@ def replay_tasks(rows: list[Row], loads: list[Manifest]) -> dict[str, Row]:
                 if load.lane == "sweep" and load.verdict != "broken" and load.load_id < min(ends, default="~")
             ]
             seen = max([there["first_observed_at"], *swept]) if ends else None
-        first = min(row["fetched_ms"] for row in rows if row["task_id"] == task_id)
+        # An event that lands after the newest state, and is late, changes nothing of the task.
+        by_then = (row for row in rows if row["task_id"] == task_id and row["load_id"] <= newest["load_id"])
+        first = min(row["fetched_ms"] for row in by_then)
         expected[task_id] = {
             "payload_sha256": newest["payload_sha256"],
             "observed_at": newest["first_observed_at"],
