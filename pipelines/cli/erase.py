@@ -1,7 +1,6 @@
 """Erasing a creator's data: the landing zone, then everything that was made of it."""
 
 import os
-import shutil
 from collections.abc import Callable
 
 from pipelines.cli.run import run_job
@@ -12,6 +11,7 @@ from pipelines.landing.erasure import Erased, erase, erasures, note
 from pipelines.landing.zone import Zone
 from pipelines.serving.published import published
 from pipelines.settings import Settings, environment_variable, load_settings
+from pipelines.warehouse.build import forget
 
 TASKS = """
 select account, task_id
@@ -50,7 +50,7 @@ def erase_creator(settings: Settings, creator: str, tasks: dict[str, list[str]],
     with locked(settings):
         note(zone, redactor_of(settings).fingerprint(creator), tasks)
         erased = erase(zone, settings.home.events)
-        shutil.rmtree(settings.home.warehouse, ignore_errors=True)  # derived, and full of what is to go
+        forget(settings)
         say(f"landing    {erased.observations:,} payloads in {erased.files:,} files cut down")
         if erased.deleted_files:
             say(f"deleted    {erased.deleted_files:,} damaged files that could not be read")

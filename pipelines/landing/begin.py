@@ -15,7 +15,7 @@ def resume_or_begin(context: AccountContext, lane: Lane, window: Window) -> Mani
 
     Other interrupted loads are closed as broken with what they had landed, so that nothing fetched is lost.
     """
-    zone, account = context.zone, context.account
+    account = context.account
     resumed: Manifest | None = None
     context.catalog.clear_leftovers(account)
     context.catalog.refresh(account, files_too=False)
@@ -26,23 +26,28 @@ def resume_or_begin(context: AccountContext, lane: Lane, window: Window) -> Mani
             continue
         manifest.verdict = "broken"
         manifest.reasons = ["interrupted; what had landed is kept, a later load fetches the rest"]
-        manifest.finished_at_ms = max(manifest.started_at_ms, time.time_ns() // 1_000_000)
         LoadWriter(context.catalog, manifest, context.redactor).complete()
     if resumed is not None:
         context.callbacks.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
         resumed.run_id = context.run_id  # the load belongs to the run that ends it
         return resumed
+    fresh = begun(context, lane, window)
+    fresh.lost_files = [lost.name for lost in damage.lost(context.catalog, account)]
+    return fresh
+
+
+def begun(context: AccountContext, lane: Lane, window: Window) -> Manifest:
+    """The manifest of a load that begins now."""
     now_ms = time.time_ns() // 1_000_000
     return Manifest(
-        load_id=zone.new_load_id(lane, now_ms),
-        account=account,
+        load_id=context.zone.new_load_id(lane, now_ms),
+        account=context.account,
         lane=lane,
         window=window,
         api_url=context.settings.api_url,
         code_version=__version__,
         run_id=context.run_id,
         started_at_ms=now_ms,
-        lost_files=[lost.name for lost in damage.lost(context.catalog, account)],
     )
 
 

@@ -5,7 +5,6 @@ answered of them is cut down the same way. It has the creator's fingerprint, not
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -21,7 +20,16 @@ import pyarrow.parquet as pq
 from pipelines.landing import journal
 from pipelines.landing.journal import Journal, Line
 from pipelines.landing.manifest import Manifest, Part
-from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, read_note, sync_folder, write_manifest, write_note
+from pipelines.landing.zone import (
+    MANIFEST,
+    PROGRESS,
+    Zone,
+    read_note,
+    write_durably,
+    write_manifest,
+    write_note,
+    write_part,
+)
 from pipelines.livepeer.tasks.rows import read_row
 
 KEPT = ("id", "type", "userId", "projectId", "createdAt", "scheduledAt", "deleted")
@@ -49,9 +57,8 @@ class Erased:
 def erasures(zone: Zone) -> list[Erasure]:
     """Every request so far, the oldest first."""
     path = zone.root / RECORD
-    if not path.exists():
-        return []
-    return [msgspec.json.decode(line, type=Erasure) for line in path.read_bytes().splitlines() if line.endswith(b"}")]
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [msgspec.json.decode(line, type=Erasure) for line in lines]
 
 
 def erased_tasks(zone: Zone, account: str) -> frozenset[str]:
@@ -63,11 +70,8 @@ def note(zone: Zone, creator: str, tasks: dict[str, list[str]]) -> None:
     """Writes a request down, before anything is erased: a kill in the midst is made good by the same request again."""
     erasure = Erasure(datetime.now(UTC).isoformat(timespec="seconds"), creator, tasks)
     zone.root.mkdir(parents=True, exist_ok=True)
-    with (zone.root / RECORD).open("ab") as file:
-        file.write(b"\n" + msgspec.json.encode(erasure) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(zone.root)
+    every = [msgspec.json.encode(each) + b"\n" for each in (*erasures(zone), erasure)]
+    write_durably(zone.root / RECORD, b"".join(every))
 
 
 def cut_down(payload: bytes) -> bytes:
@@ -118,9 +122,7 @@ def _erased_part(folder: Path, part: Part, tasks: AbstractSet[str], done: Erased
         return part
     stem, _, times = path.stem.partition("~")
     fresh = path.with_name(f"{stem}~{int(times or 0) + 1}.parquet")
-    _write(rows, fresh)
-    digest = hashlib.sha256(fresh.read_bytes()).hexdigest()
-    return Part(fresh.name, part.rows, fresh.stat().st_size, digest)
+    return write_part(rows, fresh)
 
 
 def _erase_damaged(folder: Path, tasks: AbstractSet[str], done: Erased) -> None:
@@ -133,16 +135,16 @@ def _erase_damaged(folder: Path, tasks: AbstractSet[str], done: Erased) -> None:
             done.deleted_files += 1
             continue
         if rows is not None:
-            _write(rows, path)
+            fresh = path.with_name(f".{path.name}.new")
+            write_part(rows, fresh)
+            fresh.replace(path)
 
 
 def _erase_events(file: Path, tasks: AbstractSet[str], done: Erased) -> None:
     lines = list(journal.read(file))
     cut = [_cut_line(line) if read_row(line.payload).task_id in tasks else line for line in lines]
     if cut != lines:
-        fresh = file.with_name(f".{file.name}.new")
-        fresh.write_bytes(b"".join(map(journal.encoded, cut)))
-        fresh.replace(file)
+        write_durably(file, b"".join(map(journal.encoded, cut)))
         done.observations += sum(line != before for line, before in zip(cut, lines, strict=True))
         done.files += 1
 
@@ -173,15 +175,6 @@ def _with_cut_payloads(path: Path, tasks: AbstractSet[str], done: Erased) -> pa.
 def _cut(rows: Iterable[tuple[str | None, str | None]], tasks: AbstractSet[str]) -> Iterator[str | None]:
     for task_id, payload in rows:
         yield cut_down(payload.encode()).decode() if payload is not None and task_id in tasks else payload
-
-
-def _write(rows: pa.Table, path: Path) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    pq.write_table(rows, fresh, compression="zstd", row_group_size=1_000)
-    with fresh.open("rb") as file:
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync_folder(path.parent)
 
 
 def _remove_others(folder: Path, load: Manifest) -> None:

@@ -4,31 +4,23 @@ An event adds history and proves nothing. It lands where no observation has its 
 redeliveries of old snapshots and the two events of a final state are no news, in whatever order they come.
 """
 
-import hashlib
-import time
-from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 
 import msgspec
 
-from pipelines import __version__
 from pipelines.landing import journal
+from pipelines.landing.begin import begun
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.context import AccountContext
 from pipelines.landing.journal import Journal, Line
 from pipelines.landing.known import key_of
 from pipelines.landing.manifest import Manifest, Window
-from pipelines.landing.writer import LoadWriter, as_text
+from pipelines.landing.writer import LoadWriter, text_and_hash
 from pipelines.livepeer.redact import Redactor
-from pipelines.livepeer.tasks.rows import Row, read_row
+from pipelines.livepeer.tasks.rows import Row, read_row, scheduled_at_ms_of
 from pipelines.livepeer.webhook import in_list_order
 
 EVENTS_PER_PAGE = 1_000
-
-
-class _Scheduled(msgspec.Struct):
-    scheduledAt: msgspec.Raw = msgspec.Raw(b"")
 
 
 def land_events(context: AccountContext) -> Manifest | None:
@@ -40,20 +32,9 @@ def land_events(context: AccountContext) -> Manifest | None:
     if context.catalog.open_loads(context.account):
         return None
     files = waiting.claim()
-    now_ms = time.time_ns() // 1_000_000
-    load = Manifest(
-        load_id=context.zone.new_load_id("events", now_ms),
-        account=context.account,
-        lane="events",
-        window=Window(),
-        api_url=context.settings.api_url,
-        code_version=__version__,
-        run_id=context.run_id,
-        started_at_ms=now_ms,
-    )
+    load = begun(context, "events", Window())
     events = EventLoad(context.catalog, load, context.redactor)
     events.land(files)
-    load.finished_at_ms = max(load.started_at_ms, time.time_ns() // 1_000_000)
     load.verdict, load.stage = "whole", "done"
     events.writer.complete()
     for file in files:
@@ -96,31 +77,24 @@ class EventLoad:
         self.seen |= keys
         self.writer.known.look_up(keys)
         observed = self.catalog.observed_updates(self.account, keys)
-        for task_id, events in groupby(lines, key=lambda each: each[0].task_id):
-            for row, line in self._news(task_id, events, observed):
-                self.writer.add_event(row, line.observed_at_ms)
-        self.writer.end_page(len(lines))
-        self.writer.checkpoint("start", None)
-
-    def _news(
-        self, task_id: str | None, events: Iterator[tuple[Row, Line]], observed: set[tuple[str, int | None]]
-    ) -> Iterator[tuple[Row, Line]]:
-        """Those of a task's events that show a state which nothing has shown."""
-        for row, line in events:
-            key = key_of(row, hashlib.sha256(as_text(row.payload)[1]).hexdigest())
-            state = (key, row.updated_at_ms)
-            if state in self.landed or state in observed or (task_id is None and self.writer.known.has(key)):
+        for row, line in lines:
+            key = key_of(row, text_and_hash(row.payload)[1])
+            state = key, row.updated_at_ms
+            if state in self.landed or state in observed or (row.task_id is None and self.writer.known.has(key)):
                 self.manifest.unchanged += 1
                 continue
             self.landed.add(state)
-            yield self._whole(row), line
+            self.writer.add_event(self._whole(row), line.observed_at_ms)
+        self.writer.end_page(len(lines))
+        self.writer.checkpoint("start", None)
 
     def _whole(self, row: Row) -> Row:
         """The row with its scheduledAt, which the snapshot of an automatic retry lacks, though the server keeps it."""
         if row.task_id is None or b'"scheduledAt"' in row.payload or b'"retries"' not in row.payload:
             return row
         known = self.writer.last_payload(row.task_id)
-        scheduled = bytes(msgspec.json.decode(known, type=_Scheduled).scheduledAt) if known is not None else b""
-        if not scheduled:
+        scheduled_at_ms = None if known is None else scheduled_at_ms_of(known)
+        if scheduled_at_ms is None:
             return row
-        return msgspec.structs.replace(row, payload=in_list_order(row.payload, scheduledAt=scheduled))
+        payload = in_list_order(row.payload, scheduledAt=str(scheduled_at_ms).encode())
+        return msgspec.structs.replace(row, payload=payload)

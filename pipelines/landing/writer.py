@@ -1,7 +1,7 @@
 """Writing one load: pages become Parquet parts as they come, and the load can go on after a kill at any moment."""
 
 import hashlib
-import os
+import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -9,18 +9,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.erasure import cut_down, erased_tasks
 from pipelines.landing.known import LandedStates, key_of
 from pipelines.landing.manifest import Manifest, Part
-from pipelines.landing.zone import OBSERVATION, sync_folder, write_manifest, write_note
+from pipelines.landing.zone import OBSERVATION, write_manifest, write_note, write_part
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.tasks.rows import Row
 
 PAGES_PER_PART = 10
-ROWS_PER_GROUP = 1_000  # what is read to have a task again
 
 
 class PageResult(NamedTuple):
@@ -58,13 +56,8 @@ class LoadWriter:
             if self.known.is_unchanged(key, sha256, row.is_deleted):
                 note.unchanged += 1
                 continue
-            if self.known.has(key):
-                note.changed += 1
-            else:
-                note.appeared += 1
-            self.known.add(key, sha256, row)
             taken.landed.add(key)
-            self._land(position, fetched_at_ms, row, text, sha256)
+            self._add(position, fetched_at_ms, row, key, text, sha256, is_known=self.known.has(key))
         self.end_page(len(rows))
         return taken
 
@@ -82,16 +75,12 @@ class LoadWriter:
 
     def add_event(self, row: Row, observed_at_ms: int) -> None:
         """Takes in a state that an event showed, redacted already; of a task known to be deleted it tells no more."""
-        text, encoded = as_text(cut_down(row.payload) if row.task_id in self._erased else row.payload)
-        sha256 = hashlib.sha256(encoded).hexdigest()
+        text, sha256 = text_and_hash(cut_down(row.payload) if row.task_id in self._erased else row.payload)
         key = key_of(row, sha256)
-        if self.known.has(key) or self.known.is_deleted(key):
-            self.manifest.changed += 1
-        else:
-            self.manifest.appeared += 1
-        row = msgspec.structs.replace(row, is_deleted=row.is_deleted or self.known.is_deleted(key))
-        self.known.add(key, sha256, row)
-        self._land(len(self._held), observed_at_ms, row, text, sha256)
+        is_deleted = self.known.is_deleted(key)
+        row = msgspec.structs.replace(row, is_deleted=row.is_deleted or is_deleted)
+        is_known = is_deleted or self.known.has(key)
+        self._add(len(self._held), observed_at_ms, row, key, text, sha256, is_known)
 
     def last_payload(self, task_id: str) -> bytes | None:
         """The payload that landed last of a task, this load's own included; None where there is none."""
@@ -119,10 +108,22 @@ class LoadWriter:
 
     def complete(self) -> Manifest:
         """Completes the load; nothing changes it afterwards."""
+        note = self.manifest
+        if note.finished_at_ms is None:  # our clock may have been set back
+            note.finished_at_ms = max(note.started_at_ms, time.time_ns() // 1_000_000)
         self.flush()
         write_manifest(self.folder, self.manifest)
         self._catalog.complete(self.manifest)
         return self.manifest
+
+    def _add(
+        self, position: int, fetched_at_ms: int, row: Row, key: str, text: str, sha256: str, is_known: bool
+    ) -> None:
+        """Counts a state in and lands it."""
+        self.manifest.changed += is_known
+        self.manifest.appeared += not is_known
+        self.known.add(key, sha256, row)
+        self._land(position, fetched_at_ms, row, text, sha256)
 
     def _land(self, position: int, fetched_at_ms: int, row: Row, text: str | None, sha256: str | None) -> None:
         times = (row.created_at_ms, row.updated_at_ms)
@@ -137,29 +138,27 @@ class LoadWriter:
         columns = zip(*self._held, strict=True)
         own = [pa.array(column, field.type) for column, field in zip(columns, list(OBSERVATION)[3:], strict=True)]
         path = self.folder / f"part-{len(self.manifest.parts):05d}.parquet"
-        pq.write_table(
-            pa.table([*same, *own], schema=OBSERVATION), path, compression="zstd", row_group_size=ROWS_PER_GROUP
-        )
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-        sync_folder(self.folder)
-        return Part(path.name, rows, path.stat().st_size, digest)
+        return write_part(pa.table([*same, *own], schema=OBSERVATION), path)
 
 
 def as_landed(redactor: Redactor, rows: Sequence[Row], erased: AbstractSet[str]) -> Iterator[tuple[str, str]]:
     """The payloads of rows as they land: redacted, those of tasks in `erased` cut down, each with its hash."""
     for row, payload in zip(rows, redactor.redact_all([row.payload for row in rows]), strict=True):
-        text, encoded = as_text(cut_down(payload) if row.task_id in erased else payload)
-        yield text, hashlib.sha256(encoded).hexdigest()
+        yield text_and_hash(cut_down(payload) if row.task_id in erased else payload)
 
 
-def as_text(payload: bytes) -> tuple[str, bytes]:
+def text_and_hash(payload: bytes) -> tuple[str, str]:
+    """A payload as it lands."""
+    text, encoded = _as_text(payload)
+    return text, hashlib.sha256(encoded).hexdigest()
+
+
+def _as_text(payload: bytes) -> tuple[str, bytes]:
     """A payload as text, and that as UTF-8: bytes that are none become \\udcXX escapes, which every engine can read."""
     try:
         return payload.decode(), payload
     except UnicodeDecodeError:
-        return as_text(payload.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace"))
+        return _as_text(payload.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace"))
 
 
 def _remove_unnoted(folder: Path, manifest: Manifest) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipelines.landing.manifest import Manifest, Part, decode, encode
 
@@ -32,6 +33,8 @@ OBSERVATION = pa.schema(
         pa.field("payload_sha256", pa.string()),
     ]
 )
+
+ROWS_PER_GROUP = 1_000  # what is read to have a task again
 
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
@@ -121,6 +124,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_part(rows: pa.Table, path: Path) -> Part:
+    """Writes observations as a part that survives a power cut."""
+    pq.write_table(rows, path, compression="zstd", row_group_size=ROWS_PER_GROUP)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+    return Part(path.name, len(rows), path.stat().st_size, digest)
 
 
 def write_note(folder: Path, manifest: Manifest) -> None:

@@ -1,9 +1,11 @@
 """What the extraction itself needs to know of a task's payload: its id and its times."""
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+
+_Part = TypeVar("_Part")
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -47,10 +49,25 @@ class _Project(msgspec.Struct):
     projectId: str | None = None
 
 
+class _Schedule(msgspec.Struct):
+    scheduledAt: int | None = None
+
+
 def project_of(payload: bytes) -> str | None:
     """The project that a task names; None where it names none."""
+    found = _decoded(payload, _Project)
+    return None if found is None else found.projectId
+
+
+def scheduled_at_ms_of(payload: bytes) -> int | None:
+    """When a task was scheduled, epoch ms; None where it does not say."""
+    found = _decoded(payload, _Schedule)
+    return None if found is None else found.scheduledAt
+
+
+def _decoded(payload: bytes, kind: type[_Part]) -> _Part | None:
     try:
-        return msgspec.json.decode(payload, type=_Project).projectId
+        return msgspec.json.decode(payload, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
