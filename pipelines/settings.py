@@ -23,7 +23,7 @@ from pipelines.home import Home
 
 ENV_FILE = ".env"
 KEY_VARIABLE = "LIVEPEER_API_KEY"
-SECRET_VARIABLE = "LIVEPEER_WEBHOOK_SECRET"  # noqa: S105 (a name)
+WEBHOOK_VARIABLE = "LIVEPEER_WEBHOOK_SECRET"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 # With less, DuckDB crashes or hangs. A thread for each core reserves room of its own.
 LEAST_ADDRESS_SPACE_MB = 3_600 + 200 * (os.cpu_count() or 1)
@@ -432,5 +432,5 @@ def load_settings(**overrides: Any) -> Settings:
     if not settings.api_keys:
         settings.api_keys = _by_account(environment, KEY_VARIABLE)
     if not settings.webhook_secrets:
-        settings.webhook_secrets = _by_account(environment, SECRET_VARIABLE)
+        settings.webhook_secrets = _by_account(environment, WEBHOOK_VARIABLE)
     return settings

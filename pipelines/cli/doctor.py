@@ -11,7 +11,7 @@ from pipelines.livepeer import walks
 from pipelines.livepeer.client import connect
 from pipelines.serving.status import free_bytes
 from pipelines.serving.targets import Target, names, target
-from pipelines.settings import KEY_VARIABLE, SECRET_VARIABLE, Settings, environment_variable
+from pipelines.settings import KEY_VARIABLE, WEBHOOK_VARIABLE, Settings, environment_variable
 from pipelines.warehouse.seal import PUBLISH_AGAIN, altered, summary
 
 TASK_EVENTS = ("task.spawned", "task.updated", "task.completed", "task.failed")
@@ -29,21 +29,22 @@ class Finding:
 
 def shown_settings(settings: Settings) -> list[tuple[str, str, str]]:
     """Every setting as (variable, value, meaning), secrets masked."""
-    rows = []
-    for account, key in settings.api_keys.items():
-        variable = KEY_VARIABLE if account == "default" else f"{KEY_VARIABLE}__{account.upper()}"
-        rows.append((variable, _masked(key), f"API key of account {account}"))
+    rows = list(_by_account(KEY_VARIABLE, settings.api_keys, "API key"))
     if not rows:
         rows.append((KEY_VARIABLE, "(not set)", "API key of account default"))
-    for account, secret in settings.webhook_secrets.items():
-        variable = SECRET_VARIABLE if account == "default" else f"{SECRET_VARIABLE}__{account.upper()}"
-        rows.append((variable, _masked(secret), f"shared secret of the webhook of account {account}"))
+    rows += _by_account(WEBHOOK_VARIABLE, settings.webhook_secrets, "shared secret of the webhook")
     for name, field in Settings.model_fields.items():
-        if name not in ("api_keys", "webhook_secrets"):
+        if not field.exclude:
             value = getattr(settings, name)
             shown = "" if value is None else _masked(value) if isinstance(value, SecretStr) else str(value)
             rows.append((environment_variable(name), shown, field.description or ""))
     return rows
+
+
+def _by_account(variable: str, secrets: dict[str, SecretStr], meaning: str) -> Iterator[tuple[str, str, str]]:
+    for account, secret in secrets.items():
+        name = variable if account == "default" else f"{variable}__{account.upper()}"
+        yield name, _masked(secret), f"{meaning} of account {account}"
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -108,7 +109,6 @@ def _api(settings: Settings, account: str) -> Iterator[Finding]:
     except ArchiveError as error:
         yield Finding(f"API of {account}", False, str(error))
         return
-    yield from _webhook(settings, account)
     counted = f", which counts {total:,} tasks" if total is not None else ""
     yield Finding(f"API of {account}", True, f"{client.host} answers{counted}")
     yield Finding(
@@ -137,6 +137,7 @@ def _api(settings: Settings, account: str) -> Iterator[Finding]:
         yield Finding(
             f"ability of {account}", has, name if has else f"it does not {name.replace('s ', ' ', 1)}: {otherwise}"
         )
+    yield from _webhook(settings, account)
 
 
 def _webhook(settings: Settings, account: str) -> Iterator[Finding]:
@@ -160,9 +161,9 @@ def _webhook(settings: Settings, account: str) -> Iterator[Finding]:
         return
     secret = settings.webhook_secrets.get(account)
     if secret is None:
-        yield Finding(what, settings.listen_unsigned, f"{SECRET_VARIABLE} is not set: deliveries are not checked")
+        yield Finding(what, settings.listen_unsigned, f"{WEBHOOK_VARIABLE} is not set: deliveries are not checked")
     elif ours.sharedSecret is not None and ours.sharedSecret != secret.get_secret_value():
-        yield Finding(what, False, f"its shared secret is not that of {SECRET_VARIABLE}")
+        yield Finding(what, False, f"its shared secret is not that of {WEBHOOK_VARIABLE}")
     else:
         yield Finding(what, True, f"comes to {expected}")
 

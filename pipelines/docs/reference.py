@@ -9,7 +9,7 @@ from pydantic_core import PydanticUndefined
 
 from pipelines.alerts.conditions import load_conditions
 from pipelines.serving.published import named_queries
-from pipelines.settings import KEY_VARIABLE, SECRET_VARIABLE, Settings, environment_variable
+from pipelines.settings import KEY_VARIABLE, WEBHOOK_VARIABLE, Settings, environment_variable
 from pipelines.warehouse.models import PUBLISHED_LAYERS, load_macros, published_models
 
 COMMANDS_OPENING = """# Commands
@@ -86,10 +86,10 @@ def settings() -> str:
     rows = [
         (f"`{KEY_VARIABLE}`", "", "API key of the account `default`"),
         (f"`{KEY_VARIABLE}__<ACCOUNT>`", "", "API keys of further accounts or projects, each with a name you choose"),
-        (f"`{SECRET_VARIABLE}`", "", "shared secret of the webhook of the account `default`; `__<ACCOUNT>` as above"),
+        (f"`{WEBHOOK_VARIABLE}`", "", "shared secret of the webhook of the account `default`; `__<ACCOUNT>` as above"),
     ]
     for name, field in Settings.model_fields.items():
-        if name not in ("api_keys", "webhook_secrets"):
+        if not field.exclude:
             default = field.get_default(call_default_factory=True, validated_data={})
             rows.append((f"`{environment_variable(name)}`", _default(name, default), str(field.description)))
     return SETTINGS_OPENING + "".join(f"| {' | '.join(_cell(part) for part in row)} |\n" for row in rows)

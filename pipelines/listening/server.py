@@ -17,13 +17,13 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, Router
+from starlette.routing import Route
 
 from pipelines.errors import SettingsError, in_one_line
 from pipelines.landing.context import redactor_of
 from pipelines.landing.journal import Journal, Line
 from pipelines.livepeer.webhook import Event, Refused, check_signature, read_event
-from pipelines.settings import SECRET_VARIABLE, Settings
+from pipelines.settings import WEBHOOK_VARIABLE, Settings
 
 BODY_SECONDS = 10.0
 MOST_DELIVERIES = 500  # at once; more get a 503, and come again
@@ -42,7 +42,7 @@ class Receiver:
         self.accounts = [name for name in settings.accounts() if name in self.secrets or settings.listen_unsigned]
         if not self.accounts:
             raise SettingsError(
-                f"{SECRET_VARIABLE} is not set: set the shared secret of the webhook, or TASK_ARCHIVE_LISTEN_UNSIGNED"
+                f"{WEBHOOK_VARIABLE} is not set: set the shared secret of the webhook, or TASK_ARCHIVE_LISTEN_UNSIGNED"
             )
         self.say = say
         self.counts: Counter[str] = Counter()
@@ -55,8 +55,8 @@ class Receiver:
             Route("/health", self._health, methods=["GET"]),
             Route("/{account}", self._deliver, methods=["POST"]),
         ]
-        application = Starlette(lifespan=self._running)
-        application.router = Router(routes, redirect_slashes=False, lifespan=self._running)
+        application = Starlette(routes=routes, lifespan=self._running)
+        application.router.redirect_slashes = False
         return application
 
     async def _health(self, request: Request) -> Response:
@@ -103,15 +103,18 @@ class Receiver:
 
     def _read(self, account: str, request: Request, body: bytes) -> tuple[Event, Line]:
         now_ms = time.time_ns() // 1_000_000
-        if account in self.secrets:
-            signature = request.headers.get("livepeer-signature")
-            check_signature(body, signature, self.secrets[account], now_ms, self.settings.listen_tolerance_seconds)
-        event = read_event(body)
+        event = self._event(account, request.headers.get("livepeer-signature"), body, now_ms)
         # A redelivery keeps the old snapshot: what it shows was so when the event was made.
         created_ms, sent_ms = event.created_at_ms, event.sent_at_ms
         age_ms = max(0, sent_ms - created_ms) if created_ms is not None and sent_ms is not None else 0
         skew_ms = now_ms - sent_ms if sent_ms is not None else None
         return event, Line(max(0, now_ms - age_ms), skew_ms, event.name, _in_one_line(event.snapshot))
+
+    def _event(self, account: str, signature: str | None, body: bytes, now_ms: int) -> Event:
+        secret = self.secrets.get(account)
+        if secret is None:
+            return read_event(body)
+        return check_signature(body, signature, secret, now_ms, self.settings.listen_tolerance_seconds)
 
     def _refuse(self, refused: Refused) -> Response:
         self.counts["refused"] += 1
@@ -137,12 +140,8 @@ class Receiver:
             together = [await self._queue.get()]
             while not self._queue.empty():
                 together.append(self._queue.get_nowait())
-            try:
-                await asyncio.to_thread(self._append, together)
-            except Exception as error:  # noqa: BLE001 (each delivery raises it, and the next are taken)
-                outcome: Exception | None = error
-            else:
-                outcome = None
+            # What fails fails for those that wait, and the next are taken.
+            (outcome,) = await asyncio.gather(asyncio.to_thread(self._append, together), return_exceptions=True)
             for _, _, written in together:
                 _settle(written, outcome)
 
@@ -169,7 +168,7 @@ class Receiver:
         self.say(f"{datetime.now():%H:%M:%S} events: {', '.join(counts)}")
 
 
-def _settle(written: "asyncio.Future[None]", error: Exception | None) -> None:
+def _settle(written: "asyncio.Future[None]", error: BaseException | None) -> None:
     """Lets the delivery that waits go on, unless it went away."""
     if not written.done():
         if error is None:

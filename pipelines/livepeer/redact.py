@@ -220,8 +220,8 @@ _JSON_START = re.compile(r"\s*[{\[\"]")
 _MOST_ROUNDS = 8
 _CONSTANTS = frozenset({b"null", b"true", b"false"})
 
+_FEW = 12  # payloads
 #: What is put before each marker of a page.
-_FEW = 12
 _MARK = b"\0"
 #: Text up to the first string that does not end in it.
 _WHOLE_STRINGS = re.compile(rb'(?s)[^"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"]*+)*+')

@@ -60,8 +60,10 @@ class _Body(msgspec.Struct):
     timestamp: Any = None
 
 
-def check_signature(body: bytes, header: str | None, secret: str, now_ms: int, tolerance_seconds: float) -> None:
-    """Raises Refused (401) unless the header `Livepeer-Signature: t=<ms>,v1=<hex>` is that of the body, and recent.
+def check_signature(body: bytes, header: str | None, secret: str, now_ms: int, tolerance_seconds: float) -> Event:
+    """The event of a body.
+
+    Raises Refused (401) unless the header `Livepeer-Signature: t=<ms>,v1=<hex>` is that of the body, and recent.
 
     v1 is the HMAC-SHA256 of the body alone; t is not signed, so that the body's own `timestamp` must equal it.
     """
@@ -71,11 +73,13 @@ def check_signature(body: bytes, header: str | None, secret: str, now_ms: int, t
     expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expected, found[2].decode()):
         raise Refused(401, "the signature is not that of the shared secret")
-    sent_at_ms = read_event(body).sent_at_ms
-    if sent_at_ms != int(found[1]):
+    event = read_event(body)
+    sent_at_ms = int(found[1])
+    if event.sent_at_ms != sent_at_ms:
         raise Refused(401, "the signature's time is not the body's")
     if abs(now_ms - sent_at_ms) > tolerance_seconds * 1000:
         raise Refused(401, f"sent {(now_ms - sent_at_ms) / 1000:+,.0f} s ago, beyond the tolerance")
+    return event
 
 
 def read_event(body: bytes) -> Event:
