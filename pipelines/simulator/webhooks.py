@@ -70,10 +70,11 @@ class Webhooks:
         self._is_closed = False
         self._changed = threading.Condition()
         self._senders = ThreadPoolExecutor(DELIVERIES_AT_ONCE)
-        self._client = httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False)
+        self._client: httpx.Client | None = None  # it takes a while to make, and few simulators have webhooks
 
     def register(self, url: str, secret: str | None, project_id: str) -> None:
-        if not self.registered:
+        if self._client is None:
+            self._client = httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False)
             threading.Thread(target=self._send_what_is_due, daemon=True).start()
         self.registered.append(Webhook(uuid4(self._random), url, secret, project_id))
 
@@ -103,7 +104,8 @@ class Webhooks:
             self._is_closed = True
             self._changed.notify_all()
         self._senders.shutdown(cancel_futures=True)
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
 
     def _event(self, webhook: Webhook, name: str, task: Task, at: int) -> dict[str, Any]:
         payload: dict[str, Any] = {"task": {"id": task["id"], "type": task.get("type"), "snapshot": _from_memory(task)}}
@@ -139,6 +141,7 @@ class Webhooks:
         if delivery.webhook.secret is not None:
             digest = hmac.new(delivery.webhook.secret.encode(), body, hashlib.sha256).hexdigest()
             headers["Livepeer-Signature"] = f"t={sent_ms},v1={digest}"
+        assert self._client is not None
         try:
             status = self._client.post(delivery.webhook.url, content=body, headers=headers).status_code
         except (httpx.HTTPError, RuntimeError):  # refused, timed out; or closed meanwhile

@@ -20,9 +20,7 @@ from pipelines.warehouse.from_landing import BROKEN, Say, follow_landing, make_a
 from pipelines.warehouse.from_tables import BuiltTable, create_macros, follow_tables
 from pipelines.warehouse.given import given_by
 from pipelines.warehouse.memory import keep_little
-from pipelines.warehouse.models import (
-    load_models,
-)
+from pipelines.warehouse.models import load_models
 from pipelines.warehouse.parquet import MANIFEST, InManifest, manifest_of
 from pipelines.warehouse.seal import altered, summary
 from pipelines.warehouse.working import COMPLETE, INTERNAL, PARQUET, TABLES, Working

@@ -12,10 +12,7 @@ from pipelines.warehouse.change import Change, MadeAnew, left, since
 from pipelines.warehouse.checks import Failed
 from pipelines.warehouse.given import Given
 from pipelines.warehouse.making import Maker
-from pipelines.warehouse.models import (
-    load_macros,
-    load_models,
-)
+from pipelines.warehouse.models import load_macros, load_models
 from pipelines.warehouse.plan import made_again
 from pipelines.warehouse.working import TABLES, Working, note_made_with
 
