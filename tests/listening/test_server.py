@@ -23,8 +23,7 @@ from pipelines.landing.journal import Journal, read
 from pipelines.listening.server import Receiver
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
-
-from .conftest import SECRET, Listener, event_of, signed
+from tests.listening.conftest import SHARED, Listener, event_of, signed
 
 Listen = Callable[[Settings], Listener]
 
@@ -54,7 +53,7 @@ def test_an_event_is_on_the_disk_redacted_when_it_is_answered(listener: Listener
 
 def test_an_event_is_one_line_however_it_is_written(listener: Listener) -> None:
     body = json.dumps(event_of(TASK) | {"timestamp": time.time_ns() // 1_000_000}, indent=1).encode()
-    digest = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    digest = hmac.new(SHARED.encode(), body, hashlib.sha256).hexdigest()
     assert listener.post(body, f"t={json.loads(body)['timestamp']},v1={digest}") == 200
     (line,) = listener.lines()
     assert json.loads(line.payload)["id"] == "t1"
@@ -104,7 +103,7 @@ def test_a_refusal_is_said_once_for_each_reason(listener: Listener) -> None:
     for _ in range(3):
         listener.post(b"{}")
     assert listener.said == ["refused a delivery (401): no signature"]
-    assert SECRET not in " ".join(listener.said)
+    assert SHARED not in " ".join(listener.said)
 
 
 def test_a_slow_and_a_cut_body_keep_nobody_waiting(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +170,7 @@ def start(settings: Settings, *arguments: str) -> tuple[subprocess.Popen[str], s
         "TASK_ARCHIVE_HOME": str(settings.home),
         "LIVEPEER_API_URL": settings.api_url,
         "LIVEPEER_API_KEY": "sim-key-default",
-        "LIVEPEER_WEBHOOK_SECRET": SECRET,
+        "LIVEPEER_WEBHOOK_SECRET": SHARED,
     }
     command = [sys.executable, "-m", "pipelines.cli", "listen", "--port", "0", *arguments]
     process = subprocess.Popen(

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from pipelines.livepeer.webhook import Refused, check_signature, in_list_order, read_event
 from pipelines.simulator.store import encode
+from tests.listening.conftest import SHARED
 
 LIVEPEER = Path(__file__).parents[1] / "fixtures" / "livepeer"
 RECORDED = [json.loads(line) for line in (LIVEPEER / "webhooks.jsonl").read_text("utf-8").splitlines()]
-SECRET = "hook-shared-secret"  # noqa: S105 (of the recorded deliveries)
 
 
 def header_of(delivery: Any) -> str:
@@ -24,7 +24,7 @@ def check(delivery: Any, **changed: Any) -> None:
     given = {
         "body": delivery["body"].encode(),
         "header": header_of(delivery),
-        "secret": SECRET,
+        "secret": SHARED,
         "now_ms": delivery["received_ms"],
         "tolerance_seconds": 300,
     }
