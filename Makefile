@@ -16,7 +16,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help setup demo test test-all reliability check docs bench bench-scale dagster lock clean
+.PHONY: help setup demo test test-all test-spark reliability check docs bench bench-scale dagster lock clean
 
 help:             ## this list
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1|\2/p' Makefile | column -t -s'|'
@@ -30,15 +30,20 @@ demo: $(READY)    ## simulator, two nightly runs, and what the archive then answ
 test: $(READY)    ## the tests
 	@$(BIN)/python -m pytest -n $$($(BIN)/python -c "import os; print(os.cpu_count() + 1)") --dist worksteal
 
-test-all: test    ## the tests and the slow proofs
+test-all: test test-spark ## the tests and the slow proofs
 	@$(BIN)/python -m pytest -m slow
+
+test-spark: $(READY) ## the tables that Spark makes on two workers against those of DuckDB; needs Java 17, fetches 450 MB
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r deploy/spark.lock
+	@TASK_ARCHIVE_TESTS_NEED=pyspark $(BIN)/python -m pytest -m "slow or not slow" tests/warehouse/test_spark.py
 
 reliability: $(READY) ## kills, faults and hostile payloads by the hundred; writes their figures into docs/reliability.md
 	@$(BIN)/python -m pytest -m "slow or not slow" tests/hostile --figures docs/reliability.md
 
-check: $(READY)   ## lint, format, types, lock and generated docs
+check: $(READY)   ## lint, of SQL too, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m tests.lint_sql
 	@$(BIN)/mypy
 
 docs: $(READY)    ## write the generated documents again
@@ -60,6 +65,7 @@ LOCKED := uv pip compile pyproject.toml --universal --python-version 3.11 --gene
 lock: $(READY)    ## resolve the lock files again (needs uv: pip install uv)
 	@$(LOCKED) --upgrade --extra iceberg --extra postgres --group dev -o requirements.lock
 	@$(LOCKED) --extra iceberg --extra postgres --extra production --group build -c requirements.lock -o deploy/requirements.lock
+	@$(LOCKED) --extra spark --group build -c requirements.lock -o deploy/spark.lock
 
 clean:            ## remove the virtual environment, caches and the demo's archive
 	@rm -rf $(VENV) demo-archive dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

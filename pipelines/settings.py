@@ -266,6 +266,13 @@ class Settings(BaseSettings):
         ge=100,
         description="memory that building tables may take, megabytes; more is faster on large accounts",
     )
+    engine: Literal["duckdb", "spark"] = Field(
+        "duckdb", description="what makes all tables, the first time and after a change of code: see docs/scale.md"
+    )
+    spark_master: str = Field(
+        "local[*]",
+        description="Spark's master: local[*], spark://host:7077, yarn or k8s://…; all its machines must see the home",
+    )
     keep_runs: int = Field(1000, ge=10, description="runs of a job that Dagster keeps, with their events")
     keep_versions: int = Field(3, ge=1, description="published versions kept for open readers")
     alert_webhook_url: Annotated[SecretStr, AfterValidator(_webhook)] | None = Field(

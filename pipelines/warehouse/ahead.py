@@ -20,9 +20,8 @@ from pipelines.landing.context import Progress, ProgressCallbacks
 from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
 from pipelines.warehouse.change import ahead
-from pipelines.warehouse.from_landing import rows_at_once
 from pipelines.warehouse.given import SETTINGS, given_by
-from pipelines.warehouse.making import MOST_HELD, Maker
+from pipelines.warehouse.making import MOST_HELD, Maker, rows_at_once
 from pipelines.warehouse.memory import keep_little
 from pipelines.warehouse.working import TABLES, Working
 
@@ -36,9 +35,9 @@ NEEDED = {"home", "memory_mb", "slo", *SETTINGS.names}
 def made_ahead(settings: Settings, callbacks: ProgressCallbacks) -> Iterator[ProgressCallbacks]:
     """Whom to tell of the progress of loads, so that what lands of large ones is made ahead while this is open.
 
-    Nothing is made where there are tables to go on from.
+    Nothing is made where there are tables to go on from, or where Spark makes them.
     """
-    if Working(settings).file.exists():
+    if Working(settings).file.exists() or settings.engine == "spark":
         yield callbacks
         return
     process: subprocess.Popen[bytes] | None = None

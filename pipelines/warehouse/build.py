@@ -64,11 +64,11 @@ def _bring_up_to_date(
         lost = damage.set_aside(catalog, None, say)
         if gone := damage.summary(lost):
             say(gone)
-        failed = follow_landing(settings, working, catalog, given_by(settings, lost), say)
+        failed, made = follow_landing(settings, working, catalog, given_by(settings, lost), say)
     with working.opened(working.file) as connection:
         # What goes to Arrow and Parquet is beside what DuckDB counts.
         connection.execute(f"set memory_limit = '{settings.memory_mb * 4 // 5}MB'")
-        for built in follow_tables(connection, working.parquet, failed):
+        for built in follow_tables(connection, working.parquet, failed, made):
             tables[built.model.name] = built
             yield built
         create_macros(connection)

@@ -25,6 +25,7 @@ create or replace temp macro to_utc_timestamp(local_time, zone) as timezone(zone
 create or replace temp macro local_date(moment, zone) as cast(timezone(zone, moment) as date);
 create or replace temp macro sequence(first, last, step) as generate_series(first, last, step);
 create or replace temp macro explode(list) as unnest(list);
+create or replace temp macro struct(first, second) as row(first, second);
 """
 
 

@@ -11,23 +11,22 @@ from pipelines.settings import Settings
 from pipelines.warehouse.change import Change, MadeAnew, left, since
 from pipelines.warehouse.checks import Failed
 from pipelines.warehouse.given import Given
-from pipelines.warehouse.making import Maker
+from pipelines.warehouse.making import Maker, rows_at_once
 from pipelines.warehouse.models import load_macros, load_models
 from pipelines.warehouse.plan import made_again
 from pipelines.warehouse.working import TABLES, Working, note_made_with
 
 Say = Callable[[str], None]
 
-
-# Observations that are worked on at once: more go faster, and take more memory.
-ROWS_PER_MB, LEAST_ROWS, MOST_ROWS = 84, 5_000, 21_000
-
 # Errors of DuckDB that tell of a file that cannot be used, rather than of the SQL.
 BROKEN = (duckdb.IOException, duckdb.InternalException, duckdb.FatalException, duckdb.SerializationException)
 
 
-def follow_landing(settings: Settings, working: Working, catalog: Catalog, given: Given, say: Say) -> Failed:
-    """Brings what is made from observations and loads up to date; returns the checks that found something, by table."""
+def follow_landing(
+    settings: Settings, working: Working, catalog: Catalog, given: Given, say: Say
+) -> tuple[Failed, set[str]]:
+    """Brings what is made from observations and loads up to date; returns the checks that found something, by table,
+    and the tables made from tables that are made already."""
     if working.file.exists():
         try:
             changed = _changed(working, given)
@@ -43,7 +42,7 @@ def follow_landing(settings: Settings, working: Working, catalog: Catalog, given
                 failed = maker.failed
                 maker = Maker(connection, catalog, since(connection, catalog), given.tables, rows)
                 maker.make()
-                return failed | maker.failed
+                return failed | maker.failed, set()
         except MadeAnew as error:
             say(f"all tables are made anew: {error}")
         except BROKEN as error:
@@ -92,12 +91,27 @@ def _in_words(files: list[str]) -> str:
     return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
 
 
-def _make_all(settings: Settings, working: Working, catalog: Catalog, given: Given) -> Failed:
+def _make_all(settings: Settings, working: Working, catalog: Catalog, given: Given) -> tuple[Failed, set[str]]:
+    if settings.engine == "spark":
+        return _make_all_with_spark(settings, working, catalog, given)
     with working.opened_fresh(given.fingerprint) as connection:
         maker = Maker(connection, catalog, left(connection, catalog), given.tables, rows_at_once(settings))
         maker.make()
     working.take_place()
-    return maker.failed
+    return maker.failed, set()
+
+
+def _make_all_with_spark(
+    settings: Settings, working: Working, catalog: Catalog, given: Given
+) -> tuple[Failed, set[str]]:
+    from pipelines.warehouse.spark import SparkMaker, spark_session
+
+    working.remove()
+    with spark_session(settings) as session, working.opened_fresh(given.fingerprint) as connection:
+        maker = SparkMaker(connection, catalog, left(connection, catalog), given.tables, settings, session)
+        maker.make()
+    working.take_place()
+    return maker.failed, maker.made
 
 
 def make_anew_after(error: duckdb.Error, say: Say) -> None:
@@ -105,8 +119,3 @@ def make_anew_after(error: duckdb.Error, say: Say) -> None:
     if "No space left" in str(error):
         raise error
     say(f"all tables are made anew: the working file cannot be used: {str(error).splitlines()[0]}")
-
-
-def rows_at_once(settings: Settings) -> int:
-    """Observations that are worked on at once."""
-    return max(LEAST_ROWS, min(MOST_ROWS, settings.memory_mb * ROWS_PER_MB))

@@ -44,13 +44,15 @@ class BuiltTable:
     finish_seconds: float = 0.0
 
 
-def follow_tables(connection: duckdb.DuckDBPyConnection, parquet: Path, failed: Failed) -> Iterator[BuiltTable]:
-    """Makes the tables that are made from tables as soon as what they read is there, and checks and exports each table
-    while the next are made."""
+def follow_tables(
+    connection: duckdb.DuckDBPyConnection, parquet: Path, failed: Failed, made: set[str]
+) -> Iterator[BuiltTable]:
+    """Makes the tables that are made from tables, but for those that are `made`, as soon as what they read is there,
+    and checks and exports each table while the next are made."""
     # Each worker runs its own queries; DuckDB's threads get the remaining cores, so that they do not contend.
     connection.execute(f"set threads = {max(1, (os.cpu_count() or 1) - WORKERS + 1)}")
     weeks = _weeks(connection, parquet)
-    follow_landing = {name for name, grain in grains().items() if grain.kind == "group"}
+    follow_landing = made | {name for name, grain in grains().items() if grain.kind == "group"}
     follow_landing |= {model.name for level in levels() for model in level}
     models = {model.name: model for model in published_models()}
     order = list(models)

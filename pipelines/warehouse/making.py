@@ -1,7 +1,7 @@
 """Making: the rows of a change, each table by the SELECT of its file, put in the place of the rows that are there."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import duckdb
@@ -9,18 +9,26 @@ import pyarrow as pa
 
 from pipelines.errors import WarehouseError
 from pipelines.landing.catalog import Catalog
-from pipelines.landing.zone import OBSERVATION
+from pipelines.settings import Settings
 from pipelines.warehouse.change import Change, MadeAnew
 from pipelines.warehouse.checks import Failed, is_by_task, row_checks, run_check
 from pipelines.warehouse.grain import MANIFESTS, MOVING, OBSERVATIONS, Grain, grains
 from pipelines.warehouse.models import Model, load_models
-from pipelines.warehouse.observations import PROBLEM, ROWS_PER_CHUNK, TYPED, UNKNOWN, Batch, batches
+from pipelines.warehouse.observations import PROBLEM, ROWS_PER_CHUNK, TYPED, UNKNOWN, WITH_FILE, Batch, batches
 from pipelines.warehouse.parquet import WEEK
-from pipelines.warehouse.plan import by_load, is_published, is_read_by_task, levels, moves, reads_tasks
+from pipelines.warehouse.plan import by_load, is_published, is_read_by_task, is_stored, levels, moves, reads_tasks
 from pipelines.warehouse.working import INTERNAL, PARTS, TABLES, UNSOUND
+
+# Observations that are worked on at once: more go faster, and take more memory.
+ROWS_PER_MB, LEAST_ROWS, MOST_ROWS = 84, 5_000, 21_000
 
 MOST_HELD = 60_000  # tasks whose rows are held until they are written out
 MOST_COUNTED = 400_000  # rows whose groups are made at once
+
+
+def rows_at_once(settings: Settings) -> int:
+    """Observations that are worked on at once."""
+    return max(LEAST_ROWS, min(MOST_ROWS, settings.memory_mb * ROWS_PER_MB))
 
 
 class Maker:
@@ -86,6 +94,13 @@ class Maker:
             raise WarehouseError("a check has found something")
         self._note_parts()
 
+    def make_rows(self, made_from: dict[str, pa.Table], made_of: Iterable[Batch]) -> None:
+        """Makes the rows by task of some batches, `made_from` the tables that they are made from besides. Raises
+        WarehouseError where the SQL fails."""
+        self._register_given(made_from)
+        self._begin()
+        self._make_batches(levels()[1], made_of)
+
     def make_again(self, names: set[str]) -> None:
         """Makes some tables again, every row, from the tables that there are. Raises WarehouseError where the SQL
         fails."""
@@ -124,7 +139,7 @@ class Maker:
         for model in load_models().values():
             if is_published(model) and grains()[model.name].kind == "task" and "known_at" in model.columns:
                 self._connection.execute(
-                    f"update {_place_of(model)} as t set known_at = l.finished_at "
+                    f"update {place_of(model)} as t set known_at = l.finished_at "
                     f"from {TABLES}.main.loads as l where t.load_id = l.load_id and t.known_at is null"
                 )
 
@@ -141,7 +156,7 @@ class Maker:
         run("insert into chosen from given_rows")
         for model in load_models().values():
             if columns := _columns_of_groups(model):
-                empty = f"select {columns} from {_place_of(model)} limit 0"
+                empty = f"select {columns} from {place_of(model)} limit 0"
                 run(f"create or replace temp table {_groups_of(model)} as {empty}")
         for account, load_id, file in self._change.gone:
             for name in ("problems", "unknown_paths", *(model.name for model in by_load())):
@@ -155,39 +170,42 @@ class Maker:
         """Makes a table: all of its rows, of one by load those of new loads, of one by group those concerned."""
         run, grain = self._connection.execute, grains()[model.name]
         if grain.kind == "load" and not self._change.is_all:
-            self._run_sql(model, f"insert into {_place_of(model)} {model.compiled_sql}")
+            self._run_sql(model, f"insert into {place_of(model)} {model.compiled_sql}")
         elif grain.kind == "group" and not self._change.is_all:
             self._make_groups(model, grain)
         elif reads_tasks(model) and not self._change.is_all and is_read_by_task(model):
-            run(f"create or replace temp table before as from {_place_of(model)}")
-            self._run_sql(model, f"create or replace table {_place_of(model)} as {model.compiled_sql}")
-            if run(f"select 1 from (from before except from {_place_of(model)}) limit 1").fetchone():
+            run(f"create or replace temp table before as from {place_of(model)}")
+            self._run_sql(model, f"create or replace table {place_of(model)} as {model.compiled_sql}")
+            if run(f"select 1 from (from before except from {place_of(model)}) limit 1").fetchone():
                 raise MadeAnew(f"rows of {model.name} have changed")
         elif grain.kind == "group":
-            self._count_groups(model, grain, f"{TABLES}.main.{grain.source}", _place_of(model))
+            self._count_groups(model, grain, f"{TABLES}.main.{grain.source}", place_of(model))
         else:
-            self._run_sql(model, f"create or replace {_temp(model)}table {_place_of(model)} as {model.compiled_sql}")
+            self._run_sql(model, f"create or replace {_temp(model)}table {place_of(model)} as {model.compiled_sql}")
 
     # -------------------------------------------------------------------------------------------------------- by task
 
     def _make_from_observations(self, models: list[Model]) -> None:
         """Makes the rows of the tasks at hand, batch by batch; every task is in one batch whole."""
-        is_first, held = self._change.is_first, 0
         replaced = set(self._catalog.numbers_of(self._change.gone))
-        made_of = batches(self._catalog, self._change.parts, replaced, self._change.is_first, self._rows_at_once)
+        parts, is_first = self._change.parts, self._change.is_first
+        self._make_batches(models, batches(self._catalog, parts, replaced, is_first, self._rows_at_once))
+        if not self._change.is_all:
+            run = self._connection.execute
+            run("create or replace temp table gone as select task_id from chosen where task_id not in (from met)")
+            for model in filter(is_published, models):
+                self._take_out(model, "gone")
+
+    def _make_batches(self, models: list[Model], made_of: Iterable[Batch]) -> None:
+        is_first, held = self._change.is_first, 0
         for batch in made_of:
             self._make_batch(models, batch, is_first)
             is_first, held = False, held + batch.tasks
             if self._change.is_all and held > MOST_HELD:
                 self._connection.execute(f"checkpoint {TABLES}")
                 held = 0
-        if is_first:  # nothing has landed
+        if is_first:  # there is nothing to make rows of
             self._make_batch(models, _nothing(), is_first)
-        if not self._change.is_all:
-            run = self._connection.execute
-            run("create or replace temp table gone as select task_id from chosen where task_id not in (from met)")
-            for model in filter(is_published, models):
-                self._take_out(model, "gone")
 
     def _make_batch(self, models: list[Model], batch: Batch, is_first: bool) -> None:
         run = self._connection.execute
@@ -210,7 +228,7 @@ class Maker:
             if self._change.is_all:
                 run("insert into told_of_again from made_before")
         for model in models:
-            if is_published(model) or grains()[model.name].kind == "load":
+            if is_stored(model):
                 self._write(model, is_first, bool(batch.made_before))
         for model in reversed(models):
             run(f"drop {model.materialized} temp.{model.name}")
@@ -218,7 +236,7 @@ class Maker:
 
     def _write(self, model: Model, is_first: bool, some_were_made_before: bool) -> None:
         """Puts the rows of the tasks at hand in the place of those that are there."""
-        run, place = self._connection.execute, _place_of(model)
+        run, place = self._connection.execute, place_of(model)
         if is_first:
             run(f"create table {place} as from temp.{model.name}")
             return
@@ -229,8 +247,8 @@ class Maker:
 
     def _take_out(self, model: Model, tasks: str) -> None:
         """Deletes the rows of tasks."""
-        self._note_rows(model, f"{_place_of(model)} semi join {tasks} using (task_id)", -1)
-        self._connection.execute(f"delete from {_place_of(model)} where task_id in (from {tasks})")
+        self._note_rows(model, f"{place_of(model)} semi join {tasks} using (task_id)", -1)
+        self._connection.execute(f"delete from {place_of(model)} where task_id in (from {tasks})")
 
     def _note_rows(self, model: Model, rows: str, sign: int) -> None:
         """Notes of rows that go (-1) or come (1) the groups that they are counted in and the checks that they fail."""
@@ -256,7 +274,7 @@ class Maker:
 
     def _check_in_pieces(self, model: Model) -> None:
         """Runs the checks whose rows are of one task on all tasks: not on too many at once, as their ids are held."""
-        run, place = self._connection.execute, _place_of(model)
+        run, place = self._connection.execute, place_of(model)
         pieces = 1 + run(f"select count(*) from {place}").fetchall()[0][0] // MOST_COUNTED
         names = {model.name, *(each.table for each in model.relationships)}
         by_task = sorted(name for name in names if name in grains() and grains()[name].kind == "task")
@@ -284,7 +302,7 @@ class Maker:
             self._check(model)
             for name in by_task:
                 run(f"drop view temp.{name}")
-            place = _place_of(model)
+            place = place_of(model)
             run(
                 f"""
                 create or replace temp table touched as
@@ -305,7 +323,7 @@ class Maker:
 
     def _make_groups(self, model: Model, grain: Grain) -> None:
         """Makes the groups anew that tasks at hand were counted in, or are."""
-        run, place = self._connection.execute, _place_of(model)
+        run, place = self._connection.execute, place_of(model)
         groups, source = _groups_of(load_models()[grain.source]), f"{TABLES}.main.{grain.source}"
         ways = [list(zip(grain.names, way, strict=True)) for way in grain.columns]
         # No column of a key is ever NULL, so that rows which have it so are in no group.
@@ -407,10 +425,10 @@ def _columns_of_groups(model: Model) -> str:
 
 
 def _temp(model: Model) -> str:
-    return "" if is_published(model) or grains()[model.name].kind == "load" else "temp "
+    return "" if is_stored(model) else "temp "
 
 
-def _place_of(model: Model) -> str:
+def place_of(model: Model) -> str:
     """Where a table lies: published, internal but kept, or of this run alone."""
     if is_published(model):
         return f"{TABLES}.main.{model.name}"
@@ -423,5 +441,4 @@ def _in_chunks(table: pa.Table) -> pa.Table:
 
 def _nothing() -> Batch:
     """A batch without observations: what the SQL alone says of columns and types."""
-    schema = OBSERVATION.append(pa.field("file", pa.string())).append(pa.field("is_new", pa.bool_()))
-    return Batch(0, [], schema.empty_table(), PROBLEM.empty_table(), UNKNOWN.empty_table())
+    return Batch(0, [], WITH_FILE.empty_table(), PROBLEM.empty_table(), UNKNOWN.empty_table())

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.landing.catalog import Catalog
+from pipelines.landing.zone import OBSERVATION
 from pipelines.livepeer.tasks.contract import ASSET, TASK
 from pipelines.livepeer.walks import one_ahead
 from pipelines.warehouse import gate
@@ -44,6 +45,9 @@ ROWS_PER_CHUNK = 2_500  # that DuckDB's threads share out
 MOST_TABLES = 200  # of parts, held side by side: small ones take many times the memory of their rows
 
 BYTES_PER_ROW = 1_500  # of a payload; most take less
+
+# What rows by task are made of: what has landed, its file, and whether the tables were made without it.
+WITH_FILE = OBSERVATION.append(pa.field("file", pa.string())).append(pa.field("is_new", pa.bool_()))
 
 PROBLEM = pa.schema(
     [
@@ -187,7 +191,16 @@ def _batches(
         tables.append(_rows(part, _path(catalog, part), pa.array(keys, pa.string()), number in strangers))
         if len(tables) == MOST_TABLES:
             tables = [pa.concat_tables(tables).combine_chunks()]
-    table = pa.concat_tables(tables)
+    yield from _in_batches(pa.concat_tables(tables), tasks, made_before, rows)
+
+
+def in_batches(table: pa.Table, rows: int) -> Iterator[Batch]:
+    """All observations of some tasks, none of which the tables hold, in one batch, or in several where payloads are
+    large. `table`: of WITH_FILE."""
+    return _in_batches(table, sorted(pc.unique(table["task_id"].drop_null()).to_pylist()), set(), rows)
+
+
+def _in_batches(table: pa.Table, tasks: list[str], made_before: set[str], rows: int) -> Iterator[Batch]:
     for number, piece in enumerate(_pieces(table, tasks, rows * BYTES_PER_ROW)):
         chosen = table
         if len(piece) < len(tasks):

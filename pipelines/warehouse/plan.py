@@ -63,6 +63,11 @@ def is_published(model: Model) -> bool:
     return model.layer in PUBLISHED_LAYERS
 
 
+def is_stored(model: Model) -> bool:
+    """Whether the working file keeps it from run to run."""
+    return is_published(model) or grains()[model.name].kind == "load"
+
+
 def by_load() -> list[Model]:
     """Internal relations whose rows are those of a part."""
     return [

@@ -193,9 +193,9 @@ select
     case when is_deleted_next then 'deleted' else next_phase end as next_phase, -- phase seen next, or deleted; null while it lasts
     is_followed_directly,                               -- whether that phase followed at once, as far as can be told
     observed_states,                                    -- states seen of it: progress reports are states too
-    greatest(0, unix_millis(coalesce(ended_from_at, stood_until_at)) - unix_millis(started_at_latest)) / 1000.0 as min_seconds, -- it lasted at least so long, seconds; null while the task is in it: see stood_until_at
+    greatest(0, unix_millis(coalesce(ended_from_at, stood_until_at)) - unix_millis(started_at_latest)) / 1000 as min_seconds, -- it lasted at least so long, seconds; null while the task is in it: see stood_until_at
     case
-        when ended_by_at is not null then (unix_millis(ended_by_at) - unix_millis(started_at_earliest)) / 1000.0
+        when ended_by_at is not null then (unix_millis(ended_by_at) - unix_millis(started_at_earliest)) / 1000
     end as max_seconds                                  -- and at most so long, seconds; null while it lasts
 from spans
 order by task_id, position

@@ -97,7 +97,7 @@ measured as (
         d.account, 'day' as grain, d.type, m.measure, d.started_at, cast(d.day as timestamp) as local_time,
         case m.measure
             when 'created_tasks' then coalesce(s.created_tasks, 0)
-            when 'failure_rate' then case when s.is_mature and s.ended_tasks >= 20 then s.failed_tasks * 1.0 / s.ended_tasks end
+            when 'failure_rate' then case when s.is_mature and s.ended_tasks >= 20 then s.failed_tasks / s.ended_tasks end
             else case when s.is_mature and s.tasks_with_server_time >= 20 then s.p95_server_time_seconds end
         end as value,
         case when m.measure = 'failure_rate' then s.ended_tasks else s.tasks_with_server_time end as n
@@ -137,7 +137,7 @@ judged as (
             percentile_cont(0.5) within group (order by abs(c.value_before - u.usual)),
             case c.measure
                 when 'failure_rate'
-                    then sqrt(least(greatest(u.usual, 0.01), 0.99) * (1 - least(greatest(u.usual, 0.01), 0.99)) / c.n)
+                    then sqrt(least(greatest(u.usual, 1e-2), 99e-2) * (1 - least(greatest(u.usual, 1e-2), 99e-2)) / c.n)
                 when 'p95_server_time_seconds' then u.usual * greatest(0.1, 2 / sqrt(c.n))
                 else sqrt(u.usual + 1)
             end
@@ -168,7 +168,7 @@ found as (
     inner join dim_date as d on cast(j.local_time as date) = d.day
     cross join thresholds as x
     where j.compared_weeks >= 2 and j.spread > 0
-        and abs(0.6745 * (j.value - j.usual) / j.spread) > 3.5 * greatest(1.0, 4.0 / j.compared_weeks)
+        and abs(0.6745e0 * (j.value - j.usual) / j.spread) > 3.5 * greatest(1, 4 / j.compared_weeks)
         and (j.measure <> 'failure_rate' or abs(j.value - j.usual) >= 0.02)
 )
 
@@ -183,7 +183,7 @@ select
     usual,                                                                    -- median of the same weekdays before
     spread,                                                                   -- their median absolute deviation, or what chance makes of it
     compared_weeks,                                                           -- how many of the 8 weeks before have a value
-    0.6745 * (value - usual) / spread as robust_z,
+    0.6745e0 * (value - usual) / spread as robust_z,
     case measure
         when 'failure_rate'
             then cast(round(100 * value, 1) as string) || ' % of the ' || tasks || ' created on ' || whenever

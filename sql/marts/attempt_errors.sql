@@ -43,7 +43,7 @@ select
     count(distinct a.task_id) filter (where t.phase = 'completed') as rescued_tasks,
     min(a.ended_at_latest) as first_failed_at,                                -- first of the failures, at the latest, UTC
     max(a.ended_at_latest) as last_failed_at,                                 -- last of them, at the latest, UTC
-    max_by(a.task_id, row(a.ended_at_latest, a.task_id)) as example_task_id   -- the task of the last one
+    max_by(a.task_id, struct(coalesce(unix_millis(a.ended_at_latest), 0), a.task_id)) as example_task_id -- the task of the last one
 from tasks as t
 inner join failed as a on t.task_id = a.task_id
 group by a.account, coalesce(t.type, 'unknown'), a.signature_id

@@ -103,11 +103,11 @@ select
     count(*) filter (where is_completed) as completed_tasks,                  -- of which completed
     count(*) filter (where was_retried) as retried_tasks,                     -- of the ended ones: with a retry observed
     count(*) filter (where was_retried and is_completed) as rescued_tasks,    -- of the completed ones: with a retry observed
-    count(*) filter (where was_retried and is_completed) * 1.0
+    count(*) filter (where was_retried and is_completed)
     / nullif(count(*) filter (where is_completed and was_seen_open), 0) as rescued_rate,
     count(*) filter (where is_completed and was_seen_open) as seen_completed_tasks, -- of the completed ones: seen before they ended
     count(*) filter (where was_seen_open) as seen_open_tasks,                 -- of the ended ones: seen before they ended
-    count(*) filter (where was_seen_open) * 1.0 / count(*) as coverage,
+    count(*) filter (where was_seen_open) / count(*) as coverage,
     count(*) filter (where was_seen_running) as seen_running_tasks,           -- of the ended ones: seen running; the times are theirs
     percentile_cont(0.5) within group (order by min_queue_wait_seconds) as p50_min_queue_wait_seconds,
     percentile_cont(0.5) within group (order by max_queue_wait_seconds) as p50_max_queue_wait_seconds,

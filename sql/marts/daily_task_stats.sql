@@ -103,8 +103,8 @@ select
     count(*) filter (where is_abandoned) as abandoned_tasks,
     count(*) filter (where is_stuck) as stuck_tasks,
     count(*) filter (where not is_open and not is_ended) as other_tasks,      -- cancelled, or in a phase unknown to us
-    count(*) filter (where is_failed) * 1.0 / nullif(count(*) filter (where is_ended), 0) as failure_rate,
-    count(*) filter (where failure_owner = 'platform') * 1.0
+    count(*) filter (where is_failed) / nullif(count(*) filter (where is_ended), 0) as failure_rate,
+    count(*) filter (where failure_owner = 'platform')
     / nullif(count(*) filter (where is_ended), 0) as platform_fault_rate,
     count(server_time_seconds) filter (where is_completed) as tasks_with_server_time, -- completed tasks with a time of scheduling
     count(real_time_factor) filter (where is_completed) as tasks_with_real_time_factor, -- completed tasks with that and a plausible media duration

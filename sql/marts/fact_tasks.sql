@@ -82,13 +82,13 @@ select
     case when t.is_failed then e.signature_id end as signature_id,            -- why it failed
     case when t.is_failed then e.owner end as failure_owner,                  -- who is to act on its failure: user, platform or unknown
     case
-        when t.is_finished then (unix_millis(t.scheduled_at) - unix_millis(t.created_at)) / 1000.0
+        when t.is_finished then (unix_millis(t.scheduled_at) - unix_millis(t.created_at)) / 1000
     end as ingest_wait_seconds,                                               -- created to scheduled: of a direct upload the user's upload time; up to the user's last retry where there was one
     case
-        when t.is_finished then (unix_millis(t.finished_at) - unix_millis(t.scheduled_at)) / 1000.0
+        when t.is_finished then (unix_millis(t.finished_at) - unix_millis(t.scheduled_at)) / 1000
     end as server_time_seconds,                                               -- scheduled to finished: queue and backoff included, what went before the user's last retry not; null on old tasks without scheduled_at
     case
-        when t.is_finished then (unix_millis(t.finished_at) - unix_millis(t.created_at)) / 1000.0
+        when t.is_finished then (unix_millis(t.finished_at) - unix_millis(t.created_at)) / 1000
     end as turnaround_seconds,                                                -- created to finished
     case
         when abs(t.media_duration_seconds) <= x.longest_plausible_media_seconds then t.media_duration_seconds
@@ -104,7 +104,7 @@ select
     case
         when t.is_finished and t.media_duration_seconds > 0
             and t.media_duration_seconds <= x.longest_plausible_media_seconds
-            then (unix_millis(t.finished_at) - unix_millis(t.scheduled_at)) / 1000.0 / t.media_duration_seconds
+            then (unix_millis(t.finished_at) - unix_millis(t.scheduled_at)) / 1000 / t.media_duration_seconds
     end as real_time_factor                                                   -- server time per second of media: below 1 is faster than real time
 from judged as t
 cross join thresholds as x

@@ -51,7 +51,7 @@ select
     min(failure_owner) as owner,                                              -- who is to act: user, platform or unknown
     min(advice) as advice,                                                    -- what to do about it; null where the owner is unknown
     count(*) as failed_tasks,
-    count(*) * 1.0 / sum(count(*)) over (partition by account) as share_of_failures, -- of all failed tasks of the account
+    count(*) / sum(count(*)) over (partition by account) as share_of_failures, -- of all failed tasks of the account
     count(*) filter (where is_of_last_7_days) as failed_tasks_last_7_days,    -- of the last 7 whole days that the archive knows, by the day of failure
     count(*) filter (where is_of_7_days_before) as failed_tasks_7_days_before, -- and of the 7 days before
     min(finished_at) as first_failed_at,                                      -- first of them, UTC

@@ -132,7 +132,7 @@ open_at_hours as (
 ),
 
 aged as (
-    select *, (unix_millis(hour_at) - unix_millis(cohort_at) - mean_millis) / 1000.0 as age_seconds from open_at_hours
+    select *, (unix_millis(hour_at) - unix_millis(cohort_at) - mean_millis) / 1000 as age_seconds from open_at_hours
 ),
 
 ranked as (

@@ -32,8 +32,8 @@ select
     count(*) filter (where is_completed) as completed_tasks,                  -- of which completed
     count(*) filter (where is_failed) as failed_tasks,                        -- of which stand as failed
     count(*) filter (where failure_owner = 'platform') as platform_fault_tasks, -- of the failed ones: the platform is to act
-    count(*) filter (where is_failed) * 1.0 / nullif(count(*) filter (where is_ended), 0) as failure_rate,
-    count(*) filter (where failure_owner = 'platform') * 1.0
+    count(*) filter (where is_failed) / nullif(count(*) filter (where is_ended), 0) as failure_rate,
+    count(*) filter (where failure_owner = 'platform')
     / nullif(count(*) filter (where is_ended), 0) as platform_fault_rate,
     count(server_time_seconds) filter (where is_completed) as tasks_with_server_time, -- completed tasks with a time of scheduling
     count(real_time_factor) filter (where is_completed) as tasks_with_real_time_factor, -- completed tasks with that and a plausible media duration

@@ -55,9 +55,9 @@ select
     finished_at,                                                              -- when it completed or failed, UTC
     was_seen_open,                                                            -- whether the archive saw it before it ended
     was_seen_running,                                                         -- whether the archive saw it running
-    (unix_millis(begun_at_earliest) - unix_millis(scheduled_at)) / 1000.0 as min_queue_wait_seconds, -- scheduled to running, at least, seconds
-    (unix_millis(greatest(begun_at_earliest, begun_at_latest)) - unix_millis(scheduled_at)) / 1000.0 as max_queue_wait_seconds, -- and at most, seconds
-    (unix_millis(finished_at) - unix_millis(greatest(begun_at_earliest, begun_at_latest))) / 1000.0 as min_processing_seconds, -- running to finished, at least, seconds
-    (unix_millis(finished_at) - unix_millis(begun_at_earliest)) / 1000.0 as max_processing_seconds -- and at most, seconds
+    (unix_millis(begun_at_earliest) - unix_millis(scheduled_at)) / 1000 as min_queue_wait_seconds, -- scheduled to running, at least, seconds
+    (unix_millis(greatest(begun_at_earliest, begun_at_latest)) - unix_millis(scheduled_at)) / 1000 as max_queue_wait_seconds, -- and at most, seconds
+    (unix_millis(finished_at) - unix_millis(greatest(begun_at_earliest, begun_at_latest))) / 1000 as min_processing_seconds, -- running to finished, at least, seconds
+    (unix_millis(finished_at) - unix_millis(begun_at_earliest)) / 1000 as max_processing_seconds -- and at most, seconds
 from finished
 order by finished_at, task_id

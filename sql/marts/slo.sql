@@ -66,7 +66,7 @@ with judged as (
         f.is_completed
         or f.is_failed and f.failure_owner <> 'user'
         or f.is_open and not f.is_deleted and not (f.phase = 'pending' and f.scheduled_at is null)
-        and (unix_millis(a.known_until_at) - unix_millis(f.created_at)) / 1000.0 > s.target_seconds as is_eligible
+        and (unix_millis(a.known_until_at) - unix_millis(f.created_at)) / 1000 > s.target_seconds as is_eligible
     from fact_tasks as f
     inner join slo_targets as s on f.type = s.type
     inner join freshness as a on f.account = a.account
@@ -85,14 +85,14 @@ select
     count(*) filter (where is_eligible and is_failed) as failed_tasks,        -- of which failed by no fault of the user
     count(*) filter (where is_eligible and not is_completed and not is_failed) as overdue_tasks, -- of which open and older than the target
     count(*) filter (where not is_eligible) as other_tasks,                   -- tasks created on the day that are left out, or not decided yet
-    count(*) filter (where is_eligible and is_good) * 1.0
+    count(*) filter (where is_eligible and is_good)
     / nullif(count(*) filter (where is_eligible), 0) as attainment,
     cast(sum(count(*) filter (where is_eligible)) over last_28_days as bigint) as window_eligible_tasks, -- eligible tasks of the 28 days
-    sum(count(*) filter (where is_eligible and is_good)) over last_28_days * 1.0
+    sum(count(*) filter (where is_eligible and is_good)) over last_28_days
     / nullif(sum(count(*) filter (where is_eligible)) over last_28_days, 0) as window_attainment,
-    1 - sum(count(*) filter (where is_eligible and not is_good)) over last_28_days * 1.0
+    1 - sum(count(*) filter (where is_eligible and not is_good)) over last_28_days
     / nullif(sum(count(*) filter (where is_eligible)) over last_28_days, 0) / (1 - target_share) as error_budget_left,
-    count(*) filter (where is_eligible and not is_good) * 1.0
+    count(*) filter (where is_eligible and not is_good)
     / nullif(count(*) filter (where is_eligible), 0) / (1 - max(target_share)) as burn_rate,
     count(*) filter (where is_moving) = 0 as is_mature                        -- whether none of its tasks may still end
 from judged

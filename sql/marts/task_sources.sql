@@ -21,7 +21,7 @@ probed as (
         t.task_id,
         t.type as track_type,
         coalesce(t.codec, 'unknown') as codec,
-        greatest(least(t.width, t.height), greatest(t.width, t.height) * 9 / 16.0) as lines
+        greatest(least(t.width, t.height), greatest(t.width, t.height) * 9 / 16) as lines
     from tracks as t
     inner join firsts as f on t.task_id = f.task_id and t.position = f.position
 ),
