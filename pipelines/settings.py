@@ -151,6 +151,12 @@ def _lake(text: str) -> str:
     )
 
 
+def _object_store(text: str) -> str:
+    if re.fullmatch(r"(?:s3|gs|az|abfss?)://[^\s?#@]+", text):
+        return text.rstrip("/")
+    raise ValueError("must be a URL such as s3://bucket/path, gs://… or az://…; keys go where the store's tools look")
+
+
 def _identifier(text: str) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", text):
         raise ValueError("must be a name of small letters, digits and _")
@@ -324,6 +330,11 @@ class Settings(BaseSettings):
         "task_archive", description="namespace of the tables in the lake"
     )
     iceberg_keep_days: int = Field(7, ge=0, description="days that snapshots of the lake's tables are kept")
+    store: Annotated[str, AfterValidator(_object_store)] | None = Field(
+        None,
+        description="object store that keeps the landing zone, Parquet and report as well, such as s3://bucket/path: "
+        "a new machine goes on from it",
+    )
     postgres_dsn: Annotated[SecretStr, AfterValidator(_dsn)] | None = Field(
         None,
         description="URL of a PostgreSQL database that each version is published to as well",

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from pipelines.cli.run import run_job
 from pipelines.defs.resources import locked
 from pipelines.errors import SettingsError
 from pipelines.landing.context import redactor_of
+from pipelines.landing.copies import shared
 from pipelines.landing.erasure import Erased, erase, erasures, note
 from pipelines.landing.zone import Zone
 from pipelines.serving.published import published
@@ -47,9 +49,13 @@ def erase_creator(settings: Settings, creator: str, tasks: dict[str, list[str]],
     """Cuts down what the archive holds of the tasks, makes all tables anew, publishes them wherever a setting says, and
     removes every earlier version. Killed in the midst, it is to be called again."""
     zone = Zone(settings.home.landing)
-    with locked(settings):
+    with ExitStack() as held:
+        held.callback(locked(settings).release)
+        copies = held.enter_context(shared(settings, say))
         note(zone, redactor_of(settings).fingerprint(creator), tasks)
         erased = erase(zone, settings.home.events)
+        if copies is not None:
+            copies.replace()
         forget(settings)
         say(f"landing    {erased.observations:,} payloads in {erased.files:,} files cut down")
         if erased.deleted_files:

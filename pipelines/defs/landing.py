@@ -153,7 +153,7 @@ def _for_each_account(
     with made_ahead(settings, archive.callbacks(context.log.info)) as callbacks:
         for account in settings.accounts(options.account):
             try:
-                extraction = Extraction(settings, account, context.run.run_id, callbacks)
+                extraction = Extraction(settings, account, context.run.run_id, callbacks, archive.zone)
                 # Events wait for an interrupted load that goes on; those that came meanwhile land after it.
                 for land in (extraction.land_events, partial(run, extraction), extraction.land_events):
                     if load := land():

@@ -11,6 +11,7 @@ from pipelines.defs.resources import Archive, settings_or_defaults
 from pipelines.defs.tables import POOL, TASK_ARCHIVE
 from pipelines.errors import ArchiveError, in_one_line
 from pipelines.serving.targets import Target, names, target
+from pipelines.serving.targets.store import put_page
 from pipelines.warehouse.publish import publish_page
 
 
@@ -34,6 +35,9 @@ def report(context: dg.AssetExecutionContext, archive: Archive) -> dg.Materializ
         file = publish_page(archive.settings, "report.html", page.html)
         catalogue = publish_page(archive.settings, "catalogue.html", make_catalogue(archive.settings))
         pictures = as_markdown(page.charts)
+        if archive.settings.store is not None:
+            for made in (file, catalogue):
+                put_page(archive.settings, made)
     except Exception as error:
         context.log.exception("the report could not be made")
         said = f"the tables are published, but their report could not be made: {in_one_line(error)}"

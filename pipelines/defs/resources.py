@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Any
 
@@ -11,6 +12,8 @@ from pydantic import PrivateAttr
 
 from pipelines.errors import Busy
 from pipelines.landing.context import Progress, ProgressCallbacks
+from pipelines.landing.copies import Copies, shared
+from pipelines.landing.zone import Zone
 from pipelines.settings import Settings, WrongSettings, environment_variable, load_settings
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -51,7 +54,8 @@ class Archive(dg.ConfigurableResource[Any]):
     """The archive of the home that the environment names, held by one run at a time."""
 
     _settings: Settings = PrivateAttr()
-    _lock: FileLock = PrivateAttr()
+    _held: ExitStack = PrivateAttr()
+    _copies: Copies | None = PrivateAttr()
 
     @property
     def settings(self) -> Settings:
@@ -59,13 +63,22 @@ class Archive(dg.ConfigurableResource[Any]):
         return self._settings
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Takes the lock."""
+        """Takes the lock; of an archive with a store too, and brings both up to each other."""
         self._settings = load_settings()
-        self._lock = locked(self._settings)
+        say = context.log.info if context.log is not None else print
+        with ExitStack() as held:
+            held.callback(locked(self._settings).release)
+            self._copies = held.enter_context(shared(self._settings, say))
+            self._held = held.pop_all()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Gives the lock back."""
-        self._lock.release()
+        self._held.close()
+
+    @property
+    def zone(self) -> Zone:
+        """The landing zone; what is written there goes to the store, where there is one."""
+        return Zone(self._settings.home.landing, *([self._copies.put] if self._copies else []))
 
     def callbacks(self, say: Callable[[str], None]) -> ProgressCallbacks:
         """Where a lane reports its progress: the command's progress bar, or a line every few seconds."""

@@ -49,12 +49,17 @@ class AccountContext:
     """Everything a load needs for one account."""
 
     def __init__(
-        self, settings: Settings, account: str, run_id: str, callbacks: ProgressCallbacks | None = None
+        self,
+        settings: Settings,
+        account: str,
+        run_id: str,
+        callbacks: ProgressCallbacks | None = None,
+        zone: Zone | None = None,
     ) -> None:
         self.settings = settings
         self.account = account
         self.run_id = run_id
-        self.zone = Zone(settings.home.landing)
+        self.zone = zone or Zone(settings.home.landing)
         self.catalog = Catalog(self.zone)
         self.callbacks = callbacks or ProgressCallbacks()
         self.redactor = redactor_of(settings)

@@ -14,7 +14,7 @@ from pipelines.landing.catalog import Catalog
 from pipelines.landing.erasure import cut_down, erased_tasks
 from pipelines.landing.known import LandedStates, key_of
 from pipelines.landing.manifest import Manifest, Part
-from pipelines.landing.zone import OBSERVATION, write_manifest, write_note, write_part
+from pipelines.landing.zone import MANIFEST, OBSERVATION, PROGRESS, write_manifest, write_note, write_part
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.tasks.rows import Row
 
@@ -100,8 +100,10 @@ class LoadWriter:
         if part is not None:
             self.manifest.parts = [*self.manifest.parts, part]
             self._held = []
+            self._catalog.zone.kept(self.folder / part.file)
         self._pages = 0
         write_note(self.folder, self.manifest)
+        self._catalog.zone.kept(self.folder / PROGRESS)
         if part is not None:
             self._catalog.add(self.manifest, part)
             self.known.forget_held()
@@ -113,6 +115,7 @@ class LoadWriter:
             note.finished_at_ms = max(note.started_at_ms, time.time_ns() // 1_000_000)
         self.flush()
         write_manifest(self.folder, self.manifest)
+        self._catalog.zone.kept(self.folder / MANIFEST)
         self._catalog.complete(self.manifest)
         return self.manifest
 

@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,8 +43,10 @@ PROGRESS = "progress.json"
 class Zone:
     """The landing zone under `root`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, kept: Callable[[Path], None] = lambda path: None) -> None:
+        """`kept` is called with each file of a load once it is written, such as to copy it."""
         self.root = root
+        self.kept = kept
         self.damaged = root.with_name(f"{root.name}-damaged")  # what was set aside, in the same folders
 
     def folder(self, account: str, load_id: str) -> Path:
