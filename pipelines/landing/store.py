@@ -102,8 +102,9 @@ class Store:
         try:
             yield
         except self._errors as error:
-            said = re.sub(r"\w+://\S+", "", (str(error).splitlines() or [type(error).__name__])[0])
-            raise StoreError(f"{self.url}: {said[:200].rstrip(' :')}") from None
+            said = (str(error).splitlines() or [type(error).__name__])[0].rsplit(" - ", 1)[-1]
+            said = re.sub(r"\w+://\S+|: <.*", "", said)[:200].rstrip(" :")
+            raise StoreError(f"{self.url}: {said}") from None
 
     # -------------------------------------------------------------------------------------------------------- writer
 
