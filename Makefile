@@ -64,7 +64,7 @@ LOCKED := uv pip compile pyproject.toml --universal --python-version 3.11 --gene
 
 lock: $(READY)    ## resolve the lock files again (needs uv: pip install uv)
 	@$(LOCKED) --upgrade --extra iceberg --extra postgres --extra store --group dev -o requirements.lock
-	@$(LOCKED) --extra iceberg --extra postgres --extra store --extra production --group build -c requirements.lock -o deploy/requirements.lock
+	@$(LOCKED) --extra iceberg --extra postgres --extra store --extra production --extra traces --group build -c requirements.lock -o deploy/requirements.lock
 	@$(LOCKED) --extra spark --group build -c requirements.lock -o deploy/spark.lock
 
 clean:            ## remove the virtual environment, caches and the demo's archive

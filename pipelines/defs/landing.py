@@ -21,6 +21,7 @@ from pipelines.serving.news import is_behind
 from pipelines.serving.published import open_tasks
 from pipelines.settings import Settings
 from pipelines.text import markdown_cell
+from pipelines.tracing import span
 from pipelines.warehouse.ahead import made_ahead
 from pipelines.warehouse.memory import keep_little
 
@@ -156,9 +157,12 @@ def _for_each_account(
                 extraction = Extraction(settings, account, context.run.run_id, callbacks, archive.zone)
                 # Events wait for an interrupted load that goes on; those that came meanwhile land after it.
                 for land in (extraction.land_events, partial(run, extraction), extraction.land_events):
-                    if load := land():
-                        loads.append(load)
-                        context.log.info(_as_line(load))
+                    with span("load", account=account, run_id=context.run.run_id) as note:
+                        if load := land():
+                            loads.append(load)
+                            context.log.info(_as_line(load))
+                            for name in ("lane", "load_id", "requests", "tasks_seen", "rows_landed", "verdict"):
+                                note(name, getattr(load, name))
                 if not any(load.account == account for load in loads):
                     context.log.info(f"{account}: nothing new")
             except (ArchiveError, OSError, duckdb.Error) as error:  # the disk may be full

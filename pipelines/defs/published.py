@@ -12,6 +12,7 @@ from pipelines.defs.tables import POOL, TASK_ARCHIVE
 from pipelines.errors import ArchiveError, in_one_line
 from pipelines.serving.targets import Target, names, target
 from pipelines.serving.targets.store import put_page
+from pipelines.tracing import span
 from pipelines.warehouse.publish import publish_page
 
 
@@ -31,13 +32,14 @@ def report(context: dg.AssetExecutionContext, archive: Archive) -> dg.Materializ
     from pipelines.report.queries import ReportFilter
 
     try:
-        page = make(archive.settings, ReportFilter())
-        file = publish_page(archive.settings, "report.html", page.html)
-        catalogue = publish_page(archive.settings, "catalogue.html", make_catalogue(archive.settings))
-        pictures = as_markdown(page.charts)
-        if archive.settings.store is not None:
-            for made in (file, catalogue):
-                put_page(archive.settings, made)
+        with span("report", run_id=context.run.run_id):
+            page = make(archive.settings, ReportFilter())
+            file = publish_page(archive.settings, "report.html", page.html)
+            catalogue = publish_page(archive.settings, "catalogue.html", make_catalogue(archive.settings))
+            pictures = as_markdown(page.charts)
+            if archive.settings.store is not None:
+                for made in (file, catalogue):
+                    put_page(archive.settings, made)
     except Exception as error:
         context.log.exception("the report could not be made")
         said = f"the tables are published, but their report could not be made: {in_one_line(error)}"
@@ -93,7 +95,8 @@ def _carried(of: Target) -> dg.AssetsDefinition:
     )
     def carried(context: dg.AssetExecutionContext, archive: Archive) -> dg.MaterializeResult:
         try:
-            tables = of.publish(archive.settings, context.log.info, False)
+            with span(of.name, run_id=context.run.run_id):
+                tables = of.publish(archive.settings, context.log.info, False)
         except (ArchiveError, OSError) as error:
             raise dg.Failure(
                 description=f"published, but not to {of.title}: {in_one_line(error)}", allow_retries=False

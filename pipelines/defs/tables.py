@@ -11,6 +11,7 @@ from pydantic import Field
 from pipelines.defs.landing import NIGHTLY_FRESHNESS, created_days, landed_tasks
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, WarehouseError, in_one_line
+from pipelines.tracing import span
 from pipelines.warehouse import build
 from pipelines.warehouse.checks import CheckResult, run_check
 from pipelines.warehouse.database import connect, current_database
@@ -117,17 +118,20 @@ def tables(
         made: list[BuiltTable] = []
         progress = archive.callbacks(context.log.info).tables
         progress(0, len(published_models()))
-        for each in build.build_version(archive.settings, context.log.info):
-            made.append(each)
-            progress(len(made), len(published_models()))
-            context.log.debug(f"{each.model.name}: {each.rows:,} rows, {each.finish_seconds:.2f} s")
+        with span("tables", run_id=context.run.run_id):
+            for each in build.build_version(archive.settings, context.log.info):
+                made.append(each)
+                progress(len(made), len(published_models()))
+                context.log.debug(f"{each.model.name}: {each.rows:,} rows, {each.finish_seconds:.2f} s")
         broken = {each.model.name: _broken([outcome for outcome in each.outcomes if outcome.blocks]) for each in made}
         if any(broken.values()):
             for each in made:
                 yield from _check_results(each, checks)
             found = "; ".join(f"{table}: {rows}" for table, rows in broken.items() if rows)
             raise WarehouseError(f"nothing is published: {found}")
-        published = publish(archive.settings)
+        with span("publish", run_id=context.run.run_id) as note:
+            published = publish(archive.settings)
+            note("version", published.version)
         context.log.info(f"published version {published.version}: {len(made)} tables, {published.bytes:,} bytes")
         for each in made:
             if asset_key(each.model.name) in chosen:
