@@ -470,7 +470,7 @@ def test_an_error_in_sql_shows_its_place(published: Run) -> None:
     assert line[caret.index("^") :].startswith("cont")
 
 
-@pytest.mark.parametrize("harm", ["drop table tasks", "cut"])
+@pytest.mark.parametrize("harm", ["drop table tasks", pytest.param("cut", marks=pytest.mark.slow)])
 def test_a_changed_publication_is_reported_and_the_next_look_publishes_it_again(
     run: Run, simulator: Simulator, tmp_path: Path, harm: str
 ) -> None:

@@ -24,7 +24,7 @@ def test_the_demo_runs_again_and_leaves_other_folders_alone(
     (home / "published").mkdir(parents=True)  # as a demo before would have left it
     (home / ".task-archive-demo").touch()
     shown = CliRunner().invoke(
-        main, ["demo", "--tasks", "4000", "--days", "2", "--home", str(home)], catch_exceptions=False
+        main, ["demo", "--tasks", "800", "--days", "2", "--home", str(home)], catch_exceptions=False
     )
     assert shown.exit_code == 0, shown.output
     assert shown.output.count("proof      whole") >= 3

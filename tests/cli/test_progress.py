@@ -15,7 +15,7 @@ from pipelines.simulator import Simulator
 
 @pytest.mark.usefixtures("clean_environment")
 def test_the_bar_moves_and_never_passes_its_total(simulate: Callable[..., Simulator], tmp_path: Path) -> None:
-    simulator = simulate(tasks=3000, days=6, now=None)
+    simulator = simulate(tasks=1500, days=6, now=None)
     simulator.mutate_between_pages(1, 5, 0)
     simulator.fault("slow", seconds=0.04, times=None)  # so that the bar is drawn between pages
     variables = {

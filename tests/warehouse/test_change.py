@@ -199,7 +199,7 @@ ANY = {
 }
 
 
-@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=1, suppress_health_check=list(HealthCheck), phases=[Phase.reuse, Phase.generate])
 @given(schedule=schedules(accounts=("default", "default", "other")))
 def test_loads_alone_never_make_all_anew(schedule: Schedule, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert live(schedule, [], 0, tmp_path_factory.mktemp("home") / "archive").said == []
@@ -248,8 +248,12 @@ group by date_trunc('hour', created_at)
             edit("marts/hourly_throughput.sql", "select", "-- a comment\n"), "hourly_throughput", marks=pytest.mark.slow
         ),
         pytest.param(edit("marts/capacity.sql", "select", "-- a comment\n"), "capacity", marks=pytest.mark.slow),
-        (edit("macros/wilson.sql", "select", "-- a comment\n"), ""),
-        (edit("seeds/signature_owners.csv", "invalid video", "no such text%,user,Nothing\n"), "signature_owners"),
+        pytest.param(edit("macros/wilson.sql", "select", "-- a comment\n"), "", marks=pytest.mark.slow),
+        pytest.param(
+            edit("seeds/signature_owners.csv", "invalid video", "no such text%,user,Nothing\n"),
+            "signature_owners",
+            marks=pytest.mark.slow,
+        ),
         (add("marts/tasks_by_hour.sql", NEW_MART), "tasks_by_hour"),
     ],
 )

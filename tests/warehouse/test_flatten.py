@@ -258,7 +258,7 @@ def payloads(draw: st.DrawFn) -> list[dict[str, Any]]:
     return [{"id": f"task-{number:03d}", **task} for number, task in enumerate(tasks)]
 
 
-@settings(max_examples=6, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, suppress_health_check=list(HealthCheck))
 @given(tasks=payloads(), spaced=st.booleans())
 def test_generated_tasks(tmp_path_factory: pytest.TempPathFactory, tasks: list[dict[str, Any]], spaced: bool) -> None:
     separators = (", ", ": ") if spaced else (",", ":")

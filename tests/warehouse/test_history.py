@@ -179,7 +179,7 @@ def order(row: Row) -> tuple[str, int]:
 
 
 # A failing example is shown as it is: to make it smaller would take minutes.
-@settings(max_examples=8, suppress_health_check=list(HealthCheck), phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=4, suppress_health_check=list(HealthCheck), phases=[Phase.reuse, Phase.generate])
 @given(schedule=schedules.schedules())
 def test_history_and_tasks_are_a_replay_of_what_landed(
     tmp_path_factory: pytest.TempPathFactory, schedule: Schedule
