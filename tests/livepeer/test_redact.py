@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipelines.livepeer.redact import MARKERS, SECRET_WORDS, Redactor, names_secret
+from pipelines.livepeer.redact import Redactor
+from pipelines.livepeer.secret_rules import MARKERS, SECRET_WORDS, names_secret
 
 FINGERPRINT = r"redacted-[0-9a-f]{12}"
 API_KEY = "0f8b4a6e-5c0a/4000-8000-livepeerkey0"
