@@ -1,55 +1,20 @@
 """What has landed, to be looked up: loads, parts, and every observation by its task, without the payloads.
 
-One SQLite file, so that looking up a page of tasks costs the same whatever has landed. It is derived: deleted, damaged
-or of another version, it is made again from the landing zone. Anybody may bring it up to date: what has landed never
-changes, so two who do so at once write the same.
+Looking up a page of tasks costs the same whatever has landed.
 """
 
-import hashlib
 import json
-import os
-import shutil
-import sqlite3
-import zlib
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.errors import LandingError
-from pipelines.landing.manifest import Lane, Manifest, Part, decode, encode
-from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, read_note
-
-TABLES = """
-create table if not exists loads (
-    account text, load_id text, lane text, run_id text, proven_until_ms integer, is_complete integer, manifest blob,
-    manifest_sha256 text, modified_at_ns integer,
-    primary key (account, load_id)
-) without rowid;
-create table if not exists parts (
-    number integer primary key, account text, load_id text, lane text, file text, rows integer, bytes integer,
-    sha256 text, modified_at_ns integer, is_indexed integer, damage text,
-    unique (account, load_id, file)
-);
-create table if not exists observed (
-    key text, part integer, page integer, position integer, is_task integer, created_at_ms integer,
-    updated_at_ms integer, is_deleted integer, payload_sha256 text,
-    primary key (key, part, page, position)
-) without rowid;
-create table if not exists looked_up (
-    account text, task_id text, load_id text,
-    primary key (account, task_id)
-) without rowid;
-"""
-VERSION = zlib.crc32(TABLES.encode()) & 0x7FFFFFFF  # a file of another one is made anew
-
-OBSERVED = ["task_id", "payload_sha256", "page", "position", "created_at_ms", "updated_at_ms", "is_deleted"]
+from pipelines.landing.catalog_file import CatalogFile
+from pipelines.landing.manifest import Lane, Manifest, Part, decode
 
 # Rows of one key follow each other in the order in which they were fetched.
 STATES = """
@@ -61,7 +26,6 @@ order by o.key, p.load_id, o.page, o.position
 """
 OF_KEYS = STATES.format(which="o.key in (select value from json_each(:keys))")
 BETWEEN = STATES.format(which="o.key > :after and o.key <= :last")
-MISSING = "is missing"
 LAST = "\U0010ffff"  # behind every key
 
 # What is read goes by pieces that are read whole: a reader that waits in the midst of one would keep writers out.
@@ -88,91 +52,8 @@ class State(NamedTuple):
     is_last: bool = True
 
 
-class Catalog:
+class Catalog(CatalogFile):
     """The catalog of a landing zone. Close it, or use it as a context."""
-
-    def __init__(self, zone: Zone) -> None:
-        """Raises LandingError where its file can neither be opened nor be made anew."""
-        self.zone = zone
-        self.file = _file_of(zone)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._connection = self._opened()
-        except sqlite3.OperationalError as error:  # locked, or the disk is full
-            raise LandingError(f"cannot open {self.file}: {error}") from None
-        except sqlite3.DatabaseError:  # damaged, or of another version
-            self.remove(zone)
-            self._connection = self._opened()
-
-    @staticmethod
-    def remove(zone: Zone) -> None:
-        """Deletes the catalog of a landing zone: the next one is made again."""
-        for name in ("", "-journal"):
-            _file_of(zone).with_name(f"{_file_of(zone).name}{name}").unlink(missing_ok=True)
-
-    def __enter__(self) -> "Catalog":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Lets go of the file."""
-        self._connection.close()
-
-    def refresh(self, account: str | None = None, files_too: bool = True, every_byte: bool = False) -> None:
-        """Takes in the loads that are new, and forgets those that are gone.
-
-        files_too: looks after the size and time of each file, and reads again those that differ; every_byte: reads all.
-        """
-        rows = self._connection.execute(
-            "select account, load_id, is_complete, modified_at_ns from loads where account = coalesce(?, account)",
-            (account,),
-        ).fetchall()
-        complete = {(of, load_id): at for of, load_id, is_complete, at in rows if is_complete}
-        found = set(self.zone.names(account))
-        with self._changing():
-            for of, load_id, _, _ in rows:
-                if (of, load_id) not in found:
-                    self._forget(of, load_id)
-            for load in sorted(found - complete.keys()):
-                self._take_in(*load)
-            if files_too:
-                for load in complete.keys() & found:
-                    path = f"{self.zone.root}/{load[0]}/{load[1]}/{MANIFEST}"
-                    if _modified_at_ns(path) != complete[load]:
-                        self._take_in(*load)
-                self._look_after_parts(account, every_byte)
-
-    def clear_leftovers(self, account: str) -> None:
-        """Removes what kills left that is no load. Only for the run that holds the archive: another's may be new."""
-        complete = "select account, load_id from loads where account = ? and is_complete order by load_id"
-        cleared = self._connection.execute(complete, (account,)).fetchall()[:-1]  # the last may have its note beside it
-        for load in set(self.zone.names(account)) - set(cleared):
-            folder = self.zone.folder(*load)
-            if (folder / MANIFEST).exists():
-                (folder / PROGRESS).unlink(missing_ok=True)
-            elif self.zone.is_leftover(folder):
-                shutil.rmtree(folder)
-
-    def add(self, load: Manifest, part: Part) -> None:
-        """Takes in a part that was noted just now."""
-        with self._changing():
-            self._add_load(load, is_complete=False)
-            number, path = self._add_part(load, part), self.zone.folder(load.account, load.load_id) / part.file
-            self._connection.execute(
-                "update parts set modified_at_ns = ?, damage = null where number = ?", (path.stat().st_mtime_ns, number)
-            )
-            self._index(number, path)
-
-    def complete(self, load: Manifest) -> None:
-        """Takes in that a load is complete."""
-        with self._changing():
-            self._add_load(load, is_complete=True)
-
-    # ------------------------------------------------------------------------------------------------------ looking up
 
     def states(self, account: str, keys: Iterable[str], going_on: str | None = None) -> Iterator[State]:
         """The newest landed states of tasks, of those that have landed.
@@ -187,14 +68,14 @@ class Catalog:
         """The same of all tasks with after < id <= last, in the order of their ids; None is no bound."""
         low, high = after or "", LAST if last is None else last
         some = "select max(key) from (select key from observed where key > ? and key <= ? order by key limit ?)"
-        while (upto := self._connection.execute(some, (low, high, ROWS_AT_ONCE)).fetchone()[0]) is not None:
+        while (upto := self.connection.execute(some, (low, high, ROWS_AT_ONCE)).fetchone()[0]) is not None:
             yield from self._newest(BETWEEN, {"account": account, "after": low, "last": upto}, going_on)
             low = upto
 
     def observed_updates(self, account: str, keys: Iterable[str]) -> set[tuple[str, int | None]]:
         """The updatedAt that was ever observed of each of some tasks, as (key, epoch ms)."""
         return set(
-            self._connection.execute(
+            self.connection.execute(
                 "select o.key, o.updated_at_ms from observed as o inner join parts as p on o.part = p.number "
                 "where p.damage is null and p.account = ? and o.key in (select value from json_each(?)) "
                 "and o.payload_sha256 is not null",
@@ -204,7 +85,7 @@ class Catalog:
 
     def last_payload(self, account: str, key: str) -> str | None:
         """The payload that landed last of a task, read from its part."""
-        found = self._connection.execute(
+        found = self.connection.execute(
             "select p.load_id, p.file, o.payload_sha256 from observed as o inner join parts as p on o.part = p.number "
             "where p.damage is null and p.account = ? and o.key = ? and o.payload_sha256 is not null "
             "order by p.load_id desc, o.page desc, o.position desc limit 1",
@@ -219,23 +100,23 @@ class Catalog:
 
     def is_empty(self, account: str) -> bool:
         """Whether nothing has landed of an account."""
-        found = self._connection.execute("select 1 from parts where account = ? and damage is null limit 1", (account,))
+        found = self.connection.execute("select 1 from parts where account = ? and damage is null limit 1", (account,))
         return found.fetchone() is None
 
     def accounts(self) -> list[str]:
         """The accounts that have complete loads."""
-        found = self._connection.execute("select distinct account from loads where is_complete order by account")
+        found = self.connection.execute("select distinct account from loads where is_complete order by account")
         return [account for (account,) in found]
 
     def last_load_id(self) -> str:
         """The last of the complete loads; empty where there is none."""
-        found = self._connection.execute("select max(load_id) from loads where is_complete").fetchone()
+        found = self.connection.execute("select max(load_id) from loads where is_complete").fetchone()
         return found[0] or ""
 
     def manifests(self, account: str, lane: Lane | None = None, newest_first: bool = False) -> Iterator[Manifest]:
         """Complete loads of an account in the order in which they were made."""
         last, comes_next, order = (LAST, "<", "desc") if newest_first else ("", ">", "asc")
-        while found := self._connection.execute(
+        while found := self.connection.execute(
             f"select load_id, manifest from loads where account = ? and load_id {comes_next} ? "
             f"and lane = coalesce(?, lane) and is_complete order by load_id {order} limit {MANIFESTS_AT_ONCE}",
             (account, last, lane),
@@ -246,7 +127,7 @@ class Catalog:
     def last_proving(self, account: str) -> Manifest | None:
         """The load that proved last up to when every change has landed; None before the first proven sweep."""
         # The last, not that of the latest time: a server's clock may have stood wrong.
-        found = self._connection.execute(
+        found = self.connection.execute(
             """
             select manifest from loads
             where
@@ -269,23 +150,23 @@ class Catalog:
 
     def first_created_ms(self) -> int | None:
         """When the first task of all accounts was created, as far as any landed payload says; None where none does."""
-        found = self._connection.execute("select min(created_at_ms) from observed").fetchone()
+        found = self.connection.execute("select min(created_at_ms) from observed").fetchone()
         return None if found is None or found[0] is None else int(found[0])
 
     def of_run(self, run_id: str) -> list[Manifest]:
         """The loads that a run made."""
-        found = self._connection.execute(
+        found = self.connection.execute(
             "select manifest from loads where run_id = ? and is_complete order by load_id", (run_id,)
         )
         return [decode(manifest) for (manifest,) in found]
 
     def looked_up(self, account: str) -> dict[str, str]:
         """The last load of an account that asked for a task by id, by task."""
-        return dict(self._connection.execute("select task_id, load_id from looked_up where account = ?", (account,)))
+        return dict(self.connection.execute("select task_id, load_id from looked_up where account = ?", (account,)))
 
     def open_loads(self, account: str | None = None) -> list[Manifest]:
         """Loads that were begun and not completed, as far as they had got when their last part was written."""
-        found = self._connection.execute(
+        found = self.connection.execute(
             "select manifest from loads where account = coalesce(?, account) and not is_complete order by load_id",
             (account,),
         )
@@ -293,7 +174,7 @@ class Catalog:
 
     def damaged(self, account: str | None = None) -> list[tuple[Manifest, Part, str]]:
         """Parts that are not what was landed, each with its load and what is wrong with it."""
-        found = self._connection.execute(
+        found = self.connection.execute(
             "select manifest, file, rows, bytes, sha256, damage from parts inner join loads using (account, load_id) "
             "where damage is not null and account = coalesce(?, account) order by load_id, file",
             (account,),
@@ -302,12 +183,12 @@ class Catalog:
 
     def unreadable_loads(self, account: str | None = None) -> list[Path]:
         """Folders of loads that have neither a manifest nor a note that can be read."""
-        known = set(self._connection.execute("select account, load_id from loads"))
+        known = set(self.connection.execute("select account, load_id from loads"))
         return [self.zone.folder(*load) for load in sorted(set(self.zone.names(account)) - known)]
 
     def files(self) -> tuple[int, int]:
         """How many files there are, manifests included, and the bytes of the parts."""
-        found = self._connection.execute(
+        found = self.connection.execute(
             "select count(*) + (select count(*) from loads), coalesce(sum(bytes), 0) from parts where damage is null"
         ).fetchone()
         return int(found[0]), int(found[1])
@@ -324,7 +205,7 @@ class Catalog:
     ) -> pa.RecordBatchReader:
         """The manifests of complete loads as JSON text, of some or of all, a batch at a time."""
         chosen = "" if load_ids is None else "and load_id in (select value from json_each(?))"
-        cursor = self._connection.execute(
+        cursor = self.connection.execute(
             f"select cast(manifest as text) from loads where (is_complete or {int(of_open_loads_too)}) {chosen} "
             "order by load_id",
             () if load_ids is None else (json.dumps(list(load_ids)),),
@@ -355,49 +236,49 @@ class Catalog:
         )
 
     def _table(self, query: str, columns: dict[str, pa.DataType]) -> pa.Table:
-        rows = self._connection.execute(query).fetchall()
+        rows = self.connection.execute(query).fetchall()
         return pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema=pa.schema(columns))
 
     def want(self, keys: Iterable[str], parts: Collection[int]) -> int:
         """Chooses tasks: `keys`, and all that were observed in `parts`. Returns how many they are."""
-        self._connection.execute("create temp table if not exists wanted (key text primary key) without rowid")
-        self._connection.execute("delete from wanted")
-        self._connection.executemany("insert or ignore into wanted values (?)", ((key,) for key in keys))
+        self.connection.execute("create temp table if not exists wanted (key text primary key) without rowid")
+        self.connection.execute("delete from wanted")
+        self.connection.executemany("insert or ignore into wanted values (?)", ((key,) for key in keys))
         if parts:
-            self._connection.execute(
+            self.connection.execute(
                 "insert or ignore into wanted select key from observed where part in (select value from json_each(?))",
                 (json.dumps(list(parts)),),
             )
-        self._connection.commit()  # or what is read next would keep writers out
-        return int(self._connection.execute("select count(*) from wanted").fetchone()[0])
+        self.connection.commit()  # or what is read next would keep writers out
+        return int(self.connection.execute("select count(*) from wanted").fetchone()[0])
 
     def numbers_of(self, parts: Iterable[tuple[str, str, str]]) -> list[int]:
         """The numbers of parts of which it is known what they held, by account, load_id and file."""
         query = "select number from parts where (account, load_id, file) = (?, ?, ?) and is_indexed is not null"
-        return [number for part in parts for (number,) in self._connection.execute(query, part)]
+        return [number for part in parts for (number,) in self.connection.execute(query, part)]
 
     def wanted_keys(self) -> list[str]:
         """The chosen tasks."""
-        return [key for (key,) in self._connection.execute("select key from wanted order by key")]
+        return [key for (key,) in self.connection.execute("select key from wanted order by key")]
 
     def wanted_rows(self) -> dict[int, int]:
         """How often chosen tasks were observed, by the number of the part."""
         return dict(
-            self._connection.execute(
+            self.connection.execute(
                 "select part, count(*) from observed where key in (select key from wanted) group by part"
             ).fetchall()
         )
 
     def parts_of(self, keys: Collection[str]) -> list[tuple[str, int]]:
         """In which parts tasks were observed, as (key, number)."""
-        return self._connection.execute(
+        return self.connection.execute(
             "select distinct key, part from observed where key in (select value from json_each(?))",
             (json.dumps(list(keys)),),
         ).fetchall()
 
     def parts_of_wanted(self, numbers: Collection[int]) -> list[tuple[str, int]]:
         """The same of the chosen tasks that were observed in some of the parts."""
-        return self._connection.execute(
+        return self.connection.execute(
             """
             select distinct key, part
             from observed
@@ -409,7 +290,7 @@ class Catalog:
         ).fetchall()
 
     def _newest(self, query: str, values: dict[str, str], going_on: str | None) -> Iterator[State]:
-        rows = self._connection.execute(query, values).fetchall()
+        rows = self.connection.execute(query, values).fetchall()
         for key, found in groupby(rows, itemgetter(0)):
             state, newest = State(key, False, None, None, False, None), (False, 0, -2)
             epoch = 0  # one begins with each answer that is sure
@@ -424,140 +305,3 @@ class Catalog:
                         state, newest = state._replace(updated_at_ms=updated, sha256=payload_sha256), rank
                 last = payload_sha256, load_id, lane
             yield state._replace(is_last=state.sha256 == last[0])
-
-    # ------------------------------------------------------------------------------------------------------- taking in
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """What is done inside stands whole or not at all. Raises LandingError where the file cannot be written."""
-        try:
-            with self._connection:
-                yield
-        except sqlite3.Error as error:
-            raise LandingError(f"cannot write {self.file}: {error}") from None
-
-    def _opened(self) -> sqlite3.Connection:
-        """Raises sqlite3.DatabaseError where the file is none, or one of another version."""
-        connection = sqlite3.connect(self.file, timeout=60, check_same_thread=False)
-        try:
-            (version,) = connection.execute("pragma user_version").fetchone()
-            if version not in (0, VERSION):
-                raise sqlite3.DatabaseError(f"version {version}")
-            connection.execute("pragma synchronous = normal")
-            if version == 0:
-                connection.executescript(f"begin immediate; {TABLES} pragma user_version = {VERSION}; commit")
-            connection.execute("select count(*) from loads").fetchone()
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
-
-    def _take_in(self, account: str, load_id: str) -> None:
-        """A load that is complete, or as far as it has got."""
-        folder = self.zone.folder(account, load_id)
-        note = read_note(folder / MANIFEST)
-        load = note or (None if (folder / MANIFEST).exists() else read_note(folder / PROGRESS))
-        if load is None:
-            self._forget(account, load_id)
-            return
-        self._add_load(load, is_complete=note is not None)
-        for part in load.parts:
-            self._look_after(self._add_part(load, part), self.zone.folder(account, load_id) / part.file, part)
-
-    def _forget(self, account: str, load_id: str) -> None:
-        """What its parts held stays known, for who asks which tasks it concerned."""
-        self._connection.execute("delete from loads where account = ? and load_id = ?", (account, load_id))
-        self._connection.execute(
-            "update parts set damage = ? where account = ? and load_id = ?", (MISSING, account, load_id)
-        )
-
-    def _add_load(self, load: Manifest, is_complete: bool) -> None:
-        path, manifest = self.zone.folder(load.account, load.load_id) / MANIFEST, encode(load)
-        self._connection.execute(
-            "insert or replace into loads values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                load.account,
-                load.load_id,
-                load.lane,
-                load.run_id,
-                load.proven_until_ms,
-                is_complete,
-                manifest,
-                hashlib.sha256(manifest).hexdigest(),
-                _modified_at_ns(path),
-            ),
-        )
-        self._connection.executemany(
-            "insert into looked_up values (?, ?, ?) on conflict do update set load_id = max(load_id, excluded.load_id)",
-            ((load.account, task_id, load.load_id) for task_id in load.looked_up),
-        )
-
-    def _add_part(self, load: Manifest, part: Part) -> int:
-        """The number of a part, which may be known."""
-        names = (load.account, load.load_id, part.file)
-        self._connection.execute(
-            "insert into parts (account, load_id, file, lane, rows, bytes, sha256) values (?, ?, ?, ?, ?, ?, ?) "
-            "on conflict do update set rows = excluded.rows, bytes = excluded.bytes, sha256 = excluded.sha256, "
-            "lane = excluded.lane, is_indexed = is_indexed and sha256 = excluded.sha256",
-            (*names, load.lane, part.rows, part.bytes, part.sha256),
-        )
-        found = self._connection.execute(
-            "select number from parts where account = ? and load_id = ? and file = ?", names
-        ).fetchone()
-        return int(found[0])
-
-    def _look_after(self, number: int, path: Path, part: Part) -> None:
-        """Reads every byte of a part: notes what it holds, or what is wrong with it."""
-        found: tuple[int | None, str | None]
-        try:
-            found = path.stat().st_mtime_ns, self.zone.damage_of(path, part)
-        except FileNotFoundError:
-            found = None, MISSING
-        known = self._connection.execute("select modified_at_ns, damage from parts where number = ?", (number,))
-        if known.fetchone() != found:
-            self._connection.execute(
-                "update parts set modified_at_ns = ?, damage = ? where number = ?", (*found, number)
-            )
-        if found[1] is None:
-            self._index(number, path)
-
-    def _index(self, number: int, path: Path) -> None:
-        """Takes in what a part holds, once."""
-        if self._connection.execute("select is_indexed from parts where number = ?", (number,)).fetchone()[0]:
-            return
-        table = pq.read_table(path, columns=OBSERVED)
-        ids, hashes, *others = (table[name].to_pylist() for name in OBSERVED)
-        self._connection.executemany(
-            f"insert or replace into observed values (?, {number}, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (sha256 if task_id is None else task_id, page, position, task_id is not None, *times, sha256)
-                for task_id, sha256, page, position, *times in zip(ids, hashes, *others, strict=True)
-            ),
-        )
-        self._connection.execute("update parts set is_indexed = true where number = ?", (number,))
-
-    def _look_after_parts(self, account: str | None, every_byte: bool) -> None:
-        """Looks for parts that are not as they were, by size and time or by every byte."""
-        rows = self._connection.execute(
-            "select number, account, load_id, file, rows, bytes, sha256, p.modified_at_ns, damage "
-            "from parts as p inner join loads using (account, load_id) where account = coalesce(?, account)",
-            (account,),
-        ).fetchall()
-        for number, of, load_id, file, count, size, sha256, modified_at_ns, damage in rows:
-            path = f"{self.zone.root}/{of}/{load_id}/{file}"
-            with suppress(FileNotFoundError):
-                found = os.stat(path)  # noqa: PTH116
-                if not every_byte and damage is None and (found.st_size, found.st_mtime_ns) == (size, modified_at_ns):
-                    continue
-            self._look_after(number, Path(path), Part(file, count, size, sha256))
-
-
-def _file_of(zone: Zone) -> Path:
-    return zone.root.with_name("warehouse") / "landing.sqlite"
-
-
-def _modified_at_ns(path: Path | str) -> int | None:
-    try:
-        return os.stat(path).st_mtime_ns  # noqa: PTH116
-    except FileNotFoundError:
-        return None

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.landing.catalog import MISSING, Catalog
+from pipelines.landing.catalog import Catalog
+from pipelines.landing.catalog_file import MISSING
 from pipelines.landing.manifest import Manifest, Part
 from pipelines.landing.zone import MANIFEST, PROGRESS
 
