@@ -11,7 +11,6 @@ from pipelines.defs.resources import Archive, settings_or_defaults
 from pipelines.defs.tables import POOL, TASK_ARCHIVE
 from pipelines.errors import ArchiveError, in_one_line
 from pipelines.serving.targets import Target, names, target
-from pipelines.serving.targets.store import put_page
 from pipelines.tracing import span
 from pipelines.warehouse.publish import publish_page
 
@@ -38,6 +37,8 @@ def report(context: dg.AssetExecutionContext, archive: Archive) -> dg.Materializ
             catalogue = publish_page(archive.settings, "catalogue.html", make_catalogue(archive.settings))
             pictures = as_markdown(page.charts)
             if archive.settings.store is not None:
+                from pipelines.serving.targets.store import put_page
+
                 for made in (file, catalogue):
                     put_page(archive.settings, made)
     except Exception as error:
