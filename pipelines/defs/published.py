@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 
@@ -11,6 +12,7 @@ from pipelines.defs.resources import Archive, settings_or_defaults
 from pipelines.defs.tables import POOL, TASK_ARCHIVE
 from pipelines.errors import ArchiveError, in_one_line
 from pipelines.serving.targets import Target, names, target
+from pipelines.settings import Settings
 from pipelines.tracing import span
 from pipelines.warehouse.publish import publish_page
 
@@ -36,15 +38,12 @@ def report(context: dg.AssetExecutionContext, archive: Archive) -> dg.Materializ
             file = publish_page(archive.settings, "report.html", page.html)
             catalogue = publish_page(archive.settings, "catalogue.html", make_catalogue(archive.settings))
             pictures = as_markdown(page.charts)
-            if archive.settings.store is not None:
-                from pipelines.serving.targets.store import put_page
-
-                for made in (file, catalogue):
-                    put_page(archive.settings, made)
     except Exception as error:
         context.log.exception("the report could not be made")
         said = f"the tables are published, but their report could not be made: {in_one_line(error)}"
         raise dg.Failure(description=said, allow_retries=False) from None
+    if archive.settings.store is not None:
+        _put(archive.settings, file, catalogue)
     return dg.MaterializeResult(
         metadata={
             "report": dg.MetadataValue.path(str(file)),
@@ -53,6 +52,18 @@ def report(context: dg.AssetExecutionContext, archive: Archive) -> dg.Materializ
             "charts": dg.MetadataValue.md(pictures),
         }
     )
+
+
+def _put(settings: Settings, *pages: Path) -> None:
+    """Puts pages into the object store, beside the tables that its own asset puts there."""
+    from pipelines.serving.targets.store import put_page
+
+    try:
+        for page in pages:
+            put_page(settings, page)
+    except ArchiveError as error:
+        said = f"the report is published, but not to the object store: {in_one_line(error)}"
+        raise dg.Failure(description=said, allow_retries=False) from None
 
 
 @dg.multi_asset_check(
