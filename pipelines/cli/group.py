@@ -18,8 +18,9 @@ import click
 from pipelines import __version__, signals
 from pipelines.days import day_of
 from pipelines.errors import ArchiveError, SettingsError, in_one_line, is_lack_of_memory
-from pipelines.settings import SECONDS_OF_UNIT, check_address_space, load_settings
+from pipelines.settings import check_address_space, load_settings
 from pipelines.text import printable
+from pipelines.valid import SECONDS_OF_UNIT
 
 FAILED, USAGE, GAP = 1, 2, 3
 

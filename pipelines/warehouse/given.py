@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pipelines.landing import damage
-from pipelines.settings import Settings, slo_targets
+from pipelines.settings import Settings
+from pipelines.valid import slo_targets
 from pipelines.warehouse.models import (
     Metric,
     published_models,
