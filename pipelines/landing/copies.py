@@ -8,8 +8,10 @@ could not reach it, is put there.
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -22,7 +24,10 @@ from pipelines.settings import Settings
 LANDING = "landing"
 MARK = "stored.json"  # in the folder of derived files: by account, the load up to which the store is known to hold all
 
+AT_ONCE = 16  # loads
+
 Say = Callable[[str], None]
+Item = TypeVar("Item")
 
 
 class Copies:
@@ -71,15 +76,16 @@ class Copies:
 
     def _fetch(self, account: str, there: dict[str, int]) -> int:
         """Loads that the home has not, or has otherwise; one that is open goes on here."""
-        fetched = 0
+        wanted = []
         for key in sorted(key for key in there if key.endswith((f"/{MANIFEST}", f"/{PROGRESS}"))):
             _, _, load_id, name = key.split("/")
             folder = self._zone.folder(account, load_id)
             ours = _size(folder / name)
             is_behind = ours != there[key] if name == MANIFEST else ours < there[key]
-            if is_behind and (name == MANIFEST or not (folder / MANIFEST).exists()):
-                fetched += self._fetch_load(folder, name, key)
-        return fetched
+            is_complete = (folder / MANIFEST).exists() or self._key(folder / MANIFEST) in there
+            if is_behind and (name == MANIFEST or not is_complete):
+                wanted.append((folder, name, key))
+        return sum(_at_once(lambda load: self._fetch_load(*load), wanted))
 
     def _fetch_load(self, folder: Path, name: str, key: str) -> bool:
         body = self._store.get(key)
@@ -104,16 +110,19 @@ class Copies:
 
     def _put_missing(self, account: str, there: dict[str, int], known: str | None) -> int:
         """Files that the store has not: of each load its parts first."""
-        put = 0
-        for _, load_id in sorted(self._zone.names(account)):
-            if known is not None and load_id < known:
-                continue
-            files = (path for path in self._zone.folder(account, load_id).glob("[!.]*") if path.is_file())
+        folders = [
+            self._zone.folder(account, load_id)
+            for _, load_id in sorted(self._zone.names(account))
+            if known is None or load_id >= known
+        ]
+
+        def put(folder: Path) -> int:
+            files = [path for path in folder.glob("[!.]*") if there.get(self._key(path)) != _size(path)]
             for path in sorted(files, key=lambda path: (path.name in (MANIFEST, PROGRESS), path.name)):
-                if there.get(self._key(path)) != path.stat().st_size:
-                    self.put(path)
-                    put += 1
-        return put
+                self.put(path)
+            return len(files)
+
+        return sum(_at_once(put, folders))
 
     def _remove_leftovers(self, account: str, there: dict[str, int]) -> None:
         """Objects that no note names: what a kill left, and what an erasure wrote anew."""
@@ -156,6 +165,15 @@ class Copies:
     def _note(self, known: dict[str, str]) -> None:
         self._mark.parent.mkdir(parents=True, exist_ok=True)
         write_durably(self._mark, json.dumps({self._store.url: known}).encode())
+
+
+def _at_once(work: Callable[[Item], int], items: list[Item]) -> list[int]:
+    """What becomes of each item, some at a time: a store takes its time for each answer."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        try:
+            return list(pool.map(work, items))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _size(path: Path) -> int:

@@ -263,6 +263,16 @@ def test_runs_ask_for_what_is_new_alone(kept: Any, s3: S3) -> None:
     assert len(s3.requests) < 10
 
 
+def test_a_note_that_was_not_removed_beside_its_manifest(kept: Any, tmp_path: Path) -> None:
+    sync(kept.settings)
+    store = Store(kept.settings)
+    manifest = next(key for key in store.sizes("landing") if key.endswith("manifest.json"))
+    store.put(manifest.replace("manifest.json", "progress.json"), b"{}")
+    fresh = on_a_new_machine(kept.settings, tmp_path / "fresh")
+    with shared(fresh, lambda line: None):
+        assert files(fresh) == files(kept.settings)
+
+
 def test_a_damaged_object_is_not_taken(kept: Any, tmp_path: Path) -> None:
     sync(kept.settings)
     store = Store(kept.settings)
