@@ -167,8 +167,19 @@ class CatalogFile:
             self._forget(account, load_id)
             return
         self._add_load(load, is_complete=note is not None)
+        self._drop_unnamed(load)
         for part in load.parts:
             self._look_after(self._add_part(load, part), self.zone.folder(account, load_id) / part.file, part)
+
+    def _drop_unnamed(self, load: Manifest) -> None:
+        """Parts that the load had here before another machine went on with it: there are no such parts."""
+        rows = self.connection.execute(
+            "select number, file from parts where account = ? and load_id = ?", (load.account, load.load_id)
+        ).fetchall()
+        named = {part.file for part in load.parts}
+        for number in (number for number, file in rows if file not in named):
+            self.connection.execute("delete from observed where part = ?", (number,))
+            self.connection.execute("delete from parts where number = ?", (number,))
 
     def _forget(self, account: str, load_id: str) -> None:
         """What its parts held stays known, for who asks which tasks it concerned."""

@@ -7,6 +7,7 @@ could not reach it, is put there.
 
 import hashlib
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from pipelines.landing.catalog import Catalog
 from pipelines.landing.erasure import RECORD
 from pipelines.landing.manifest import Manifest, decode
 from pipelines.landing.store import Store
@@ -22,7 +24,8 @@ from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, read_note, write_du
 from pipelines.settings import Settings
 
 LANDING = "landing"
-MARK = "stored.json"  # in the folder of derived files: by account, the load up to which the store is known to hold all
+MARK = "stored.json"  # in the folder of derived files: by account, the load up to which home and store hold the same
+LATE = "late.json"  # in the store, another one after each load that came there later than a newer one
 
 AT_ONCE = 16  # loads
 
@@ -46,21 +49,33 @@ class Copies:
 
     def follow(self, say: Say) -> None:
         """What the home lacks is fetched, then what the store lacks is put. Raises StoreError."""
+        with Catalog(self._zone) as catalog:  # what a kill left is told by being the newest: before others come
+            for account in {account for account, _ in self._zone.names()}:
+                catalog.clear_leftovers(account)
         ours, theirs = self._record(), self._store.get(f"{LANDING}/{RECORD}") or b""
         if len(ours) > len(theirs):  # an erasure that did not get to the store
             self.replace()
         is_erased = len(theirs) > len(ours)  # elsewhere: loads that the home has are others now
         accounts = {*self._store.folders(LANDING), *(account for account, _ in self._zone.names())}
+        late = (self._store.get(LATE) or b"").decode()
+        is_marked = not is_erased and late == self._marked().get("late", "")
         fetched = put = 0
         for account in sorted(accounts):
-            known = None if is_erased else self._known(account)
+            known = self._marked().get(account) if is_marked else None
             there = self._store.sizes(f"{LANDING}/{account}", known and f"{LANDING}/{account}/{known}")
+            if known and f"{LANDING}/{account}/{known}/{MANIFEST}" not in there:  # the store was emptied since
+                known, there = None, self._store.sizes(f"{LANDING}/{account}")
             fetched += self._fetch(account, there)
-            put += self._put_missing(account, there, known)
+            put_of_loads = self._put_missing(account, there, known)
+            put += sum(put_of_loads.values())
+            newest = max((key.split("/")[2] for key in there), default="")
+            if any(load_id < newest for load_id in put_of_loads):  # others have looked beyond it already
+                late = uuid.uuid4().hex
+                self._store.put(LATE, late.encode())
             self._remove_leftovers(account, there)
         if is_erased:
             write_durably(self._zone.root / RECORD, theirs)
-        self._note({account: self._last_complete(account) for account in accounts})
+        self._note({account: self._last_complete(account) for account in accounts} | {"late": late})
         if fetched:
             say(f"{fetched:,} loads fetched from {self._store.url}")
         if put:
@@ -81,16 +96,16 @@ class Copies:
             _, _, load_id, name = key.split("/")
             folder = self._zone.folder(account, load_id)
             ours = _size(folder / name)
-            is_behind = ours != there[key] if name == MANIFEST else ours < there[key]
             is_complete = (folder / MANIFEST).exists() or self._key(folder / MANIFEST) in there
-            if is_behind and (name == MANIFEST or not is_complete):
+            # Two machines may have completed one load, of which the one that got there counts: sizes do not tell.
+            if name == MANIFEST or (ours < there[key] and not is_complete):
                 wanted.append((folder, name, key))
         return sum(_at_once(lambda load: self._fetch_load(*load), wanted))
 
     def _fetch_load(self, folder: Path, name: str, key: str) -> bool:
         body = self._store.get(key)
         load = None if body is None else _note_of(body, folder)
-        if body is None or load is None:
+        if body is None or load is None or ((folder / name).exists() and (folder / name).read_bytes() == body):
             return False
         folder.mkdir(parents=True, exist_ok=True)
         for part in load.parts:
@@ -108,8 +123,8 @@ class Copies:
                 path.unlink()
         return True
 
-    def _put_missing(self, account: str, there: dict[str, int], known: str | None) -> int:
-        """Files that the store has not: of each load its parts first."""
+    def _put_missing(self, account: str, there: dict[str, int], known: str | None) -> dict[str, int]:
+        """Files that the store has not, of each load its parts first; how many, by load."""
         folders = [
             self._zone.folder(account, load_id)
             for _, load_id in sorted(self._zone.names(account))
@@ -117,12 +132,25 @@ class Copies:
         ]
 
         def put(folder: Path) -> int:
-            files = [path for path in folder.glob("[!.]*") if there.get(self._key(path)) != _size(path)]
-            for path in sorted(files, key=lambda path: (path.name in (MANIFEST, PROGRESS), path.name)):
+            note = MANIFEST if (folder / MANIFEST).exists() else PROGRESS
+            load = read_note(folder / note)
+            if load is None:
+                return 0
+            # A file that is damaged here may be whole there.
+            files = [
+                path
+                for path, part in ((folder / part.file, part) for part in load.parts)
+                if path.exists() and there.get(self._key(path)) != part.bytes
+                if self._zone.damage_of(path, part) is None
+            ]
+            if there.get(self._key(folder / note)) != _size(folder / note):
+                files.append(folder / note)
+            for path in files:
                 self.put(path)
             return len(files)
 
-        return sum(_at_once(put, folders))
+        put_of_loads = zip(folders, _at_once(put, folders), strict=True)
+        return {folder.name: files for folder, files in put_of_loads if files}
 
     def _remove_leftovers(self, account: str, there: dict[str, int]) -> None:
         """Objects that no note names: what a kill left, and what an erasure wrote anew."""
@@ -147,15 +175,15 @@ class Copies:
         path = self._zone.root / RECORD
         return path.read_bytes() if path.exists() else b""
 
-    def _known(self, account: str) -> str | None:
-        """Up to which load home and store were seen to hold the same; None: not known."""
+    def _marked(self) -> dict[str, str]:
+        """Up to which load home and store were seen to hold the same, by account, and LATE then; empty: not known."""
         with suppress(OSError, ValueError, AttributeError):
-            return json.loads(self._mark.read_bytes()).get(self._store.url, {}).get(account) or None
-        return None
+            return json.loads(self._mark.read_bytes()).get(self._store.url) or {}
+        return {}
 
     def _last_complete(self, account: str) -> str:
         """The last load before which none is open."""
-        last = self._known(account) or ""
+        last = self._marked().get(account, "")
         for _, load_id in sorted(name for name in self._zone.names(account) if name[1] > last):
             if not (self._zone.folder(account, load_id) / MANIFEST).exists():
                 break

@@ -94,10 +94,9 @@ class Maker:
             raise WarehouseError("a check has found something")
         self._note_parts()
 
-    def make_rows(self, made_from: dict[str, pa.Table], made_of: Iterable[Batch]) -> None:
-        """Makes the rows by task of some batches, `made_from` the tables that they are made from besides. Raises
-        WarehouseError where the SQL fails."""
-        self._register_given(made_from)
+    def make_rows(self, made_of: Iterable[Batch]) -> None:
+        """Makes the rows by task of some batches. Raises WarehouseError where the SQL fails."""
+        self._register_given(self._given)
         self._begin()
         self._make_batches(levels()[1], made_of)
 

@@ -267,7 +267,7 @@ def _make_partition(
         ):
             connection.execute("set threads = 1")  # Spark shares out the cores
             maker = Maker(connection, catalog, Change(True, []), tables, rows_at_once(settings))
-            maker.make_rows(tables, in_batches(table, rows_at_once(settings)))
+            maker.make_rows(in_batches(table, rows_at_once(settings)))
             for name, place in places_by_task().items():
                 file = f"{folder}/{name}-{uuid.uuid4().hex}.parquet"
                 connection.execute(f"copy {place} to {quoted(file)} (format parquet)")

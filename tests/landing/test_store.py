@@ -125,7 +125,7 @@ def digests(settings: Settings) -> dict[str, Any]:
         return {model.name: digest(connection, model.name) for model in published_models()}
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(1, 7))
 def test_a_kill_between_any_two_requests(kept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """A load is whole in the store or is none; the machine goes on, and so does one that knows the store alone."""
     random = Random(seed)
@@ -261,6 +261,28 @@ def test_runs_ask_for_what_is_new_alone(kept: Any, s3: S3) -> None:
     with shared(kept.settings, lambda line: None):
         pass
     assert len(s3.requests) < 10
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_file_that_is_damaged_here_stays_whole_there(kept: Any, marked: bool) -> None:
+    sync(kept.settings)
+    before = stored(kept.settings)
+    (part,) = kept.settings.home.landing.glob("*/*/part-00000.parquet")
+    part.write_bytes(part.read_bytes()[:-9])
+    if not marked:
+        (kept.settings.home.warehouse / "stored.json").unlink(missing_ok=True)
+    with shared(kept.settings, lambda line: None):
+        assert stored(kept.settings) == before
+
+
+def test_a_store_that_was_emptied_is_filled_again(kept: Any) -> None:
+    for _ in range(3):
+        change_tasks(kept.simulator, 5)
+        sync(kept.settings)
+    store = Store(kept.settings)
+    store.delete(sorted(store.sizes("landing")))
+    with shared(kept.settings, lambda line: None):
+        assert stored(kept.settings) == files(kept.settings)
 
 
 def test_a_note_that_was_not_removed_beside_its_manifest(kept: Any, tmp_path: Path) -> None:
