@@ -58,6 +58,10 @@ class Home:
         """Held by the run that writes."""
         return self.path / ".lock"
 
+    def pace(self, account: str) -> Path:
+        """When the last request of an account was sent, where a setting limits their rate."""
+        return self.path / f".requests.{account}"
+
     @property
     def alerts(self) -> Path:
         """Which alerts were sent, and how the last runs ended."""

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     requests_per_second: Annotated[float, AfterValidator(valid.rate)] = Field(
         0,
         ge=0,
-        description="most requests sent in a second; 0 sends the next when the last is answered",
+        description="most requests sent in a second for an account, by all processes together; 0 sets no limit",
     )
     allow_http: bool = Field(
         False,
@@ -127,9 +127,10 @@ class Settings(BaseSettings):
         le=604_800,
         description="how long a run waits for another one on the same home before it gives up",
     )
-    executor: Literal["in_process", "multiprocess"] = Field(
+    executor: Annotated[str, AfterValidator(valid.executor)] = Field(
         "in_process",
-        description="how runs of Dagster's daemon execute: their steps in one process, or each in one of its own",
+        description="how runs of Dagster's daemon execute: in_process, multiprocess (each step in its own process) "
+        "or the executor of an installed package as module:name, such as dagster_k8s:k8s_job_executor",
     )
     memory_mb: int = Field(
         250,

@@ -1,5 +1,6 @@
 """What a setting may be: each function returns the value or raises ValueError with what it must be."""
 
+import importlib
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -148,3 +149,17 @@ def identifier(text: str) -> str:
 
 def identifier_or_none(text: str) -> str:
     return text and identifier(text)
+
+
+def executor(name: str) -> str:
+    """Dagster's own executors by their names, any other as module:name of what is installed."""
+    if name in ("in_process", "multiprocess"):
+        return name
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute, None) if module and attribute else None
+    except ImportError as error:
+        raise ValueError(f"{error}: install the package that has it") from None
+    if type(found).__name__ != "ExecutorDefinition":
+        raise ValueError("must be in_process, multiprocess, or module:name of an executor of Dagster")
+    return name

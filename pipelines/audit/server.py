@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from pipelines.audit.comparison import Comparison, Difference, Kind, TypeCount
 from pipelines.errors import ArchiveError
-from pipelines.livepeer import walks
+from pipelines.livepeer import pages, walks
 from pipelines.livepeer.client import Client, connect
 from pipelines.livepeer.tasks import source
 from pipelines.livepeer.tasks.rows import Row, read_row
@@ -185,8 +185,8 @@ class _Comparing:
             self._forget([task_id])
 
     @property
-    def _hints(self) -> walks.Hints:
-        return walks.Hints(self.unserved, self._archived_between)
+    def _hints(self) -> pages.Hints:
+        return pages.Hints(self.unserved, self._archived_between)
 
     def _archived_between(self, after: str, last: str) -> list[str]:
         found = self.connection.execute(
@@ -198,7 +198,7 @@ class _Comparing:
         """Leaves what the server changed since then out of the comparison."""
         changed: dict[str, Row] = {}
         for step in walks.by_update(self.client, self.settings.page_size, since_ms, self._hints):
-            if isinstance(step, walks.Unreadable):
+            if isinstance(step, pages.Unreadable):
                 self._note_unserved(step.task_id)
             else:
                 changed |= {row.task_id: row for row in step.rows if row.task_id is not None}
@@ -254,14 +254,14 @@ class _Comparing:
     def _count(self, window: _Window) -> int | None:
         """On the server; None where a row that it cannot serve keeps it from counting."""
         if window.field != "id":
-            return walks.count(self.client, window.filters)
+            return pages.count(self.client, window.filters)
         above_low = self._beyond(window.type, window.low)
         above_high = 0 if window.high is None else self._beyond(window.type, window.high)
         return None if above_low is None or above_high is None else above_low - above_high
 
     def _beyond(self, type: str | None, after: str | None) -> int | None:
         if (type, after) not in self.beyond:
-            self.beyond[type, after] = walks.count(self.client, _Window("id", type=type).filters, after)
+            self.beyond[type, after] = pages.count(self.client, _Window("id", type=type).filters, after)
         return self.beyond[type, after]
 
     def _ours(self, window: _Window) -> int:
@@ -285,7 +285,7 @@ class _Comparing:
         unreadable = set()
         low, high = (window.low, window.high) if window.field == "id" else (None, None)
         for step in walks.by_id(self.client, self.settings.page_size, window.filters, low, self._hints):
-            if isinstance(step, walks.Unreadable):
+            if isinstance(step, pages.Unreadable):
                 unreadable.add(step.task_id)
                 last = step.task_id
             else:

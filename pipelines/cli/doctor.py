@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from pipelines.errors import ArchiveError
-from pipelines.livepeer import walks
+from pipelines.livepeer import pages, walks
 from pipelines.livepeer.client import connect
 from pipelines.serving.status import free_bytes
 from pipelines.serving.targets import Target, names, target
@@ -104,7 +104,7 @@ def _api(settings: Settings, account: str) -> Iterator[Finding]:
     try:
         with connect(settings.model_copy(update={"attempts": 1}), account) as client:
             capabilities, _ = walks.probe(client)
-            total = walks.count(client, None) if capabilities.count else None
+            total = pages.count(client, None) if capabilities.count else None
             may_get = walks.may_get(client)
     except ArchiveError as error:
         yield Finding(f"API of {account}", False, str(error))

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from pipelines.cli.run import run_job
-from pipelines.defs.resources import locked
 from pipelines.errors import SettingsError
 from pipelines.landing.context import redactor_of
 from pipelines.landing.copies import shared
 from pipelines.landing.erasure import Erased, erase, erasures, note
+from pipelines.landing.lock import locked
 from pipelines.landing.zone import Zone
 from pipelines.serving.published import published
 from pipelines.settings import Settings, environment_variable, load_settings
@@ -50,7 +50,7 @@ def erase_creator(settings: Settings, creator: str, tasks: dict[str, list[str]],
     removes every earlier version. Killed in the midst, it is to be called again."""
     zone = Zone(settings.home.landing)
     with ExitStack() as held:
-        held.callback(locked(settings).release)
+        held.enter_context(locked(settings))
         copies = held.enter_context(shared(settings, say))
         note(zone, redactor_of(settings).fingerprint(creator), tasks)
         erased = erase(zone, settings.home.events)

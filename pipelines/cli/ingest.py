@@ -23,11 +23,16 @@ from pipelines.text import printable
     help="auto: everything at first, then what changed since the last proven point.",
 )
 @click.option("--account", help="One account; all that have a key otherwise.")
-def sync(lane: str, account: str | None) -> None:
+@click.option("--workers", type=click.IntRange(min=1), help="So many processes fetch a sweep, a range of ids each.")
+def sync(lane: str, account: str | None, workers: int | None) -> None:
     """The nightly job: fetch, land, build, publish."""
     settings = load_settings()
     settings.accounts(account)
     settings.check_origin()
+    if workers is not None:
+        if lane != "sweep":
+            raise SettingsError("--workers needs --lane sweep: other lanes ask for too little to share it")
+        _fetch_ranges(workers, account)
     _run("nightly", {"lane": lane} | ({"account": account} if account else {}))
 
 
@@ -94,18 +99,24 @@ def rebuild(compares: bool, as_json: bool) -> None:
         _run("rebuild")
         return
     from pipelines.audit.replay import compare_with_rebuilt
-    from pipelines.defs.resources import locked
+    from pipelines.landing.lock import locked
 
     settings = load_settings()
-    lock = locked(settings)
-    try:
+    with locked(settings):
         compared = compare_with_rebuilt(settings, lambda line: click.echo(line, err=True))
-    finally:
-        lock.release()
     lines = [line for table in compared for line in table.lines()]
     found = {"tables": [asdict(table) | {"is_equal": table.is_equal} for table in compared]}
     click.echo(json.dumps(found, indent=1) if as_json else "\n".join(map(printable, lines)))
     sys.exit(0 if all(table.is_equal for table in compared) else GAP)
+
+
+def _fetch_ranges(workers: int, account: str | None) -> None:
+    """Has several processes fetch what the sweep that follows proves."""
+    from pipelines.cli.run import fetch_ranges
+    from pipelines.cli.terminal import watching
+
+    with watching():
+        fetch_ranges(load_settings(), workers, account)
 
 
 def _run(job: str, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None) -> None:

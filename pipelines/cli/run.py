@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,10 +23,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines import signals
 from pipelines.alerts.notify import after_run
+from pipelines.defs.landing import ID_RANGES
+from pipelines.defs.resources import callbacks_of_this_process
 from pipelines.defs.retention import forget_old_runs
 from pipelines.errors import ArchiveError, SettingsError, in_one_line
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.manifest import Manifest
+from pipelines.landing.ranges import progress_of
 from pipelines.landing.zone import Zone, write_durably
 from pipelines.settings import Settings
 
@@ -64,6 +68,7 @@ load_from:
 
 NO_FILES_OF_OUTPUT = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 PAGE_GRACE_SECONDS = 2.0
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class RunFailed(ArchiveError):
@@ -108,6 +113,52 @@ def run_job(
         raise
     after_run(settings, name, run_id, None)
     return done
+
+
+def fetch_ranges(settings: Settings, workers: int, account: str | None) -> None:
+    """Has so many processes fetch the ranges of a sweep. Raises RunFailed with the reason in one line."""
+    prepare_instance(settings)
+    options = {"fails_at_once": True, "ranges": workers} | ({"account": account} if account else {})
+    forked = {"forkserver": {"preload_modules": ["pipelines.definitions"]}}  # importing all takes seconds
+    config = {
+        "ops": {"landing__id_ranges": {"ops": {"divide": {"config": options}}}},
+        "execution": {"config": {"max_concurrent": workers, "start_method": forked}},
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+    }
+    quiet = _instance(settings, python_logs={"python_log_level": "CRITICAL"})  # its processes would print every step
+    with _restored(), quiet as instance, _progress_of_ranges(settings, account):
+        done = dg.execute_job(dg.reconstructable(divided_sweep), instance, config, asset_selection=[ID_RANGES])
+        failed = [event.step_failure_data for event in done.all_events if event.is_step_failure]
+    if not done.success:
+        said = [data.user_failure_data.description for data in failed if data.user_failure_data is not None]
+        raise RunFailed("; ".join(sorted({line for line in said if line})) or "the run failed without a reason")
+
+
+def divided_sweep() -> dg.JobDefinition:
+    """The job, as the processes of its steps find it."""
+    from pipelines.definitions import defs
+
+    return defs.resolve_job_def("divided_sweep")
+
+
+@contextmanager
+def _progress_of_ranges(settings: Settings, account: str | None) -> Iterator[None]:
+    """Reports what processes have fetched so far, as long as it is open."""
+    report, began, is_over = callbacks_of_this_process.get(), time.monotonic(), threading.Event()
+
+    def look() -> None:
+        while report is not None and not is_over.wait(SECONDS_BETWEEN_LOOKS):
+            for name in settings.accounts(account):
+                if found := progress_of(Zone(settings.home.landing), name, time.monotonic() - began):
+                    report.progress(found)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def _config(name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +233,7 @@ def _run(settings: Settings, run_id: str, name: str, config: dict[str, Any], tag
         return Done(run_id, catalog.of_run(run_id))
 
 
-def _instance(settings: Settings) -> dg.DagsterInstance:
+def _instance(settings: Settings, **overrides: Any) -> dg.DagsterInstance:
     """The archive's Dagster instance. Its databases are made by one process at a time: two at once would fail.
 
     What a step prints is for who runs the command: Dagster would have it written into a file and read again by two
@@ -190,7 +241,8 @@ def _instance(settings: Settings) -> dg.DagsterInstance:
     """
     # Dagster takes the path of dagster.yaml for a pattern, and finds none below a folder whose name holds * or [.
     config = yaml.safe_load((settings.home.dagster / "dagster.yaml").read_bytes())
-    ref = InstanceRef.from_dir(str(settings.home.dagster), overrides=config | {"compute_logs": NO_FILES_OF_OUTPUT})
+    overrides = config | {"compute_logs": NO_FILES_OF_OUTPUT} | overrides
+    ref = InstanceRef.from_dir(str(settings.home.dagster), overrides=overrides)
     with FileLock(settings.home.dagster / ".lock"):
         return dg.DagsterInstance.from_ref(ref)
 

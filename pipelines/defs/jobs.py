@@ -5,7 +5,8 @@ from typing import Any
 import dagster as dg
 
 from pipelines.defs.landing import LandingConfig, Lane, created_days, landed_tasks
-from pipelines.defs.resources import settings_or_defaults
+from pipelines.defs.ranges import id_ranges
+from pipelines.defs.resources import executor, settings_or_defaults
 from pipelines.defs.tables import TablesConfig, tables
 
 LANDING = "landing__tasks"  # the op of the landing asset
@@ -43,6 +44,14 @@ refresh = dg.define_asset_job(
     selection=dg.AssetSelection.assets(landed_tasks).downstream(),
     config=landing_config(lane=Lane.refresh),
     description="Single tasks by their ids: set task_ids.",
+)
+divided_sweep = dg.define_asset_job(
+    "divided_sweep",
+    selection=dg.AssetSelection.assets(id_ranges) | dg.AssetSelection.assets(landed_tasks).downstream(),
+    config=landing_config(lane=Lane.sweep),
+    executor_def=executor(of_workers=True),
+    description="Everything, fetched by several workers at once, a range of ids each, and proven whole: for the first "
+    "load of a large account.",
 )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
+from typing import NoReturn
 
 import dagster as dg
 import duckdb
@@ -26,6 +27,7 @@ from pipelines.warehouse.ahead import made_ahead
 from pipelines.warehouse.memory import keep_little
 
 FIRST_DAY = "2020-01-01"  # before the first task of Livepeer's video API
+ID_RANGES = dg.AssetKey(["landing", "id_ranges"])  # see `ranges`
 CREATED_DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
 NIGHTLY_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
 PROOF = "proof_is_whole"
@@ -77,6 +79,7 @@ def _proof(asset: str) -> list[dg.AssetCheckSpec]:
 
 @dg.asset(
     key=["landing", "tasks"],
+    deps=[ID_RANGES],
     group_name="landing",
     kinds={"python", "parquet"},
     freshness_policy=NIGHTLY_FRESHNESS,
@@ -176,10 +179,15 @@ def _for_each_account(
         failure = dg.Failure("; ".join(f"{account}: {said}" if several else said for account, said in failures.items()))
         # The next look comes soon, so that one that fails is not repeated.
         is_look = isinstance(options, LandingConfig) and options.lane is Lane.observe
-        if may_pass and not is_look and not options.fails_at_once and context.retry_number < MOST_RETRIES:
-            raise dg.RetryRequested(MOST_RETRIES, RETRY_WAIT_SECONDS * 2**context.retry_number) from failure
-        raise failure
+        fail(failure, may_pass and not is_look and not options.fails_at_once, context.retry_number)
     return loads
+
+
+def fail(failure: dg.Failure, may_pass: bool, retry_number: int) -> NoReturn:
+    """Ends a step: one whose failure may pass by itself is tried again, some times."""
+    if may_pass and retry_number < MOST_RETRIES:
+        raise dg.RetryRequested(MOST_RETRIES, RETRY_WAIT_SECONDS * 2**retry_number) from failure
+    raise failure
 
 
 def _materialized(manifests: list[Manifest], asset: str) -> dg.MaterializeResult:

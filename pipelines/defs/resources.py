@@ -1,5 +1,6 @@
-"""The archive as a Dagster resource: its settings, and the lock that keeps a second run away."""
+"""The archive as a Dagster resource: its settings, held by one run."""
 
+import importlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -7,12 +8,11 @@ from contextvars import ContextVar
 from typing import Any
 
 import dagster as dg
-from filelock import FileLock, Timeout
 from pydantic import PrivateAttr
 
-from pipelines.errors import Busy
 from pipelines.landing.context import Progress, ProgressCallbacks
 from pipelines.landing.copies import Copies, shared
+from pipelines.landing.lock import locked
 from pipelines.landing.zone import Zone
 from pipelines.settings import Settings, WrongSettings, environment_variable, load_settings
 
@@ -36,18 +36,16 @@ def settings_or_defaults() -> Settings:
         return load_settings(**{name: fields[name].get_default(call_default_factory=True) for name in wrong})
 
 
-def locked(settings: Settings) -> FileLock:
-    """The archive's lock, taken; the system drops it when the process dies. Raises Busy after the wait."""
-    settings.home.make()
-    lock = FileLock(settings.home.lock)
-    try:
-        lock.acquire(timeout=settings.lock_wait_seconds)
-    except Timeout:
-        raise Busy(
-            f"another run holds {settings.home}; waited {settings.lock_wait_seconds:g} s "
-            "(TASK_ARCHIVE_LOCK_WAIT_SECONDS)"
-        ) from None
-    return lock
+def executor(of_workers: bool = False) -> dg.ExecutorDefinition:
+    """What executes runs: by the setting, for a run whose steps are to run at the same time never in one process."""
+    name = settings_or_defaults().executor
+    if name == "in_process":
+        return dg.multiprocess_executor if of_workers else dg.in_process_executor
+    if name == "multiprocess":
+        return dg.multiprocess_executor
+    module, attribute = name.split(":")
+    found: dg.ExecutorDefinition = getattr(importlib.import_module(module), attribute)
+    return found
 
 
 class Archive(dg.ConfigurableResource[Any]):
@@ -67,7 +65,7 @@ class Archive(dg.ConfigurableResource[Any]):
         self._settings = load_settings()
         say = context.log.info if context.log is not None else print
         with ExitStack() as held:
-            held.callback(locked(self._settings).release)
+            held.enter_context(locked(self._settings))
             self._copies = held.enter_context(shared(self._settings, say))
             self._held = held.pop_all()
 

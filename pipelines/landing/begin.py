@@ -16,19 +16,20 @@ def resume_or_begin(context: AccountContext, lane: Lane, window: Window) -> Mani
     Other interrupted loads are closed as broken with what they had landed, so that nothing fetched is lost.
     """
     account = context.account
-    resumed: Manifest | None = None
     context.catalog.clear_leftovers(account)
     context.catalog.refresh(account, files_too=False)
-    for manifest in context.catalog.open_loads(account):
-        walks_by_id = lane in ("sweep", "backfill")
-        if resumed is None and walks_by_id and (manifest.lane, manifest.window) == (lane, window):
-            resumed = manifest
+    loads = context.catalog.open_loads(account)
+    can_go_on = lane in ("sweep", "backfill")  # by id
+    resumed = next((load for load in loads if can_go_on and (load.lane, load.window) == (lane, window)), None)
+    for manifest in reversed(loads):  # a sweep before its ranges: while it is open they count
+        if resumed is not None and manifest.load_id in (resumed.load_id, *resumed.ranges):
             continue
         manifest.verdict = "broken"
         manifest.reasons = ["interrupted; what had landed is kept, a later load fetches the rest"]
         LoadWriter(context.catalog, manifest, context.redactor).complete()
     if resumed is not None:
-        context.callbacks.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
+        if not resumed.ranges:
+            context.callbacks.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
         resumed.run_id = context.run_id  # the load belongs to the run that ends it
         return resumed
     fresh = begun(context, lane, window)

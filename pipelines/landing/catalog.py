@@ -154,9 +154,22 @@ class Catalog(CatalogFile):
         return None if found is None or found[0] is None else int(found[0])
 
     def of_run(self, run_id: str) -> list[Manifest]:
-        """The loads that a run made."""
+        """The loads that a run made, those of the ranges of its sweeps included, which others may have made."""
         found = self.connection.execute(
-            "select manifest from loads where run_id = ? and is_complete order by load_id", (run_id,)
+            """
+            select manifest from loads
+            where
+                is_complete
+                and (
+                    run_id = :run_id
+                    or load_id in (
+                        select value from loads as l, json_each(cast(l.manifest as text), '$.ranges')
+                        where l.run_id = :run_id
+                    )
+                )
+            order by load_id
+            """,
+            {"run_id": run_id},
         )
         return [decode(manifest) for (manifest,) in found]
 

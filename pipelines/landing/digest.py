@@ -28,6 +28,12 @@ class Digests:
         """Of each id with its updatedAt, 16 hex digits."""
         return f"{self._states % MODULUS:016x}"
 
+    def __add__(self, other: "Digests") -> "Digests":
+        """Of the tasks of both, none of which is among both."""
+        both = Digests()
+        both._ids, both._states = self._ids + other._ids, self._states + other._states
+        return both
+
     def add(self, met: Mapping[str, int | None], before: Mapping[str, int | None]) -> None:
         """Takes in tasks with their updatedAt; `before`: those among them that were read before, as they were then."""
         self._ids += _sum(met) - (_sum(before) if before else 0)

@@ -1,17 +1,19 @@
 """The lanes: ways of asking for tasks. All land the same way; which one a task came by never matters for what it means.
 
-`sweep` reads the whole account by id and then what changed meanwhile; `changes` what was updated since the last proven
-point, minus an overlap; `observe` the same, for one request where nothing is new; `backfill` what was created in a
-window; `refresh` single tasks. `events` asks for nothing: it lands what webhooks delivered.
+`sweep` reads the whole account by id and then what changed meanwhile; `range` is a part of a sweep, of which several
+may be fetched at the same time; `changes` reads what was updated since the last proven point, minus an overlap;
+`observe` the same, for one request where nothing is new; `backfill` what was created in a window; `refresh` single
+tasks. `events` asks for nothing: it lands what webhooks delivered.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.errors import SettingsError
+from pipelines.errors import LandingError, SettingsError
 from pipelines.landing import damage
-from pipelines.landing.begin import server_clock_ms, unserved
+from pipelines.landing import ranges as divided
+from pipelines.landing.begin import resume_or_begin, server_clock_ms, unserved
 from pipelines.landing.context import AccountContext
 from pipelines.landing.erasure import erased_tasks
 from pipelines.landing.events import land_events
@@ -20,7 +22,7 @@ from pipelines.landing.known import differing, key_of
 from pipelines.landing.load import Load
 from pipelines.landing.manifest import Lane, Manifest, Window, needed
 from pipelines.landing.writer import as_landed
-from pipelines.livepeer import walks
+from pipelines.livepeer import pages, walks
 from pipelines.livepeer.failures import ApiError, RowFault
 
 
@@ -58,7 +60,7 @@ class Extraction(AccountContext):
             look = self._look()
             if not (look.has_news or self._has_landed_events):
                 return None
-            load = Load(self, "observe", look.window)
+            load = Load(self, resume_or_begin(self, "observe", look.window))
             note = load.manifest
             note.capabilities, note.server_started_at_ms = look.capabilities, look.server_at_ms
             looked_up = self.catalog.looked_up(self.account)
@@ -83,7 +85,7 @@ class Extraction(AccountContext):
         """Single tasks, each by its id."""
         self._set_damage_aside()
         with self.client:
-            load = Load(self, "refresh", Window())
+            load = Load(self, resume_or_begin(self, "refresh", Window()))
             load.look_up(task_ids)
             return load.complete()
 
@@ -108,11 +110,11 @@ class Extraction(AccountContext):
             raise SettingsError(f"{self.client.host} cannot be asked for changes alone: run `task-archive sync`")
         since_ms = needed(window.updated_from_ms)
         has_news = False
-        hints = walks.Hints(unserved(self.catalog.manifests(self.account, newest_first=True)), between=None)
+        hints = pages.Hints(unserved(self.catalog.manifests(self.account, newest_first=True)), between=None)
         erased = erased_tasks(self.zone, self.account)
         try:
             for step in walks.by_update(self.client, self.settings.page_size, since_ms, hints):
-                if isinstance(step, walks.Unreadable):
+                if isinstance(step, pages.Unreadable):
                     continue
                 landed = zip(step.rows, as_landed(self.redactor, step.rows, erased), strict=True)
                 states = {key_of(row, sha256): (sha256, row.is_deleted) for row, (_, sha256) in landed}
@@ -129,9 +131,52 @@ class Extraction(AccountContext):
         self.catalog.refresh(self.account, every_byte=every_byte)
         return damage.set_aside(self.catalog, self.account, self.callbacks.say)
 
-    def _run(self, lane: Lane, window: Window) -> Manifest:
+    def begin_ranges(self, number: int) -> tuple[str, list[str]]:
+        """Begins a sweep whose ids are divided into ranges, for several workers to fetch.
+
+        Returns the sweep and the loads of the ranges that are to be fetched: each by `fetch_range`, then `sync` by
+        `sweep` proves them all. None are where a sweep goes on alone: one that was interrupted, or of a server that
+        cannot page by id.
+        """
+        self._set_damage_aside(every_byte=True)
+        note = resume_or_begin(self, "sweep", Window())
+        if not self.zone.folder(self.account, note.load_id).exists():
+            with self.client:
+                *ranges, note.load_id = self.zone.new_load_ids(["range"] * number + ["sweep"], note.started_at_ms)
+                Load(self, note).divide(ranges)
+        is_complete = {load_id for load_id in note.ranges if divided.is_complete(self, load_id)}
+        return note.load_id, [load_id for load_id in note.ranges if load_id not in is_complete]
+
+    def fetch_range(self, sweep_id: str, load_id: str) -> Manifest | None:
+        """Fetches a range of a sweep, from where an interrupted worker got to; None where the sweep is over by now.
+
+        Other workers may fetch other ranges at the same time.
+        """
+        note = divided.note_of(self, sweep_id, load_id)
+        if note is None or note.stage == "done":
+            return note
         with self.client:
-            return self._finish(Load(self, lane, window))
+            load = Load(self, note)
+            load.keep()
+            return self._finish(load)
+
+    def _run(self, lane: Lane, window: Window) -> Manifest:
+        note = resume_or_begin(self, lane, window)
+        fetched = [self._range(note, load_id) for load_id in note.ranges]
+        with self.client:
+            load = Load(self, note)
+            if note.ranges:
+                load.take_in(fetched)
+            return self._finish(load)
+
+    def _range(self, sweep: Manifest, load_id: str) -> Manifest:
+        """A range of a sweep, fetched now where no worker has."""
+        one = Extraction(self.settings, self.account, self.run_id, self.callbacks, self.zone)
+        with one.catalog:
+            load = one.fetch_range(sweep.load_id, load_id)
+        if load is None:
+            raise LandingError(f"the sweep {sweep.load_id} was completed or removed meanwhile: run again")
+        return load
 
     def _finish(self, load: Load) -> Manifest:
         try:

@@ -6,7 +6,7 @@ import msgspec
 
 from pipelines.livepeer.walks import Capabilities
 
-Lane = Literal["sweep", "changes", "observe", "backfill", "refresh", "events"]
+Lane = Literal["sweep", "range", "changes", "observe", "backfill", "refresh", "events"]
 Verdict = Literal["whole", "limited", "broken"]
 
 
@@ -20,11 +20,14 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Window(msgspec.Struct, frozen=True):
-    """What a load was to fetch, epoch ms, upper bounds exclusive; all None: everything the list shows."""
+    """What a load was to fetch, epoch ms, upper bounds exclusive, or ids with after_id < id <= last_id; all None:
+    everything the list shows."""
 
     updated_from_ms: int | None = None
     created_from_ms: int | None = None
     created_to_ms: int | None = None
+    after_id: str | None = None
+    last_id: str | None = None
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -46,6 +49,7 @@ class Manifest(msgspec.Struct):
     proven_until_ms: the server's clock when the walk began, up to which the archive holds every change after this load;
     ours, where that is further back than the overlap;
     newest_update_ms: the latest updatedAt met that does not lie ahead of that clock;
+    ranges: of a sweep by several workers, the loads that fetched its ranges of ids;
     lost_files: landed files, as load/file, that were missing or quarantined when the load began.
     """
 
@@ -91,6 +95,7 @@ class Manifest(msgspec.Struct):
     verdict: Verdict | None = None
     reasons: list[str] = []
     parts: list[Part] = []
+    ranges: list[str] = []
     lost_files: list[str] = []
     stage: str = "start"
     cursor: str | None = None

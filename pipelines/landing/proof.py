@@ -77,7 +77,7 @@ def unread(load: Manifest, vanished: Collection[str], server_count: int, read: i
 
 
 def _of_the_list(load: Manifest, evidence: Evidence) -> Iterator[Reason]:
-    if load.capabilities is None:  # single tasks were asked for
+    if load.capabilities is None or load.lane == "range":  # single tasks, or what the sweep counts
         return
     if not load.capabilities.id_keyset:
         yield Reason(DOCUMENTED_PAGING)

@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,12 +72,16 @@ class Zone:
 
     def new_load_id(self, lane: str, now_ms: int) -> str:
         """An id that sorts behind every load before it, even where the clock was set back."""
+        return self.new_load_ids([lane], now_ms)[0]
+
+    def new_load_ids(self, lanes: Sequence[str], now_ms: int) -> list[str]:
+        """The same for several loads, in order."""
         last = max((name for _, name in self.names() if re.match(r"\d{8}T\d{9}Z-", name)), default="")
-        stamp = _stamp(now_ms)
-        if last[: len(stamp)] >= stamp:
+        first_ms = now_ms
+        if last >= (stamp := _stamp(now_ms)):
             then = datetime.strptime(last[: len(stamp) - 1], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
-            stamp = _stamp(round(then.timestamp() * 1000) + 1)
-        return f"{stamp}-{lane}"
+            first_ms = round(then.timestamp() * 1000) + 1
+        return [f"{_stamp(first_ms + number)}-{lane}" for number, lane in enumerate(lanes)]
 
     def damage_of(self, path: Path, part: Part) -> str | None:
         """What is wrong with a part that is there, if anything: reads every byte of it."""

@@ -21,6 +21,7 @@ from pipelines.errors import SettingsError
 from pipelines.livepeer import failures
 from pipelines.livepeer.answer import Answer, Limits, Reader
 from pipelines.livepeer.jsontext import NotAnArray, split_array
+from pipelines.livepeer.pace import Pace
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.tasks.source import PATH
 from pipelines.livepeer.webhook import Webhook
@@ -82,7 +83,7 @@ class ClientOptions:
     timeout_seconds: float = 120
     attempts: int = 6
     retry_wait_seconds: float = 1
-    requests_per_second: float = 0
+    pace: Pace = field(default_factory=Pace)
     on_retry: Callable[[str], None] = field(default=lambda message: None)
 
 
@@ -105,7 +106,7 @@ def connect(
         timeout_seconds=settings.request_timeout_seconds,
         attempts=settings.attempts,
         retry_wait_seconds=settings.retry_wait_seconds,
-        requests_per_second=settings.requests_per_second,
+        pace=Pace(settings.requests_per_second, settings.home.pace(account)),
         on_retry=say,
     )
     key = settings.accounts(account)[account].get_secret_value()
@@ -129,7 +130,6 @@ class Client:
         self.traffic = Traffic()
         self._scrub = scrub
         self._options = options
-        self._next_request_at = 0.0
         try:
             self._http = httpx.Client(
                 headers={
@@ -232,7 +232,7 @@ class Client:
         return retrying(self._attempt, path, params)
 
     def _attempt(self, path: str, params: dict[str, str]) -> Answer:
-        self._pace()
+        self._options.pace.wait()
         self.traffic.requests += 1
         try:
             answer = self._reader.get(self.api_url + path, params)
@@ -326,11 +326,6 @@ class Client:
     def _one_line(self, text: str) -> str:
         line = " ".join(self._scrub(text).split())
         return line if len(line) <= 200 else line[:199] + "…"
-
-    def _pace(self) -> None:
-        if self._options.requests_per_second:
-            time.sleep(max(0.0, self._next_request_at - time.monotonic()))
-            self._next_request_at = time.monotonic() + 1 / self._options.requests_per_second
 
     def _wait_seconds(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None

@@ -339,9 +339,12 @@ def test_what_cannot_be_looked_up_is_named(simulate: Simulate, archive: Archives
     assert (load.verdict, load.rows_landed) == ("limited", 0)
 
 
-def test_rows_that_are_no_tasks_are_kept_and_do_not_come_back(simulate: Simulate, archive: Archives) -> None:
-    """Elements without an id, wherever they stand: one is the last of all, alone on its page."""
-    sim = simulate(tasks=PAGE * 2 + 1, speed=0)
+@pytest.mark.parametrize("tasks", [PAGE * 2, PAGE * 2 + 1])
+def test_rows_that_are_no_tasks_are_kept_and_do_not_come_back(
+    simulate: Simulate, archive: Archives, tasks: int
+) -> None:
+    """Elements without an id, wherever they stand: one is the last of all, on its page alone or not."""
+    sim = simulate(tasks=tasks, speed=0)
     ids = sorted(sim.ids())
     odd = {ids[0]: b'{"no":"id"}', ids[60]: b'"text"', ids[-1]: b'{"id":17,"last":true}'}
     for task_id, body in odd.items():

@@ -1,10 +1,14 @@
 """The client against a server that misbehaves: what is tried again, what is given up, and what is said of it."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +19,7 @@ from pipelines.landing.lanes import Extraction
 from pipelines.livepeer import failures
 from pipelines.livepeer.answer import Limits
 from pipelines.livepeer.client import LONGEST_WAIT_SECONDS, Client, ClientOptions
+from pipelines.livepeer.pace import Pace
 from pipelines.livepeer.redact import Redactor
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
@@ -493,8 +498,47 @@ def test_a_page_of_a_proxy_does_not_pass_for_a_task_that_is_gone(
 
 
 def test_requests_are_spaced(sim: Simulator, connect: Callable[..., Client]) -> None:
-    client = connect(sim.url, requests_per_second=20)
+    client = connect(sim.url, pace=Pace(20))
     began = time.monotonic()
     for _ in range(6):
         client.list_tasks(limit=1)
     assert time.monotonic() - began >= 5 / 20
+
+
+ASK = """
+import sys
+from itertools import pairwise
+from pathlib import Path
+from pipelines.livepeer.pace import Pace
+pace = Pace(20, Path(sys.argv[1]))
+for _ in range(4):
+    pace.wait()
+    print(pace._last_at)
+"""
+
+
+def test_processes_keep_to_one_rate(tmp_path: Path) -> None:
+    asking = [sys.executable, "-c", ASK, str(tmp_path / "requests")]
+    processes = [subprocess.Popen(asking, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    sent = sorted(float(line) for process in processes for line in process.communicate()[0].split())
+    assert len(sent) == 12
+    assert all(later - sooner >= 1 / 20 - 1e-4 for sooner, later in pairwise(sent))
+
+
+def test_a_rate_holds_where_nothing_can_be_noted(tmp_path: Path) -> None:
+    for file in (tmp_path / "no folder" / "requests", tmp_path / "spoilt"):
+        if file.parent.exists():
+            file.write_bytes(b"no time at all")
+        pace = Pace(20, file)
+        began = time.monotonic()
+        for _ in range(4):
+            pace.wait()
+        assert time.monotonic() - began >= 3 / 20
+
+
+def test_a_clock_set_back_holds_no_request_up(tmp_path: Path) -> None:
+    file = tmp_path / "requests"
+    file.write_bytes(b"%20.6f" % (time.time() + 3600))
+    began = time.monotonic()
+    Pace(20, file).wait()
+    assert time.monotonic() - began < 10

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from pipelines.livepeer import failures, walks
+from pipelines.livepeer import failures, pages, walks
 from pipelines.livepeer.answer import Limits
 from pipelines.livepeer.client import Client, ClientOptions
 from pipelines.livepeer.redact import Redactor
@@ -79,9 +79,9 @@ def test_rows_are_counted(simulate: Simulate, connect: Connect, poisoned: int) -
     for task_id in [min(sim.ids()), max(sim.ids())][:poisoned]:
         sim.poison(task_id)
     since = sorted(row.updated_at or 0 for row in sim._listed("default"))[30]
-    assert walks.count(client, None) == 60
-    assert walks.count(client, source.updated_since(since)) == len(updated_since(sim, since))
-    assert walks.count(client, source.updated_since(source.FAR_FUTURE_MS)) == 0
+    assert pages.count(client, None) == 60
+    assert pages.count(client, source.updated_since(since)) == len(updated_since(sim, since))
+    assert pages.count(client, source.updated_since(source.FAR_FUTURE_MS)) == 0
 
 
 def test_rows_that_cannot_be_served_cannot_be_counted(simulate: Simulate, connect: Connect) -> None:
@@ -90,7 +90,7 @@ def test_rows_that_cannot_be_served_cannot_be_counted(simulate: Simulate, connec
     sim.replace(
         min(sim.ids()), {"type": "upload", "createdAt": 1, "status": {"updatedAt": sim.now(), "phase": "failed"}}
     )
-    assert walks.count(connect(sim), source.updated_since(sim.now())) is None
+    assert pages.count(connect(sim), source.updated_since(sim.now())) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------- by id
@@ -166,11 +166,11 @@ def test_a_known_row_that_cannot_be_served_costs_few_requests(
     for place in places:
         sim.poison(ids[place])
     expected = [f"!{task_id}" if place in places else task_id for place, task_id in enumerate(ids)]
-    hints = walks.Hints(between=knowing(*ids, gone))
+    hints = pages.Hints(between=knowing(*ids, gone))
     assert ids_of(walks.by_id(connect(sim), 1000, hints=hints)) == expected
     assert len(sim.requests) <= 3 + 25 * len(places)
     sim.requests.clear()
-    hints = walks.Hints([ids[place] for place in places])
+    hints = pages.Hints([ids[place] for place in places])
     assert ids_of(walks.by_id(connect(sim), 1000, hints=hints)) == expected
     assert len(sim.requests) <= 3 + 11 * len(places)
 
@@ -179,7 +179,7 @@ def test_what_was_found_before_may_have_changed(simulate: Simulate, connect: Con
     """Such a row is mended, another deleted, and a new one lies just before."""
     sim = simulate(tasks=60, speed=0)
     mended, new, removed, still, last = sorted(sim.ids())[10:60:9][:5]
-    hints = walks.Hints([mended, removed, still])
+    hints = pages.Hints([mended, removed, still])
     sim.remove(removed)
     for task_id in (new, still, last):
         sim.poison(task_id)
