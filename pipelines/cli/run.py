@@ -17,6 +17,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import yaml
+from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.instance.ref import InstanceRef
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
@@ -130,8 +131,13 @@ def fetch_ranges(settings: Settings, workers: int, account: str | None) -> None:
         done = dg.execute_job(dg.reconstructable(divided_sweep), instance, config, asset_selection=[ID_RANGES])
         failed = [event.step_failure_data for event in done.all_events if event.is_step_failure]
     if not done.success:
-        said = [data.user_failure_data.description for data in failed if data.user_failure_data is not None]
-        raise RunFailed("; ".join(sorted({line for line in said if line})) or "the run failed without a reason")
+        raise RunFailed("; ".join(sorted(set(map(_why_failed, failed)))) or "the run failed without a reason")
+
+
+def _why_failed(data: StepFailureData) -> str:
+    """Why a step failed, in one line."""
+    said = data.user_failure_data and data.user_failure_data.description
+    return said or (" ".join(data.error.message.split())[:500] if data.error else "a step failed without a reason")
 
 
 def divided_sweep() -> dg.JobDefinition:

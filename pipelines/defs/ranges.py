@@ -5,6 +5,7 @@ is proven by the sweep that comes after them.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -48,7 +49,7 @@ def divide(context: dg.OpExecutionContext, config: RangesConfig) -> Iterator[dg.
     """Begins the sweeps, or goes on with those that were interrupted: an output for each range that is left."""
     settings = load_settings()
     for place, account in enumerate(settings.accounts(config.account)):
-        with locked_by_worker(settings, is_alone=True):
+        with _failing(context, config.fails_at_once), locked_by_worker(settings, is_alone=True):
             extraction = Extraction(settings, account, context.run_id, _callbacks(context))
             sweep, ranges = extraction.begin_ranges(config.ranges)
         context.log.info(f"{account}: sweep {sweep}, {len(ranges)} ranges to fetch")
@@ -61,13 +62,9 @@ def divide(context: dg.OpExecutionContext, config: RangesConfig) -> Iterator[dg.
 def fetch_range(context: dg.OpExecutionContext, work: Work) -> int:
     """Fetches and lands a range; returns how many tasks it holds."""
     settings = load_settings()
-    try:
-        with locked_by_worker(settings):
-            extraction = Extraction(settings, work.account, context.run_id, _callbacks(context))
-            load = extraction.fetch_range(work.sweep_id, work.load_id)
-    except (ArchiveError, OSError) as error:
-        may_pass = isinstance(error, TransientError) and not work.fails_at_once
-        fail(dg.Failure(in_one_line(error)), may_pass, context.retry_number)
+    with _failing(context, work.fails_at_once), locked_by_worker(settings):
+        extraction = Extraction(settings, work.account, context.run_id, _callbacks(context))
+        load = extraction.fetch_range(work.sweep_id, work.load_id)
     context.log.info(_as_line(work, load))
     return 0 if load is None else load.tasks_seen
 
@@ -88,6 +85,16 @@ def fetched(context: dg.OpExecutionContext, tasks: list[int]) -> dg.Output[None]
 def id_ranges() -> Any:
     """The graph of the steps."""
     return fetched(divide().map(fetch_range).collect())
+
+
+@contextmanager
+def _failing(context: dg.OpExecutionContext, fails_at_once: bool) -> Iterator[None]:
+    """Has a step fail with one line, and tried again where that may pass."""
+    try:
+        yield
+    except (ArchiveError, OSError) as error:  # the disk may be full
+        may_pass = isinstance(error, TransientError) and not fails_at_once
+        fail(dg.Failure(in_one_line(error)), may_pass, context.retry_number)
 
 
 def _callbacks(context: dg.OpExecutionContext) -> ProgressCallbacks:

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 # The table `loads` keeps a record of these jobs' runs. Those of a backfill show which partitions are there.
-PASSING = ("nightly", "observe", "refresh", "rebuild")
+PASSING = ("nightly", "observe", "refresh", "rebuild", "divided_sweep")
 
 MOST_AT_ONCE = 20  # an archive that has many more gets there run by run
 

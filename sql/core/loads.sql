@@ -36,7 +36,7 @@ with parsed as (
 select
     load.load_id as load_id,                                                  -- the load; ids sort in the order of loads
     load.account as account,                                                  -- account it fetched
-    load.lane as lane,                                                        -- sweep, changes, observe, backfill or refresh; events: what webhooks delivered
+    load.lane as lane,                                                        -- sweep, changes, observe, backfill or refresh; range: ids of the sweep that comes after it, fetched by one of several workers; events: what webhooks delivered
     make_timestamptz(load.started_at_ms * 1000) as started_at,                -- when it began, UTC
     make_timestamptz(load.finished_at_ms * 1000) as finished_at,              -- when it was complete, UTC
     make_timestamptz(load.proven_until_ms * 1000) as proven_until_at,         -- the archive holds every change up to here, UTC, by the server's clock

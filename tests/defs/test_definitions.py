@@ -62,11 +62,14 @@ def test_assets_jobs_and_schedules_are_these() -> None:
     keys = {key.to_user_string() for key in defs.resolve_all_asset_keys()}
     assert keys == {
         *LANDING,
+        "landing/id_ranges",
         *(f"{model.layer}/{model.name}" for model in published_models()),
         "published/report",
         "published/task_archive",
     }
-    assert {job.name for job in defs.jobs or []} == {"nightly", "observe", "backfill", "refresh", "rebuild"}
+    assert {job.name for job in defs.jobs or []} == {
+        "nightly", "observe", "backfill", "refresh", "rebuild", "divided_sweep",
+    }  # fmt: skip
     schedules = [schedule for schedule in defs.schedules or [] if isinstance(schedule, dg.ScheduleDefinition)]
     assert {schedule.name: (schedule.cron_schedule, schedule.default_status.value) for schedule in schedules} == {
         "nightly": ("15 2 * * *", "RUNNING"),
@@ -86,6 +89,7 @@ def test_lineage_is_read_from_the_sql() -> None:
     def parents(*key: str) -> set[str]:
         return {parent.to_user_string() for parent in graph.get(dg.AssetKey(list(key))).parent_keys}
 
+    assert parents("landing", "tasks") == {"landing/id_ranges"}
     assert parents("core", "tasks") == LANDING | {"core/loads"}
     assert parents("history", "task_history") == LANDING | {"core/loads"}
     assert parents("history", "superseded_tasks") == LANDING | {"core/loads"}
