@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from graphlib import TopologicalSorter
@@ -157,7 +157,7 @@ def _finish(
         comments += [
             f'comment on column {model.name}."{name}" is {quoted(meaning)}' for name, meaning in model.columns.items()
         ]
-        session.execute("; ".join(["begin", *comments, "commit"]))  # in one transaction: each costs a write to the file
+        _run_together(session, comments)
     found = failed | {outcome.check: outcome for outcome in run_row_checks(session, model)}
     outcomes = [
         found[check]
@@ -170,6 +170,16 @@ def _finish(
     written = export(session, model, parquet, in_weeks)
     rows: int = session.execute(f"select count(*) from {model.name}").fetchall()[0][0]
     return BuiltTable(model, rows, columns, outcomes, written, time.monotonic() - began)
+
+
+def _run_together(session: duckdb.DuckDBPyConnection, statements: list[str]) -> None:
+    """Runs statements in one transaction, as each costs a write to the file; the session stays usable if one fails."""
+    try:
+        session.execute("; ".join(["begin", *statements, "commit"]))
+    except duckdb.Error:
+        with suppress(duckdb.TransactionException):  # none is open
+            session.rollback()
+        raise
 
 
 def create_macros(connection: duckdb.DuckDBPyConnection) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pipelines.errors import WarehouseError
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
-from pipelines.warehouse import build
+from pipelines.warehouse import build, database, from_tables
 from pipelines.warehouse.database import connect
 from pipelines.warehouse.models import published_models
 from pipelines.warehouse.parquet import MANIFEST
@@ -149,6 +149,25 @@ def test_comments_reach_the_published_file(account: Any) -> None:
     assert set(tables) == {model.name for model in published_models()}
     assert all(tables.values())
     assert all(comment for table, _, comment in columns if table in tables)
+
+
+def test_a_table_that_lacked_memory_for_its_comments_is_finished_alone(
+    account: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session that failed in the midst of a transaction goes on with other tables."""
+    asked = []
+
+    def quoted(text: str) -> str:
+        asked.append(text)
+        too_much = "; select list(range) from range(100000000)" if len(asked) == 3 else ""
+        return database.quoted(text) + too_much
+
+    monkeypatch.setattr(from_tables, "quoted", quoted)
+    list(build.build_version(account.settings))
+    publish(account.settings)
+    with connect(account.settings.home.published / "task_archive.duckdb", read_only=True) as connection:
+        commented = connection.execute("select count(*) from duckdb_tables() where comment is not null").fetchall()
+    assert commented == [(len(published_models()),)]
 
 
 def test_older_duckdb_can_open_the_file(account: Any) -> None:
