@@ -29,10 +29,12 @@ from pipelines.defs.resources import callbacks_of_this_process
 from pipelines.defs.retention import forget_old_runs
 from pipelines.errors import ArchiveError, SettingsError, in_one_line
 from pipelines.landing.catalog import Catalog
+from pipelines.landing.context import ProgressCallbacks
 from pipelines.landing.manifest import Manifest
 from pipelines.landing.ranges import progress_of
 from pipelines.landing.zone import Zone, write_durably
 from pipelines.settings import Settings
+from pipelines.warehouse.ahead import made_ahead
 
 DAGSTER_YAML = b"""\
 telemetry:
@@ -127,7 +129,13 @@ def fetch_ranges(settings: Settings, workers: int, account: str | None) -> None:
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
     }
     quiet = _instance(settings, python_logs={"python_log_level": "CRITICAL"})  # its processes would print every step
-    with _restored(), quiet as instance, _progress_of_ranges(settings, account):
+    callbacks = callbacks_of_this_process.get() or ProgressCallbacks()
+    with (
+        _restored(),
+        quiet as instance,
+        made_ahead(settings, callbacks, beside_workers=True) as callbacks,
+        _progress_of_ranges(settings, account, callbacks),
+    ):
         done = dg.execute_job(dg.reconstructable(divided_sweep), instance, config, asset_selection=[ID_RANGES])
         failed = [event.step_failure_data for event in done.all_events if event.is_step_failure]
     if not done.success:
@@ -148,15 +156,15 @@ def divided_sweep() -> dg.JobDefinition:
 
 
 @contextmanager
-def _progress_of_ranges(settings: Settings, account: str | None) -> Iterator[None]:
+def _progress_of_ranges(settings: Settings, account: str | None, callbacks: ProgressCallbacks) -> Iterator[None]:
     """Reports what processes have fetched so far, as long as it is open."""
-    report, began, is_over = callbacks_of_this_process.get(), time.monotonic(), threading.Event()
+    began, is_over = time.monotonic(), threading.Event()
 
     def look() -> None:
-        while report is not None and not is_over.wait(SECONDS_BETWEEN_LOOKS):
+        while not is_over.wait(SECONDS_BETWEEN_LOOKS):
             for name in settings.accounts(account):
                 if found := progress_of(Zone(settings.home.landing), name, time.monotonic() - began):
-                    report.progress(found)
+                    callbacks.progress(found)
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

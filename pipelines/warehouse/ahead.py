@@ -12,11 +12,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 from pipelines.landing.catalog import Catalog
 from pipelines.landing.context import Progress, ProgressCallbacks
+from pipelines.landing.lock import locked_by_worker
 from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
 from pipelines.warehouse.change import ahead
@@ -28,14 +29,19 @@ from pipelines.warehouse.working import TABLES, Working
 SECONDS_BETWEEN_LOOKS = 0.2
 
 # What the process has to know of the settings; none of it is secret.
-NEEDED = {"home", "memory_mb", "slo", *SETTINGS.names}
+NEEDED = {"home", "lock_wait_seconds", "memory_mb", "slo", *SETTINGS.names}
+
+BESIDE_WORKERS = "beside-workers"
 
 
 @contextmanager
-def made_ahead(settings: Settings, callbacks: ProgressCallbacks) -> Iterator[ProgressCallbacks]:
+def made_ahead(
+    settings: Settings, callbacks: ProgressCallbacks, beside_workers: bool = False
+) -> Iterator[ProgressCallbacks]:
     """Whom to tell of the progress of loads, so that what lands of large ones is made ahead while this is open.
 
-    Nothing is made where there are tables to go on from, or where Spark makes them.
+    Nothing is made where there are tables to go on from, or where Spark makes them. beside_workers: the archive is not
+    held by this process, but by the workers of a sweep, and the making holds it with them.
     """
     if Working(settings).file.exists() or settings.engine == "spark":
         yield callbacks
@@ -45,7 +51,7 @@ def made_ahead(settings: Settings, callbacks: ProgressCallbacks) -> Iterator[Pro
     def report(progress: Progress) -> None:
         nonlocal process
         if process is None and progress.rows_read > rows_at_once(settings):
-            process = _started(settings)
+            process = _started(settings, [BESIDE_WORKERS] if beside_workers else [])
         callbacks.progress(progress)
 
     try:
@@ -60,9 +66,9 @@ def made_ahead(settings: Settings, callbacks: ProgressCallbacks) -> Iterator[Pro
             process.wait()
 
 
-def _started(settings: Settings) -> subprocess.Popen[bytes]:
+def _started(settings: Settings, arguments: list[str]) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        [sys.executable, "-m", __name__, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -89,6 +95,7 @@ def main() -> None:
     threading.Thread(target=wait_for_the_end, daemon=True).start()
     given, rows, held = given_by(settings, []), rows_at_once(settings), 0
     with (
+        locked_by_worker(settings) if BESIDE_WORKERS in sys.argv else nullcontext(),
         Catalog(Zone(settings.home.landing)) as catalog,
         Working(settings).opened_fresh(given.fingerprint) as connection,
     ):

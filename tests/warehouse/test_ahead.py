@@ -7,9 +7,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from pipelines.errors import Busy
 from pipelines.home import Home
 from pipelines.landing.context import ProgressCallbacks
 from pipelines.landing.lanes import Extraction
+from pipelines.landing.lock import locked, locked_by_worker
+from pipelines.landing.ranges import progress_of
+from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
@@ -62,6 +66,34 @@ def test_what_is_made_ahead_is_what_would_be_made_afterwards(
     list(build.build_version(settings, said.append))
     assert said == []
     assert not working.fresh.exists()
+    elsewhere = settings.model_copy(update={"home": Home(tmp_path / "elsewhere")})
+    elsewhere.home.make()
+    elsewhere.home.landing.symlink_to(settings.home.landing)
+    list(build.build_version(elsewhere))
+    assert digests(settings) == digests(elsewhere)
+
+
+def test_it_holds_the_archive_beside_the_workers_of_a_sweep(settings: Settings, tmp_path: Path) -> None:
+    """Each range is a load of its own, which its worker completes while others fetch."""
+    sweep, ranges = Extraction(settings, "default", "test run").begin_ranges(3)
+    made, impatient = Working(settings).fresh, settings.model_copy(update={"lock_wait_seconds": 0})
+    with made_ahead(settings, ProgressCallbacks(), beside_workers=True) as callbacks:
+        with locked_by_worker(settings):
+            for load_id in ranges:
+                Extraction(settings, "default", "test run").fetch_range(sweep, load_id)
+            fetched = progress_of(Zone(settings.home.landing), "default", elapsed_seconds=1)
+            assert fetched is not None
+            assert fetched.tasks_read == fetched.expected_tasks == TASKS
+            callbacks.progress(fetched)
+            ends = time.monotonic() + 60
+            while not made.exists() and time.monotonic() < ends:
+                time.sleep(0.05)
+        with pytest.raises(Busy), locked(impatient):
+            pass
+    with locked(impatient):
+        Extraction(settings, "default", "test run").sync("sweep")
+        list(build.build_version(settings))
+    assert not made.exists()
     elsewhere = settings.model_copy(update={"home": Home(tmp_path / "elsewhere")})
     elsewhere.home.make()
     elsewhere.home.landing.symlink_to(settings.home.landing)
