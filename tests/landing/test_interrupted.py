@@ -28,6 +28,10 @@ RUN_LANE = (
     "import sys; from pipelines.landing.lanes import Extraction; from pipelines.settings import load_settings; "
     "Extraction(load_settings(), 'default', 'run').sync(sys.argv[1])"
 )
+RUN_RANGE = (
+    "import sys; from pipelines.landing.lanes import Extraction; from pipelines.settings import load_settings; "
+    "Extraction(load_settings(), 'default', 'run').fetch_range(*sys.argv[1:])"
+)
 # What tells of the loads, not of the tasks.
 OF_LOADS = (
     "load_id", "first_seen_at", "last_seen_at", "deleted_at", "deleted_after_at", "observed_at", "known_at",
@@ -160,6 +164,22 @@ def test_a_sweep_killed_again_and_again(sim: Simulator, archives: tuple[Any, Any
     assert (load.digest_ids, load.digest_states) == (undisturbed.digest_ids, undisturbed.digest_states)
     check_landing(disturbed, quiet)
     assert disturbed.sync("sweep").rows_landed == 0
+
+
+def test_workers_of_a_sweep_killed_again_and_again(sim: Simulator, archives: tuple[Any, Any]) -> None:
+    disturbed, quiet = archives
+    sweep, ranges = disturbed.extraction().begin_ranges(2)
+    for place, pages, delay in [(0, 3, 0), (0, PAGES_PER_PART + 2, 0), (1, PAGES_PER_PART + 3, 0.004), (1, 5, 0.02)]:
+        start_and_kill(disturbed, pages, delay, "-c", RUN_RANGE, sweep, ranges[place])
+    assert disturbed.manifests() == []
+    asked = len(sim.requests)
+    finish(*(start(disturbed, "-c", RUN_RANGE, sweep, load_id) for load_id in ranges))  # both at once
+    assert len(pages_asked(sim, asked)) <= TASKS // PAGE + 2 - 2 * PAGES_PER_PART
+    load = disturbed.sync("sweep")
+    assert (load.load_id, load.verdict, load.tasks_seen) == (sweep, "whole", TASKS)
+    undisturbed = quiet.sync()
+    assert (load.digest_ids, load.digest_states) == (undisturbed.digest_ids, undisturbed.digest_states)
+    check_landing(disturbed, quiet)
 
 
 def test_changes_killed_again_and_again(sim: Simulator, archives: tuple[Any, Any]) -> None:
