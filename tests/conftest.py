@@ -187,7 +187,7 @@ class Archive:
         if not list(self.settings.home.landing.glob(f"{self.account}/{load_id or '*'}/part-*.parquet")):
             return []
         query = "select * from read_parquet(?) order by load_id, page, position"
-        rows: list[dict[str, Any]] = duckdb.execute(query, [found]).to_arrow_table().to_pylist()
+        rows: list[dict[str, Any]] = duckdb.sql(query, params=[found]).to_arrow_table().to_pylist()
         return rows
 
     def landed(self) -> dict[str, bytes]:

@@ -11,6 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 from pipelines.simulator import payloads
+from pipelines.simulator.outputs import output
 from pipelines.simulator.payloads import Json, Work, pick
 from pipelines.simulator.store import Account, Task, in_jsonb_order
 
@@ -228,7 +229,7 @@ class _Course:
             end = at + int(work_ms * random.random()) if is_failing else at + work_ms
             self._report_progress(at, end, work_ms, retries)
             if not is_failing:
-                return self._enter(end, "completed", output=payloads.output(random, self.work))
+                return self._enter(end, "completed", output=output(random, self.work))
             end, error = self._platform_fault(end)
             if retries == len(RETRY_DELAYS_MS):
                 return self._enter(end, "failed", retries=retries, errorMessage=error)

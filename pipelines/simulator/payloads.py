@@ -1,15 +1,13 @@
-"""What the tasks contain: params, source media and outputs of each type, odd shapes and secrets included.
+"""What the tasks are asked to do: params and source media of each type, odd shapes and secrets included.
 
 Keys are written in the order of PostgreSQL's jsonb (by length, then by text), which is the order the API shows.
 Every key, password and token in here is made up; some are used by many tasks, as an account's own would be.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any, NamedTuple, TypeVar
-
-import msgspec
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -123,7 +121,7 @@ def js_number(value: float, digits: int = 3) -> float:
 def upload(random: Random, task_id: str) -> Work:
     source = random.random()
     if source < 0.30:
-        url = f"https://storage.example.com/vod/directUpload/{_playback_id(random)}"
+        url = f"https://storage.example.com/vod/directUpload/{make_playback_id(random)}"
     elif source < 0.55:
         url = (
             f"https://bucket.s3.amazonaws.com/{task_id}?X-Amz-Credential=AKIAEXAMPLE"
@@ -132,7 +130,7 @@ def upload(random: Random, task_id: str) -> Work:
     elif source < 0.85:
         url = f"https://cdn.example.com/in/{task_id}.mp4"
     elif source < 0.92:
-        url = f"ipfs://{_cid(random, 'bafybei')}"
+        url = f"ipfs://{make_cid(random, 'bafybei')}"
     elif source < 0.96:
         url = f"https://user:pa55{hexadecimal(random, 4)}@origin.example.com/in/{task_id}.mp4"
     else:
@@ -207,7 +205,7 @@ def export_data(random: Random, task_id: str) -> Work:
         content = {
             "domain": {"name": "Verifiable Video", "version": "1"},
             "message": {
-                "video": f"ipfs://{_cid(random, 'bafybei')}",
+                "video": f"ipfs://{make_cid(random, 'bafybei')}",
                 "signer": f"0x{hexadecimal(random, 40)}",
                 "attestations": [{"role": "creator", "address": f"0x{hexadecimal(random, 40)}"}],
             },
@@ -225,7 +223,7 @@ def export_data(random: Random, task_id: str) -> Work:
 
 
 def clip(random: Random, task_id: str) -> Work:
-    playback_id, session_id = _playback_id(random), uuid4(random)
+    playback_id, session_id = make_playback_id(random), uuid4(random)
     seconds = js_number(math.exp(random.gauss(3.4, 0.8)))
     start = 1_700_000_000_000 + int(random.random() * 9e10)
     params = {
@@ -244,7 +242,7 @@ def legacy_import(random: Random, task_id: str) -> Work:
     source = random.random()
     params: Json
     if source < 0.2:
-        params = {"uploadedObjectKey": f"directUpload/{_playback_id(random)}"}
+        params = {"uploadedObjectKey": f"directUpload/{make_playback_id(random)}"}
     elif source < 0.3:
         session_id = uuid4(random)
         params = {
@@ -298,167 +296,10 @@ def _media(random: Random) -> Media:
     return Media(seconds, height, int(seconds * LADDER[height][1] / 8 * (0.6 + 0.8 * random.random())))
 
 
-def _playback_id(random: Random) -> str:
+def make_playback_id(random: Random) -> str:
     return f"{hexadecimal(random, 4)}{pick(random, ('jm', 'qz', 'xk', 'tg'))}{hexadecimal(random, 10)}"
 
 
-def _cid(random: Random, prefix: str) -> str:
+def make_cid(random: Random, prefix: str) -> str:
     bits = random.getrandbits(260)
     return prefix + "".join(["abcdefghijklmnopqrstuvwxyz234567"[bits >> shift & 31] for shift in range(0, 260, 5)])
-
-
-# --- what comes out ---------------------------------------------------------------------------------------------
-
-
-def output(random: Random, work: Work) -> Json | None:
-    """The output of a completed task."""
-    return OUTPUTS[work.type](random, work) if work.type in OUTPUTS else None
-
-
-def _upload_output(random: Random, work: Work) -> Json:
-    return {"upload": {"assetSpec": _asset(random, work.media)}}
-
-
-def _clip_output(random: Random, work: Work) -> Json:
-    files = [
-        {"path": "index.m3u8", "spec": {}, "type": "catalyst_hls_manifest"},
-        {"path": "video", "spec": {}, "type": "source_file"},
-        {"path": "thumbnails/thumbnails.vtt", "spec": {}, "type": "thumbnails_vtt"},
-    ]
-    asset = _asset(random, work.media)
-    video_spec = asset.pop("videoSpec")
-    asset.pop("storage", None)
-    asset.pop("playbackPolicy", None)
-    asset |= {"files": files[: 2 + (random.random() < 0.5)], "videoSpec": video_spec}
-    return {"clip": {"assetSpec": asset, "videoFilePath": "", "metadataFilePath": ""}}
-
-
-def _transcode_file_output(random: Random, work: Work) -> Json:
-    video: Json = {"size": work.media.size, "duration": work.media.seconds}
-    if random.random() < ODD_SHARE:
-        video = {"size": 9007199254740992, "duration": msgspec.Raw(b"1e+21")}  # they have been JavaScript doubles
-    return {
-        "transcodeFile": {
-            "hls": {"path": "/v/hls/index.m3u8"},
-            "mp4": [{"path": "/v/mp4/static720p.mp4"}],
-            "request_id": hexadecimal(random, 10),
-            "input_video": video,
-        }
-    }
-
-
-def _export_output(random: Random, work: Work) -> Json:
-    params = (work.params or {})["export"]
-    if "custom" in params:
-        return {"export": {"ipfs": {"videoFileCid": ""}}}
-    cid = _cid(random, "bafybei")
-    ipfs = {"videoFileCid": cid}
-    if "pinata" in params["ipfs"]:
-        return {"export": {"ipfs": ipfs | {"videoFileUrl": f"ipfs://{cid}", "videoFileGatewayUrl": GATEWAY + cid}}}
-    metadata = _cid(random, "bafkrei")
-    ipfs |= {"nftMetadataCid": metadata, "videoFileUrl": f"ipfs://{cid}", "videoFileGatewayUrl": GATEWAY + cid}
-    ipfs |= {"nftMetadataUrl": f"ipfs://{metadata}", "nftMetadataGatewayUrl": GATEWAY + metadata}
-    return {"export": {"ipfs": ipfs}}  # the URLs are added on the way out, hence not in jsonb's order
-
-
-def _export_data_output(random: Random, work: Work) -> Json:
-    return {"exportData": {"ipfs": {"cid": _cid(random, "bafkrei")}}}
-
-
-def _import_output(random: Random, work: Work) -> Json:
-    session_id = (work.params or {})["import"].get("recordedSessionId")
-    return {"import": _stored(random, _asset(random, work.media), session_id or uuid4(random))}
-
-
-def _transcode_output(random: Random, work: Work) -> Json:
-    """The asset is the media made: the source in one profile."""
-    profile = (work.params or {})["transcode"]["profile"]
-    size = int(work.media.seconds * profile["bitrate"] / 8)
-    asset = _asset(random, Media(work.media.seconds, profile["height"], size))
-    asset["name"] += f"_{profile['name']}"
-    return {"transcode": {"asset": _stored(random, asset, uuid4(random))}}
-
-
-def _stored(random: Random, asset: Json, recording_id: str) -> Json:
-    """What imports and transcodes told until 2023 of an asset that they made."""
-    asset["hash"] = [
-        {"hash": hexadecimal(random, 32), "algorithm": "md5"},
-        {"hash": hexadecimal(random, 64), "algorithm": "sha256"},
-    ]
-    asset["playbackRecordingId"] = recording_id
-    path = f"https://storage.googleapis.com/bucket/{_playback_id(random)}/video"
-    return {"assetSpec": asset, "videoFilePath": path, "metadataFilePath": f"{path}.json"}
-
-
-OUTPUTS: dict[str, Callable[[Random, Work], Json]] = {
-    "upload": _upload_output,
-    "clip": _clip_output,
-    "transcode-file": _transcode_file_output,
-    "export": _export_output,
-    "export-data": _export_data_output,
-    "import": _import_output,
-    "transcode": _transcode_output,
-}
-
-
-def _asset(random: Random, media: Media) -> Json:
-    asset: Json = {
-        "hash": None,
-        "name": pick(random, NAMES),
-        "size": media.size,
-        "type": "video" if media.height else "audio",
-    }
-    if random.random() < 0.06:
-        asset["storage"] = {
-            "ipfs": {
-                "cid": _cid(random, "bafybei"),
-                "spec": {"nftMetadata": {"name": "n"}, "nftMetadataTemplate": "player"},
-                "nftMetadata": {"cid": _cid(random, "bafkrei")},
-            },
-            "status": {"phase": "waiting", "tasks": {}},
-        }
-    asset["videoSpec"] = _video_spec(random, media)
-    if random.random() < 0.02:
-        asset["playbackPolicy"] = {
-            "type": "webhook",
-            "webhookId": _playback_id(random),
-            "webhookContext": {"streamerId": "my-custom-id", "accessToken": f"ctx-{hexadecimal(random, 12)}"},
-            "refreshInterval": 600,
-        }
-    return asset
-
-
-def _video_spec(random: Random, media: Media) -> Json:
-    tracks: list[Json] = []
-    bitrate = 0
-    if media.height:
-        bitrate = int(media.size * 8 / max(media.seconds, 0.001))
-        video: Json = {
-            "fps": pick(random, (30, 30, 29.97, 25, 23.976, 60)),
-            "type": "video",
-            "codec": pick(random, ("h264", "h264", "h264", "hevc", "vp9")),
-            "width": LADDER[media.height][0],
-            "height": media.height,
-            "bitrate": bitrate,
-            "duration": media.seconds,
-            "pixelFormat": "yuv420p",
-        }
-        tracks.append(video)
-    if not media.height or random.random() < 0.9:
-        audio: Json = {
-            "type": "audio",
-            "codec": pick(random, ("aac", "aac", "aac", "opus", "mp3")),
-            "bitrate": 128_000,
-            "channels": pick(random, (1, 2, 2, 6)),
-            "duration": media.seconds,
-        }
-        if random.random() < 0.5:
-            audio["startTime"] = 0.021
-        audio["sampleRate"] = pick(random, (44_100, 48_000))
-        tracks.append(audio)
-        bitrate += 128_000
-    spec: Json = {"format": pick(random, ("mp4", "mp4", "mkv", "hls", "webm")), "tracks": tracks}
-    if random.random() > ODD_SHARE:
-        spec["bitrate"] = bitrate
-    spec["duration"] = media.seconds
-    return spec

@@ -16,6 +16,7 @@ from pipelines.warehouse.grain import MANIFESTS, MOVING, OBSERVATIONS, Grain, gr
 from pipelines.warehouse.models import Model, load_models
 from pipelines.warehouse.observations import PROBLEM, ROWS_PER_CHUNK, TYPED, UNKNOWN, WITH_FILE, Batch, batches
 from pipelines.warehouse.parquet import WEEK
+from pipelines.warehouse.places import columns_of_groups, groups_of, place_of, temp_or_not
 from pipelines.warehouse.plan import by_load, is_published, is_read_by_task, is_stored, levels, moves, reads_tasks
 from pipelines.warehouse.working import INTERNAL, PARTS, TABLES, UNSOUND
 
@@ -154,9 +155,9 @@ class Maker:
         self._register("given_rows", pa.table({"task_id": pa.array(self._catalog.wanted_keys(), pa.string())}))
         run("insert into chosen from given_rows")
         for model in load_models().values():
-            if columns := _columns_of_groups(model):
+            if columns := columns_of_groups(model):
                 empty = f"select {columns} from {place_of(model)} limit 0"
-                run(f"create or replace temp table {_groups_of(model)} as {empty}")
+                run(f"create or replace temp table {groups_of(model)} as {empty}")
         for account, load_id, file in self._change.gone:
             for name in ("problems", "unknown_paths", *(model.name for model in by_load())):
                 run(
@@ -180,7 +181,9 @@ class Maker:
         elif grain.kind == "group":
             self._count_groups(model, grain, f"{TABLES}.main.{grain.source}", place_of(model))
         else:
-            self._run_sql(model, f"create or replace {_temp(model)}table {place_of(model)} as {model.compiled_sql}")
+            self._run_sql(
+                model, f"create or replace {temp_or_not(model)}table {place_of(model)} as {model.compiled_sql}"
+            )
 
     # -------------------------------------------------------------------------------------------------------- by task
 
@@ -253,8 +256,8 @@ class Maker:
         """Notes of rows that go (-1) or come (1) the groups that they are counted in and the checks that they fail."""
         if self._change.is_all:
             return
-        if columns := _columns_of_groups(model):
-            self._connection.execute(f"insert into {_groups_of(model)} select distinct {columns} from {rows}")
+        if columns := columns_of_groups(model):
+            self._connection.execute(f"insert into {groups_of(model)} select distinct {columns} from {rows}")
         if checks := row_checks(model):
             counts = ", ".join(f"count(*) filter (where not ({check.condition}))" for check in checks)
             found = self._connection.execute(f"select {counts} from {rows}").fetchall()[0]
@@ -323,7 +326,7 @@ class Maker:
     def _make_groups(self, model: Model, grain: Grain) -> None:
         """Makes the groups anew that tasks at hand were counted in, or are."""
         run, place = self._connection.execute, place_of(model)
-        groups, source = _groups_of(load_models()[grain.source]), f"{TABLES}.main.{grain.source}"
+        groups, source = groups_of(load_models()[grain.source]), f"{TABLES}.main.{grain.source}"
         ways = [list(zip(grain.names, way, strict=True)) for way in grain.columns]
         # No column of a key is ever NULL, so that rows which have it so are in no group.
         affected = (
@@ -410,28 +413,6 @@ class Maker:
             self._connection.execute(statement)
         except duckdb.Error as error:
             raise WarehouseError(f"sql/{model.layer}/{model.name}.sql failed: {str(error).splitlines()[0]}") from None
-
-
-def _groups_of(model: Model) -> str:
-    """The table of this run that holds the groups which rows of tasks at hand were counted in, or are."""
-    return f"groups_of_{model.name}"
-
-
-def _columns_of_groups(model: Model) -> str:
-    """The columns of a table that other tables group its rows by."""
-    groups = (grain for grain in grains().values() if grain.kind == "group" and grain.source == model.name)
-    return ", ".join(sorted({column for group in groups for way in group.columns for column in way}))
-
-
-def _temp(model: Model) -> str:
-    return "" if is_stored(model) else "temp "
-
-
-def place_of(model: Model) -> str:
-    """Where a table lies: published, internal but kept, or of this run alone."""
-    if is_published(model):
-        return f"{TABLES}.main.{model.name}"
-    return f"{TABLES}.{INTERNAL}.{model.name}" if grains()[model.name].kind == "load" else f"temp.{model.name}"
 
 
 def _in_chunks(table: pa.Table) -> pa.Table:

@@ -32,9 +32,10 @@ from pipelines.warehouse.change import Change
 from pipelines.warehouse.checks import CheckResult
 from pipelines.warehouse.database import quoted
 from pipelines.warehouse.grain import OBSERVATIONS
-from pipelines.warehouse.making import Maker, place_of, rows_at_once
+from pipelines.warehouse.making import Maker, rows_at_once
 from pipelines.warehouse.models import Model, published_models
 from pipelines.warehouse.observations import WITH_FILE, in_batches
+from pipelines.warehouse.places import place_of
 from pipelines.warehouse.plan import is_stored, levels
 from pipelines.warehouse.working import INTERNAL, TABLES, Working, made_with
 

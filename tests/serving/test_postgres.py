@@ -24,7 +24,9 @@ from pipelines.defs import published as published_assets
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, Busy, SettingsError
 from pipelines.landing.lanes import Extraction
-from pipelines.serving.targets.postgres import PostgresError, Schema, connected, publish_to_postgres
+from pipelines.serving.targets.postgres import publish_to_postgres
+from pipelines.serving.targets.postgres.schema import Schema
+from pipelines.serving.targets.postgres.server import PostgresError, connected
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build

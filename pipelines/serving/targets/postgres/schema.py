@@ -1,66 +1,26 @@
-"""Publishing to PostgreSQL, for BI servers that open no DuckDB file.
-
-One transaction makes the tables of a schema what the published version holds. Each is loaded beside, as a temporary
-table, then rows that are gone or changed are deleted and new ones inserted. So a reader's transaction stays on the
-version that it began with, no reader waits, and views, grants and indexes that others have on the tables stay.
-
-The schema notes the hashes of the Parquet files whose rows it holds. By them the next publication leaves tables as they
-are, and of a table by task carries the weeks that differ: whichever version the schema holds, an older or a newer one.
-"""
+"""The schema of PostgreSQL that is published to."""
 
 import glob
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import duckdb
 
-from pipelines.errors import ArchiveError, Busy, SettingsError
-from pipelines.serving.targets import Target, TargetTable
-from pipelines.settings import Settings, environment_variable
-from pipelines.warehouse.database import connect, current_database, quoted
+from pipelines.errors import ArchiveError
+from pipelines.serving.targets import TargetTable
+from pipelines.serving.targets.postgres.columns import Column, column_of, identifier
+from pipelines.serving.targets.postgres.server import Server
+from pipelines.warehouse.database import quoted
 from pipelines.warehouse.grain import grains
-from pipelines.warehouse.models import Model, published_models
-from pipelines.warehouse.parquet import MANIFEST, tasks_of_weeks
-from pipelines.warehouse.working import COMPLETE, PARQUET
-
-if TYPE_CHECKING:
-    from adbc_driver_manager.dbapi import Connection
+from pipelines.warehouse.models import Model
+from pipelines.warehouse.parquet import tasks_of_weeks
 
 ROWS_AT_ONCE = 10_240
-LOCK_NOT_AVAILABLE = "55P03"  # an SQLSTATE
 
 # The archive's own list of what it published, by which it knows a table that it publishes no more, and what it holds.
 PUBLISHED_TABLES = "published_tables"
-
-# DuckDB's types and PostgreSQL's names of the same, as format_type writes them.
-TYPES = {
-    "BOOLEAN": "boolean",
-    "UTINYINT": "smallint",
-    "TINYINT": "smallint",
-    "SMALLINT": "smallint",
-    "USMALLINT": "integer",
-    "INTEGER": "integer",
-    "UINTEGER": "bigint",
-    "BIGINT": "bigint",
-    "FLOAT": "real",
-    "DOUBLE": "double precision",
-    "DATE": "date",
-    "TIME": "time without time zone",
-    "TIMESTAMP": "timestamp without time zone",
-    "TIMESTAMP WITH TIME ZONE": "timestamp with time zone",
-    "INTERVAL": "interval",
-    "BLOB": "bytea",
-}
-
-
-class PostgresError(ArchiveError):
-    """PostgreSQL refused, or could not be reached. The message holds no secret of the DSN."""
 
 
 @dataclass(frozen=True)
@@ -78,159 +38,6 @@ class Change:
     rows: int
     folder: Path
     files: set[str]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its PostgreSQL type, the DuckDB expression that gives the value for it, and the condition under which
-    that is not the value itself; empty where there is none."""
-
-    name: str
-    type: str
-    value: str
-    is_mended: str = ""
-
-    @property
-    def definition(self) -> str:
-        return f"{identifier(self.name)} {self.type}"
-
-
-def column_of(name: str, kind: str) -> Column:
-    """The PostgreSQL column for a column of a DuckDB type: what is nested is jsonb, what it has no type for is text."""
-    it = identifier(name)
-    decimal = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", kind)
-    if kind in TYPES:
-        return Column(name, TYPES[kind], it)
-    if kind.endswith("[]") and kind[:-2] in TYPES:
-        return Column(name, f"{TYPES[kind[:-2]]}[]", it)
-    if kind == "VARCHAR[]":
-        mended = f"list_transform({it}, lambda item: {_without_nul('item')})"
-        return Column(name, "text[]", mended, f"contains(array_to_string({it}, ''), chr(0))")
-    if decimal:
-        return Column(name, f"numeric({decimal[1]},{decimal[2]})", it)
-    if kind in ("UBIGINT", "HUGEINT"):
-        return Column(name, "numeric(38,0)", f"{it}::decimal(38, 0)")
-    if kind == "JSON" or kind.endswith("]") or kind.startswith(("STRUCT", "MAP")):
-        text = f"{it}::varchar" if kind == "JSON" else f"to_json({it})::varchar"  # which in Parquet is text
-        # The binary form of jsonb is a version, 1, and the text.
-        in_binary = f"chr(1) || replace({text}, '\\u0000', '\\ufffd')"
-        return Column(name, "jsonb", in_binary, f"contains({text}, '\\u0000')")
-    return Column(name, "text", _without_nul(f"{it}::varchar"), f"contains({it}::varchar, chr(0))")
-
-
-def _without_nul(text: str) -> str:
-    return f"replace({text}, chr(0), '\N{REPLACEMENT CHARACTER}')"
-
-
-def publish_to_postgres(
-    settings: Settings, told: Callable[[str], None] = lambda line: None, every_row: bool = False
-) -> list[TargetTable]:
-    """Makes the tables of the schema what the published version holds; `told` hears of each.
-
-    Compares the rows that may differ from what was published there before, or every row, whatever others did to them.
-
-    Raises SettingsError where no DSN is set or the driver is missing, Busy where another publication or a reader's lock
-    lasts too long, PostgresError with one line for what the server refuses. What was published before stays then.
-    """
-    database = current_database(settings)
-    parquet = database.parent / PARQUET
-    version = json.loads((database.parent / COMPLETE).read_bytes())["version"]
-    with (
-        connected(settings) as server,
-        connect(database, read_only=True, memory_mb=settings.memory_mb) as source,
-    ):
-        schema = Schema(server, settings.postgres_schema)
-        schema.open(settings.lock_wait_seconds)
-        published, there = held_by(parquet / MANIFEST), {} if every_row else schema.held()
-        carried = []
-        for model in published_models():
-            change = None
-            if before := there.get(model.name):
-                differing = before.files.items() ^ published[model.name].files.items()
-                change = Change(before.rows, parquet / model.name, {Path(path).stem for path, _ in differing})
-            carried.append(schema.carry(source, model, change))
-            told(str(carried[-1]))
-        schema.note(published, version)
-        if settings.postgres_reader and not schema.may_be_read_by(settings.postgres_reader, carried):
-            told(f"role {settings.postgres_reader} is not there and may not be made: nothing was granted")
-        server.commit()
-    return carried
-
-
-def held_by(manifest: Path) -> dict[str, Held]:
-    """What the tables of a version hold, by its manifest."""
-    return {
-        name: Held(table["rows"], {file["path"]: file["sha256"] for file in table["files"]})
-        for name, table in json.loads(manifest.read_bytes())["tables"].items()
-    }
-
-
-class Server:
-    """A connection to PostgreSQL, in a transaction that `commit` ends."""
-
-    def __init__(self, connection: "Connection") -> None:
-        self.connection = connection
-
-    def do(self, sql: str) -> int:
-        """Runs a statement; returns the rows that it touched."""
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql)
-            return int(cursor.rowcount)
-
-    def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        """The rows of a query."""
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql)
-            return list(cursor.fetchall())
-
-    def load(self, temporary_table: str, rows: Any) -> None:
-        """Appends the batches of an Arrow reader to a temporary table."""
-        with self.connection.cursor() as cursor:
-            cursor.adbc_ingest(temporary_table, rows, mode="append", temporary=True)
-
-    def commit(self) -> None:
-        self.connection.commit()
-
-
-@contextmanager
-def connected(settings: Settings) -> Iterator[Server]:
-    """The server that the DSN names; failures in the body become one line without its secrets."""
-    if settings.postgres_dsn is None:
-        raise SettingsError(
-            f"{environment_variable('postgres_dsn')} is not set: give the database's URL, "
-            "postgresql://user:password@host/database"
-        )
-    try:
-        from adbc_driver_manager import Error
-        from adbc_driver_postgresql import dbapi
-    except ImportError:
-        raise SettingsError(
-            "PostgreSQL needs its driver: pip install 'livepeer-task-archive[postgres]', or make setup in a checkout"
-        ) from None
-    dsn = settings.postgres_dsn.get_secret_value()
-    try:
-        with dbapi.connect(dsn) as connection:
-            yield Server(connection)
-    except Error as error:
-        said = _without_secrets(str(error), dsn)
-        if error.sqlstate == LOCK_NOT_AVAILABLE:
-            raise Busy(
-                f"PostgreSQL: another publication or a reader held a lock for {settings.lock_wait_seconds:g} s "
-                f"({environment_variable('lock_wait_seconds')})"
-            ) from None
-        raise PostgresError(f"PostgreSQL: {said}") from None
-
-
-def _without_secrets(message: str, dsn: str) -> str:
-    """What the server or its library said, in one line, without the library's own words around it."""
-    said = " ".join(message.split())
-    found = re.search(r"ERROR: (.+?)(?: LINE \d+:| HINT:| CONTEXT:| Query was:|\. SQLSTATE:|$)", said)
-    said = found[1].strip() if found else said.rpartition("[libpq] ")[2]
-    parts = urlsplit(dsn)
-    in_query = [value for name, value in parse_qsl(parts.query) if "password" in name]
-    for secret in filter(None, [dsn, parts.password, unquote(parts.password or ""), *in_query]):
-        said = said.replace(secret, "…")
-    return said
 
 
 class Schema:
@@ -430,29 +237,3 @@ def _parts(model: Model, change: Change | None) -> list[Change | None]:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(identifier, names))
-
-
-def identifier(name: str) -> str:
-    """A name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _check(settings: Settings) -> str:
-    with connected(settings) as server:
-        (version,) = server.ask("select current_setting('server_version')")[0]
-    return f"version {version} answers"
-
-
-TARGET = Target(
-    name="postgres",
-    title="PostgreSQL",
-    help="""Make the tables of a PostgreSQL schema what the published version holds, in one transaction.
-
-    The database is that of TASK_ARCHIVE_POSTGRES_DSN. Once that is set, the nightly job does the same. Rows are
-    compared where the version differs from the one that was published there before.
-    """,
-    is_set=lambda settings: settings.postgres_dsn is not None,
-    place=lambda settings: f"schema {settings.postgres_schema}",
-    publish=publish_to_postgres,
-    check=_check,
-)
