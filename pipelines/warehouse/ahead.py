@@ -22,7 +22,7 @@ from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
 from pipelines.warehouse.change import ahead
 from pipelines.warehouse.given import SETTINGS, given_by
-from pipelines.warehouse.making import MOST_HELD, Maker, rows_at_once
+from pipelines.warehouse.making import BATCHES_HELD, Maker, rows_at_once
 from pipelines.warehouse.memory import keep_little
 from pipelines.warehouse.working import TABLES, Working
 
@@ -106,7 +106,7 @@ def main() -> None:
                 held += new
             else:
                 stop.wait(SECONDS_BETWEEN_LOOKS)
-            if held > MOST_HELD or stop.is_set():
+            if held > BATCHES_HELD * rows or stop.is_set():
                 connection.execute(f"checkpoint {TABLES}")
                 held = 0
 

@@ -45,6 +45,8 @@ def follow_landing(
                 return failed | maker.failed, set()
         except MadeAnew as error:
             say(f"all tables are made anew: {error}")
+        except duckdb.OutOfMemoryException:
+            say("all tables are made anew, in batches: the memory does not hold the changes at once")
         except BROKEN as error:
             make_anew_after(error, say)
         working.remove()

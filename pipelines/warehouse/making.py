@@ -14,7 +14,7 @@ from pipelines.warehouse.change import Change, MadeAnew
 from pipelines.warehouse.checks import Failed, is_by_task, row_checks, run_check
 from pipelines.warehouse.grain import MANIFESTS, MOVING, OBSERVATIONS, Grain, grains
 from pipelines.warehouse.models import Model, load_models
-from pipelines.warehouse.observations import PROBLEM, ROWS_PER_CHUNK, TYPED, UNKNOWN, WITH_FILE, Batch, batches
+from pipelines.warehouse.observations import PROBLEM, ROWS_PER_CHUNK, TYPED, UNKNOWN, WITH_FILE, Batch, batches, halves
 from pipelines.warehouse.parquet import WEEK
 from pipelines.warehouse.places import columns_of_groups, groups_of, place_of, temp_or_not
 from pipelines.warehouse.plan import by_load, is_published, is_read_by_task, is_stored, levels, moves, reads_tasks
@@ -23,7 +23,7 @@ from pipelines.warehouse.working import INTERNAL, PARTS, TABLES, UNSOUND
 # Observations that are worked on at once: more go faster, and take more memory.
 ROWS_PER_MB, LEAST_ROWS, MOST_ROWS = 84, 5_000, 21_000
 
-MOST_HELD = 60_000  # tasks whose rows are held until they are written out
+BATCHES_HELD = 3  # whose rows are held until they are written out
 MOST_COUNTED = 400_000  # rows whose groups are made at once
 
 
@@ -203,25 +203,53 @@ class Maker:
         for batch in made_of:
             self._make_batch(models, batch, is_first)
             is_first, held = False, held + batch.tasks
-            if self._change.is_all and held > MOST_HELD:
+            if self._change.is_all and held > BATCHES_HELD * self._rows_at_once:
                 self._connection.execute(f"checkpoint {TABLES}")
                 held = 0
         if is_first:  # there is nothing to make rows of
             self._make_batch(models, _nothing(), is_first)
 
     def _make_batch(self, models: list[Model], batch: Batch, is_first: bool) -> None:
-        run = self._connection.execute
+        """Makes the rows of a batch; in halves where they are too much for the memory, unless a transaction is open."""
+        failed = {name: dict(found) for name, found in self.failed.items()}
+        lacks_memory = False
+        try:
+            self._compute(models, batch)
+        except duckdb.OutOfMemoryException:
+            if not self._change.is_all or batch.tasks < 2:
+                raise
+            lacks_memory = True  # what the query held goes with the error
+        if lacks_memory:
+            self._drop_computed(models)
+            self._connection.execute(f"checkpoint {TABLES}")
+            self.failed = failed
+            for half in halves(batch):
+                self._make_batch(models, half, is_first)
+                is_first = False
+            return
+        self._store(models, batch, is_first)
+        self._drop_computed(models)
+
+    def _compute(self, models: list[Model], batch: Batch) -> None:
         self._register("batch", _in_chunks(batch.observations))
-        run(f"create or replace temp table {OBSERVATIONS} as {TYPED}")
+        self._connection.execute(f"create or replace temp table {OBSERVATIONS} as {TYPED}")
         self._connection.unregister("batch")
-        for name, table in (("problems", batch.problems), ("unknown_paths", batch.unknown)):
-            if len(table):
-                self._register("given_rows", table)
-                run(f"insert into {TABLES}.{INTERNAL}.{name} from given_rows")
         for model in models:
             self._run_sql(model, f"create temp {model.materialized} {model.name} as {model.compiled_sql}")
         for model in filter(is_published, models):
             self._check(model)
+
+    def _drop_computed(self, models: list[Model]) -> None:
+        for model in reversed(models):
+            self._connection.execute(f"drop {model.materialized} if exists temp.{model.name}")
+        self._connection.execute(f"drop table if exists temp.{OBSERVATIONS}")
+
+    def _store(self, models: list[Model], batch: Batch, is_first: bool) -> None:
+        run = self._connection.execute
+        for name, table in (("problems", batch.problems), ("unknown_paths", batch.unknown)):
+            if len(table):
+                self._register("given_rows", table)
+                run(f"insert into {TABLES}.{INTERNAL}.{name} from given_rows")
         if not self._change.is_all:
             run(f"insert into met select distinct task_id from {OBSERVATIONS}")
         if batch.made_before:
@@ -232,9 +260,6 @@ class Maker:
         for model in models:
             if is_stored(model):
                 self._write(model, is_first, bool(batch.made_before))
-        for model in reversed(models):
-            run(f"drop {model.materialized} temp.{model.name}")
-        run(f"drop table temp.{OBSERVATIONS}")
 
     def _write(self, model: Model, is_first: bool, some_were_made_before: bool) -> None:
         """Puts the rows of the tasks at hand in the place of those that are there."""
@@ -412,7 +437,9 @@ class Maker:
         try:
             self._connection.execute(statement)
         except duckdb.Error as error:
-            raise WarehouseError(f"sql/{model.layer}/{model.name}.sql failed: {str(error).splitlines()[0]}") from None
+            said = f"sql/{model.layer}/{model.name}.sql failed: {str(error).splitlines()[0]}"
+            lacks_memory = isinstance(error, duckdb.OutOfMemoryException)
+            raise (duckdb.OutOfMemoryException(said) if lacks_memory else WarehouseError(said)) from None
 
 
 def _in_chunks(table: pa.Table) -> pa.Table:

@@ -106,6 +106,19 @@ class Batch(NamedTuple):
     unknown: pa.Table
 
 
+def halves(batch: Batch) -> list[Batch]:
+    """The same in two, each of half of the tasks; problems and unknown paths stay with the first."""
+    tasks = sorted(pc.unique(batch.observations["task_id"].drop_null()).to_pylist())
+    first = set(tasks[: len(tasks) // 2])
+    is_first = pc.is_in(batch.observations["task_id"], pa.array(sorted(first), pa.string()))
+    of_first, others = batch.observations.filter(is_first), batch.observations.filter(pc.invert(is_first))
+    again = [key for key in batch.made_before if key in first], [key for key in batch.made_before if key not in first]
+    return [
+        Batch(len(first), again[0], of_first, batch.problems, batch.unknown),
+        Batch(len(tasks) - len(first), again[1], others, batch.problems[:0], batch.unknown[:0]),
+    ]
+
+
 def batches(
     catalog: Catalog, parts: list[LandedPart], replaced: set[int], all_tasks: bool, rows: int
 ) -> Iterator[Batch]:
