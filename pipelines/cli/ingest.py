@@ -23,7 +23,9 @@ from pipelines.text import printable
     help="auto: everything at first, then what changed since the last proven point.",
 )
 @click.option("--account", help="One account; all that have a key otherwise.")
-@click.option("--workers", type=click.IntRange(min=1), help="So many processes fetch a sweep, a range of ids each.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="So many processes fetch a sweep, a range of ids each."
+)
 def sync(lane: str, account: str | None, workers: int | None) -> None:
     """The nightly job: fetch, land, build, publish."""
     settings = load_settings()

@@ -37,11 +37,11 @@ def resume_or_begin(context: AccountContext, lane: Lane, window: Window) -> Mani
     return fresh
 
 
-def begun(context: AccountContext, lane: Lane, window: Window) -> Manifest:
-    """The manifest of a load that begins now."""
+def begun(context: AccountContext, lane: Lane, window: Window, load_id: str | None = None) -> Manifest:
+    """The manifest of a load that begins now, under an id that was set aside for it or a new one."""
     now_ms = time.time_ns() // 1_000_000
     return Manifest(
-        load_id=context.zone.new_load_id(lane, now_ms),
+        load_id=load_id or context.zone.new_load_id(lane, now_ms),
         account=context.account,
         lane=lane,
         window=window,

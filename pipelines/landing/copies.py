@@ -20,7 +20,7 @@ from pipelines.landing.catalog import Catalog
 from pipelines.landing.erasure import RECORD
 from pipelines.landing.manifest import Manifest, decode
 from pipelines.landing.store import Store
-from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, read_note, write_durably
+from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, note_of, read_note, write_durably
 from pipelines.settings import Settings
 
 LANDING = "landing"
@@ -161,7 +161,7 @@ class Copies:
             folder = self._zone.folder(account, load_id)
             if all((folder / key.rsplit("/", 1)[1]).exists() for key in keys):
                 continue
-            note = read_note(folder / MANIFEST) or read_note(folder / PROGRESS)
+            note = note_of(folder)
             has_note = any(key.endswith((f"/{MANIFEST}", f"/{PROGRESS}")) for key in keys)
             if note is None and has_note:  # of other code, or damaged: not ours to judge
                 continue

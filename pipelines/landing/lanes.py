@@ -144,15 +144,14 @@ class Extraction(AccountContext):
             with self.client:
                 *ranges, note.load_id = self.zone.new_load_ids(["range"] * number + ["sweep"], note.started_at_ms)
                 Load(self, note).divide(ranges)
-        is_complete = {load_id for load_id in note.ranges if divided.is_complete(self, load_id)}
-        return note.load_id, [load_id for load_id in note.ranges if load_id not in is_complete]
+        return note.load_id, [load_id for load_id in note.ranges if not divided.is_complete(self, load_id)]
 
     def fetch_range(self, sweep_id: str, load_id: str) -> Manifest | None:
         """Fetches a range of a sweep, from where an interrupted worker got to; None where the sweep is over by now.
 
         Other workers may fetch other ranges at the same time.
         """
-        note = divided.note_of(self, sweep_id, load_id)
+        note = divided.range_of(self, sweep_id, load_id)
         if note is None or note.stage == "done":
             return note
         with self.client:

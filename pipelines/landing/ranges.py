@@ -5,13 +5,12 @@ server counted before any of them began. So the proof over all ranges is that of
 tasks that it reads, and the sweep adds them up, reads what changed meanwhile and compares with the server's counts.
 """
 
-import time
 import uuid
 
-from pipelines import __version__
+from pipelines.landing.begin import begun
 from pipelines.landing.context import AccountContext, Progress
 from pipelines.landing.manifest import Manifest, Window
-from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, read_note
+from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, note_of, read_note
 
 IDS = 2**128  # of UUIDs
 
@@ -27,28 +26,17 @@ def is_complete(context: AccountContext, load_id: str) -> bool:
     return (context.zone.folder(context.account, load_id) / MANIFEST).exists()
 
 
-def note_of(context: AccountContext, sweep_id: str, load_id: str) -> Manifest | None:
+def range_of(context: AccountContext, sweep_id: str, load_id: str) -> Manifest | None:
     """The manifest of a range to write on, or that of one that was fetched; None where the sweep is no longer open."""
-    folder = context.zone.folder(context.account, load_id)
-    note = read_note(folder / MANIFEST) or read_note(folder / PROGRESS)
-    if note is not None:
+    if (note := note_of(context.zone.folder(context.account, load_id))) is not None:
         return note
     sweep = read_note(context.zone.folder(context.account, sweep_id) / PROGRESS)
     if sweep is None or load_id not in sweep.ranges:
         return None
-    return Manifest(
-        load_id=load_id,
-        account=context.account,
-        lane="range",
-        window=window_of(sweep.ranges.index(load_id), len(sweep.ranges)),
-        api_url=context.settings.api_url,
-        code_version=__version__,
-        run_id=context.run_id,
-        started_at_ms=time.time_ns() // 1_000_000,
-        server_started_at_ms=sweep.server_started_at_ms,
-        settled_until_ms=sweep.settled_until_ms,
-        capabilities=sweep.capabilities,
-    )
+    fresh = begun(context, "range", window_of(sweep.ranges.index(load_id), len(sweep.ranges)), load_id)
+    fresh.server_started_at_ms, fresh.settled_until_ms = sweep.server_started_at_ms, sweep.settled_until_ms
+    fresh.capabilities = sweep.capabilities
+    return fresh
 
 
 def progress_of(zone: Zone, account: str, elapsed_seconds: float) -> Progress | None:
@@ -58,7 +46,7 @@ def progress_of(zone: Zone, account: str, elapsed_seconds: float) -> Progress | 
     if sweep is None or not sweep.ranges:
         return None
     folders = [zone.folder(account, load_id) for load_id in sweep.ranges]
-    loads = [load for folder in folders if (load := read_note(folder / MANIFEST) or read_note(folder / PROGRESS))]
+    loads = [load for folder in folders if (load := note_of(folder)) is not None]
     tasks_read, counted = sum(load.tasks_seen for load in loads), sweep.server_count_before
     return Progress(
         account=account,

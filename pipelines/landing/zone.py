@@ -112,6 +112,11 @@ def read_note(path: Path) -> Manifest | None:
     return None
 
 
+def note_of(folder: Path) -> Manifest | None:
+    """The manifest of a load, or the note of one that is open."""
+    return read_note(folder / MANIFEST) or read_note(folder / PROGRESS)
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Replaces a file by `data` so that a kill leaves the old file or the new one, never a part of one."""
     fresh = path.with_name(f".{path.name}.new")
