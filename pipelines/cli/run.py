@@ -70,6 +70,7 @@ load_from:
 """.encode()
 
 NO_FILES_OF_OUTPUT = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 PAGE_GRACE_SECONDS = 2.0
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -108,35 +109,50 @@ def run_job(
     Raises RunFailed with the reason in one line.
     """
     run_id = str(uuid.uuid4())
-    try:
+    with _failure_told(settings, name, run_id):
         done = _run(settings, run_id, name, _config(name, config or {}), tags or {})
-    except (RunFailed, OSError) as error:
-        if not signals.is_near(signals.PATIENCE_SECONDS):  # a run that was stopped on purpose is no failure
-            after_run(settings, name, run_id, in_one_line(error))
-        raise
     after_run(settings, name, run_id, None)
     return done
 
 
+@contextmanager
+def _failure_told(settings: Settings, job: str, run_id: str | None) -> Iterator[None]:
+    """Sends an alert where a job fails inside."""
+    try:
+        yield
+    except (RunFailed, OSError) as error:
+        if not signals.is_near(signals.PATIENCE_SECONDS):  # a run that was stopped on purpose is no failure
+            after_run(settings, job, run_id, in_one_line(error))
+        raise
+
+
 def fetch_ranges(settings: Settings, workers: int, account: str | None) -> None:
-    """Has so many processes fetch the ranges of a sweep. Raises RunFailed with the reason in one line."""
+    """Has so many processes fetch the ranges of a sweep, which the nightly job then proves.
+
+    Raises RunFailed with the reason in one line, and sends an alert as that job does.
+    """
+    with _failure_told(settings, "nightly", None):
+        _fetch_ranges(settings, workers, account)
+
+
+def _fetch_ranges(settings: Settings, workers: int, account: str | None) -> None:
     prepare_instance(settings)
     options = {"fails_at_once": True, "ranges": workers} | ({"account": account} if account else {})
     forked = {"forkserver": {"preload_modules": ["pipelines.definitions"]}}  # importing all takes seconds
     config = {
         "ops": {"landing__id_ranges": {"ops": {"divide": {"config": options}}}},
         "execution": {"config": {"max_concurrent": workers, "start_method": forked}},
-        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
     }
-    quiet = _instance(settings, python_logs={"python_log_level": "CRITICAL"})  # its processes would print every step
+    of_processes = {"python_log_level": "CRITICAL"}  # they would print every step
     callbacks = callbacks_of_this_process.get() or ProgressCallbacks()
     with (
+        _as_run_failed(settings),
         _restored(),
-        quiet as instance,
+        _instance(settings, python_logs=of_processes) as instance,
         made_ahead(settings, callbacks, beside_workers=True) as callbacks,
         _progress_of_ranges(settings, account, callbacks),
     ):
-        done = dg.execute_job(dg.reconstructable(divided_sweep), instance, config, asset_selection=[ID_RANGES])
+        done = dg.execute_job(dg.reconstructable(divided_sweep), instance, config | QUIET, asset_selection=[ID_RANGES])
         failed = [event.step_failure_data for event in done.all_events if event.is_step_failure]
     if not done.success:
         raise RunFailed("; ".join(sorted(set(map(_why_failed, failed)))) or "the run failed without a reason")
@@ -222,15 +238,23 @@ def _run(settings: Settings, run_id: str, name: str, config: dict[str, Any], tag
 
     prepare_instance(settings)
     job = defs.resolve_job_def(name)
+    with _as_run_failed(settings), _restored(), _instance(settings) as instance:
+        job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            tags={REPOSITORY_TAG: f"__repository__@{LOCATION}"} | tags,
+            run_config=config | QUIET,
+        )
+        forget_old_runs(instance, settings.keep_runs)
+    with Catalog(Zone(settings.home.landing)) as catalog:
+        return Done(run_id, catalog.of_run(run_id))
+
+
+@contextmanager
+def _as_run_failed(settings: Settings) -> Iterator[None]:
+    """Makes what may go wrong in a run RunFailed, with the reason in one line."""
     try:
-        with _restored(), _instance(settings) as instance:
-            job.execute_in_process(
-                instance=instance,
-                run_id=run_id,
-                tags={REPOSITORY_TAG: f"__repository__@{LOCATION}"} | tags,
-                run_config=config | {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            )
-            forget_old_runs(instance, settings.keep_runs)
+        yield
     except dg.Failure as failure:
         raise RunFailed(failure.description or "the run failed without a reason") from None
     except dg.DagsterError as error:
@@ -243,8 +267,6 @@ def _run(settings: Settings, run_id: str, name: str, config: dict[str, Any], tag
         raise RunFailed(
             f"Dagster cannot keep its records in {settings.home.dagster}: {_why(settings.home.dagster, error)}"
         ) from None
-    with Catalog(Zone(settings.home.landing)) as catalog:
-        return Done(run_id, catalog.of_run(run_id))
 
 
 def _instance(settings: Settings, **overrides: Any) -> dg.DagsterInstance:
