@@ -8,7 +8,6 @@ import duckdb
 import pytest
 
 from pipelines.errors import Busy
-from pipelines.home import Home
 from pipelines.landing.context import ProgressCallbacks
 from pipelines.landing.lanes import Extraction
 from pipelines.landing.lock import locked, locked_by_worker
@@ -19,7 +18,7 @@ from pipelines.simulator import Simulator
 from pipelines.warehouse import build
 from pipelines.warehouse.ahead import made_ahead
 from pipelines.warehouse.working import Working
-from tests.warehouse.test_change import digests
+from tests.warehouse.test_change import digests, made_elsewhere
 
 TASKS, PAGE = 12_000, 200
 
@@ -66,11 +65,7 @@ def test_what_is_made_ahead_is_what_would_be_made_afterwards(
     list(build.build_version(settings, said.append))
     assert said == []
     assert not working.fresh.exists()
-    elsewhere = settings.model_copy(update={"home": Home(tmp_path / "elsewhere")})
-    elsewhere.home.make()
-    elsewhere.home.landing.symlink_to(settings.home.landing)
-    list(build.build_version(elsewhere))
-    assert digests(settings) == digests(elsewhere)
+    assert digests(settings) == made_elsewhere(settings, tmp_path / "elsewhere")
 
 
 def test_it_holds_the_archive_beside_the_workers_of_a_sweep(settings: Settings, tmp_path: Path) -> None:
@@ -94,11 +89,7 @@ def test_it_holds_the_archive_beside_the_workers_of_a_sweep(settings: Settings, 
         Extraction(settings, "default", "test run").sync("sweep")
         list(build.build_version(settings))
     assert not made.exists()
-    elsewhere = settings.model_copy(update={"home": Home(tmp_path / "elsewhere")})
-    elsewhere.home.make()
-    elsewhere.home.landing.symlink_to(settings.home.landing)
-    list(build.build_version(elsewhere))
-    assert digests(settings) == digests(elsewhere)
+    assert digests(settings) == made_elsewhere(settings, tmp_path / "elsewhere")
 
 
 def test_nothing_is_made_ahead_where_there_are_tables(settings: Settings) -> None:

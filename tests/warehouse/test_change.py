@@ -180,6 +180,15 @@ def digests(archive: Settings) -> dict[str, Digest]:
         return {model.name: digest(connection, model.name) for model in published_models()}
 
 
+def made_elsewhere(settings: Settings, folder: Path) -> dict[str, Any]:
+    """The digests of tables made anew elsewhere, of the same landing zone."""
+    elsewhere = settings.model_copy(update={"home": Home(folder)})
+    elsewhere.home.make()
+    elsewhere.home.landing.symlink_to(settings.home.landing)
+    list(build.build_version(elsewhere))
+    return digests(elsewhere)
+
+
 def live(schedule: Schedule, events: list[str], seed: int, home: Path) -> Lived:
     lived = Lived(home, Random(seed), schedule.lives)
     following = iter(events)

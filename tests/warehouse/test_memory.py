@@ -7,14 +7,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from pipelines.home import Home
-from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
 from pipelines.warehouse.making import Maker
 from pipelines.warehouse.observations import Batch
 from tests.conftest import change_tasks
-from tests.warehouse.test_change import digests
+from tests.warehouse.test_change import digests, made_elsewhere
 
 
 def lack_memory(monkeypatch: pytest.MonkeyPatch, most_tasks: int) -> list[int]:
@@ -30,14 +28,6 @@ def lack_memory(monkeypatch: pytest.MonkeyPatch, most_tasks: int) -> list[int]:
 
     monkeypatch.setattr(Maker, "_compute", compute_some)
     return tried
-
-
-def made_elsewhere(settings: Settings, folder: Path) -> dict[str, Any]:
-    elsewhere = settings.model_copy(update={"home": Home(folder)})
-    elsewhere.home.make()
-    elsewhere.home.landing.symlink_to(settings.home.landing)
-    list(build.build_version(elsewhere))
-    return digests(elsewhere)
 
 
 def test_a_batch_that_is_too_large_is_made_in_halves(
