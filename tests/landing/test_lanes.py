@@ -89,6 +89,15 @@ def behind(landed: dict[str, bytes], truth: dict[str, bytes]) -> list[str]:
     ]
 
 
+def lost_nothing(kept: Any, before: dict[str, bytes], moments: list[dict[str, bytes]]) -> dict[str, bytes]:
+    """Asserts that a sweep lost and invented nothing, whatever changed meanwhile; returns what has landed."""
+    landed = kept.landed()
+    at_the_end = kept.expected(moments[-1])
+    assert behind(landed, at_the_end) == []
+    assert landed.keys() <= before.keys() | at_the_end.keys() | set().union(*moments)
+    return landed
+
+
 def calm(simulator: Simulator) -> None:
     """From now on nothing changes any more."""
     simulator._callbacks.clear()
@@ -121,11 +130,8 @@ def test_a_sweep_loses_nothing_while_the_account_changes(
     kept = archive(sim)
     load = kept.sync()
 
-    landed = kept.landed()
-    at_the_end = kept.expected(moments[-1])
+    landed = lost_nothing(kept, before, moments)
     assert len(moments) > 8
-    assert behind(landed, at_the_end) == []
-    assert landed.keys() <= before.keys() | at_the_end.keys() | set().union(*moments)  # nothing invented
     assert adds_up(kept, load)
     assert proved(load, deletes)
     assert load.tasks_seen == len({row["task_id"] for row in kept.rows()})
