@@ -1,5 +1,5 @@
-"""Text for people: what the API sends, sanitized for terminals, spreadsheets,
-in Markdown; and ages in the unit that reads best."""
+"""Text for people: what the API sends, sanitized for terminals, spreadsheets, in Markdown; ages in the unit that reads
+best; and counted things."""
 
 import html
 import re
@@ -49,6 +49,11 @@ def age(seconds: float) -> str:
         if abs(seconds) >= size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def counted(count: int, noun: str) -> str:
+    """1 task, 2,345 tasks, 0 tasks."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def with_code(text: str) -> Markup:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pipelines.text import counted
+
 MOST_REFRESHED = 20
 
 Kind = Literal["missing", "outdated", "deleted", "forbidden", "unreadable", "unlisted"]
@@ -63,13 +65,15 @@ class Comparison:
 
     def lines(self) -> Iterator[str]:
         """For people."""
-        yield f"account    {self.account}: the server counts {self.server:,} tasks, the archive {self.archive:,}"
+        server = counted(self.server, "task")
+        yield f"account    {self.account}: the server counts {server}, the archive {self.archive:,}"
         yield (
             f"since      {self.since_at}: {self.changed_since:,} changed, of which {self.new_since:,} are new; "
             "the next sync fetches them"
         )
         if self.unserved:
-            yield f"unserved   {self.unserved:,} rows that the server counts and cannot serve: nothing to compare with"
+            unserved = counted(self.unserved, "row")
+            yield f"unserved   {unserved} that the server counts and cannot serve: nothing to compare with"
         yield f"{'type':20} {'server':>12} {'archive':>12}"
         for count in self.types:
             yield f"{count.type:20} {count.server:12,} {count.archive:12,}"

@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 
 from pipelines.settings import Settings
+from pipelines.text import counted
 from pipelines.warehouse import build
 from pipelines.warehouse.database import connect, current_database, quoted
 from pipelines.warehouse.models import Model, published_models
@@ -61,13 +62,13 @@ class TableComparison:
     def lines(self) -> Iterator[str]:
         """For people."""
         if self.is_equal:
-            yield f"equal      {self.table}: {self.rebuilt.rows:,} rows, digest {self.rebuilt.digest}"
+            yield f"equal      {self.table}: {counted(self.rebuilt.rows, 'row')}, digest {self.rebuilt.digest}"
             return
         if self.published is None:
-            yield f"differs    {self.table}: not in the published version, {self.rebuilt.rows:,} rows rebuilt"
+            yield f"differs    {self.table}: not in the published version, {counted(self.rebuilt.rows, 'row')} rebuilt"
             return
         yield (
-            f"differs    {self.table}: {self.published.rows:,} rows published, {self.rebuilt.rows:,} rebuilt; "
+            f"differs    {self.table}: {counted(self.published.rows, 'row')} published, {self.rebuilt.rows:,} rebuilt; "
             f"{self.rows_only_published:,} only published, {self.rows_only_rebuilt:,} only rebuilt"
         )
         for side, names in (("published", self.columns_only_published), ("rebuilt", self.columns_only_rebuilt)):
@@ -76,7 +77,7 @@ class TableComparison:
         for found in self.columns:
             key = ", ".join(f"{name} {value}" for name, value in found.key.items())
             yield (
-                f"  {found.column}: {found.rows:,} rows, such as {key}: "
+                f"  {found.column}: {counted(found.rows, 'row')}, such as {key}: "
                 f"published {found.published}, rebuilt {found.rebuilt}"
             )
 

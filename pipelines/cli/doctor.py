@@ -12,6 +12,7 @@ from pipelines.livepeer.client import connect
 from pipelines.serving.status import free_bytes
 from pipelines.serving.targets import Target, names, target
 from pipelines.settings import KEY_VARIABLE, WEBHOOK_VARIABLE, Settings, environment_variable
+from pipelines.text import counted
 from pipelines.warehouse.seal import PUBLISH_AGAIN, altered, summary
 
 TASK_EVENTS = ("task.spawned", "task.updated", "task.completed", "task.failed")
@@ -109,8 +110,8 @@ def _api(settings: Settings, account: str) -> Iterator[Finding]:
     except ArchiveError as error:
         yield Finding(f"API of {account}", False, str(error))
         return
-    counted = f", which counts {total:,} tasks" if total is not None else ""
-    yield Finding(f"API of {account}", True, f"{client.host} answers{counted}")
+    counts = f", which counts {counted(total, 'task')}" if total is not None else ""
+    yield Finding(f"API of {account}", True, f"{client.host} answers{counts}")
     yield Finding(
         f"rights of {account}",
         may_get,

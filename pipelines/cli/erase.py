@@ -13,6 +13,7 @@ from pipelines.landing.lock import locked
 from pipelines.landing.zone import Zone
 from pipelines.serving.published import published
 from pipelines.settings import Settings, environment_variable, load_settings
+from pipelines.text import counted
 from pipelines.warehouse.build import forget
 
 TASKS = """
@@ -57,9 +58,9 @@ def erase_creator(settings: Settings, creator: str, tasks: dict[str, list[str]],
         if copies is not None:
             copies.replace()
         forget(settings)
-        say(f"landing    {erased.observations:,} payloads in {erased.files:,} files cut down")
+        say(f"landing    {counted(erased.observations, 'payload')} in {counted(erased.files, 'file')} cut down")
         if erased.deleted_files:
-            say(f"deleted    {erased.deleted_files:,} damaged files that could not be read")
+            say(f"deleted    {counted(erased.deleted_files, 'damaged file')} that could not be read")
     os.environ[environment_variable("iceberg_keep_days")] = "0"  # an older snapshot would keep what is to go
     os.environ[environment_variable("keep_versions")] = "1"
     run_job(load_settings(), "rebuild")

@@ -9,7 +9,7 @@ import click
 from pipelines.cli.group import DAY, example, main, print_described
 from pipelines.errors import SettingsError
 from pipelines.settings import load_settings
-from pipelines.text import printable
+from pipelines.text import counted, printable
 
 DRIFT_SHOWN = 5
 
@@ -70,7 +70,7 @@ def export(form: str, table: str | None, query: str | None, since: str | None, o
     if done.texts_cut:
         click.echo(f"{done.texts_cut:,} texts were cut: a cell of a sheet takes 32,767 characters", err=True)
     if output is not None:
-        click.echo(f"{output}: {done.written:,} rows", err=True)
+        click.echo(f"{output}: {counted(done.written, 'row')}", err=True)
 
 
 @main.command(epilog=example("task-archive explain failure_rate --day 2026-11-20 --type upload"))
@@ -177,12 +177,12 @@ def status(as_json: bool) -> None:
         swept, since = account.last_whole_sweep_at, account.seconds_since_whole_sweep
         last = account.last_load
         shown += [
-            ("account", f"{account.account}: {account.tasks:,} tasks, {account.open_tasks:,} open"),
+            ("account", f"{account.account}: {counted(account.tasks, 'task')}, {account.open_tasks:,} open"),
             ("  proven until", f"{account.proven_until_at or 'never'}{ago}"),
             ("  whole sweep", f"{swept}, {age(since)} ago" if since is not None else "never"),
             (
                 "  last load",
-                f"{last['load_id']}: {last['verdict']}, {last['tasks_seen']:,} tasks read, "
+                f"{last['load_id']}: {last['verdict']}, {counted(last['tasks_seen'], 'task')} read, "
                 f"{last['appeared']:,} new, {last['changed']:,} changed",
             ),
             *(("    gap", reason) for reason in last["reasons"]),

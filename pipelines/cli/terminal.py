@@ -12,7 +12,7 @@ from pipelines.landing.context import Progress as LaneProgress
 from pipelines.landing.context import ProgressCallbacks
 from pipelines.landing.events import summary
 from pipelines.landing.manifest import Manifest
-from pipelines.text import printable
+from pipelines.text import counted, printable
 
 
 def print_loads(loads: list[Manifest]) -> None:
@@ -22,18 +22,19 @@ def print_loads(loads: list[Manifest]) -> None:
             click.echo(f"{load.lane:10} {load.account}: {summary(load)}")
             continue
         seconds = ((load.finished_at_ms or load.started_at_ms) - load.started_at_ms) / 1000
-        counted = (
+        confirmed = (
             f"server counts {load.server_count_after:,}"
             if load.server_count_after is not None
             else "no count to compare"
         )
+        read, requests = counted(load.tasks_seen, "task"), counted(load.requests, "request")
         click.echo(
-            f"{load.lane:10} {load.account}: {load.tasks_seen:,} tasks read, {load.appeared:,} new, "
-            f"{load.changed:,} changed, {len(load.deleted):,} deleted; {load.requests:,} requests in {seconds:.1f} s"
+            f"{load.lane:10} {load.account}: {read} read, {load.appeared:,} new, {load.changed:,} changed, "
+            f"{len(load.deleted):,} deleted; {requests} in {seconds:.1f} s"
         )
         if load.lane == "range":  # the sweep proves it
             continue
-        click.echo(f"proof      {load.verdict}: {counted}, {len(load.unreadable):,} unreadable")
+        click.echo(f"proof      {load.verdict}: {confirmed}, {len(load.unreadable):,} unreadable")
         for reason in load.reasons:
             click.echo(f"  gap      {printable(reason)}")
 

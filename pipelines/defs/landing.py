@@ -21,7 +21,7 @@ from pipelines.livepeer.failures import TransientError
 from pipelines.serving.news import is_behind
 from pipelines.serving.published import open_tasks
 from pipelines.settings import Settings
-from pipelines.text import markdown_cell
+from pipelines.text import counted, markdown_cell
 from pipelines.tracing import span
 from pipelines.warehouse.ahead import made_ahead
 from pipelines.warehouse.memory import keep_little
@@ -219,9 +219,10 @@ def _as_line(load: Manifest) -> str:
     if load.lane == "events":
         return f"{load.lane} {load.account}: {summary(load)}"
     gaps = f": {'; '.join(load.reasons)}" if load.reasons else ""
+    read, requests = counted(load.tasks_seen, "task"), counted(load.requests, "request")
     return (
-        f"{load.lane} {load.account}: {load.tasks_seen:,} tasks read in {load.requests:,} requests, {load.appeared:,} "
-        f"new, {load.changed:,} changed, {load.rows_landed:,} observations landed; proof {load.verdict}{gaps}"
+        f"{load.lane} {load.account}: {read} read in {requests}, {load.appeared:,} new, {load.changed:,} changed, "
+        f"{counted(load.rows_landed, 'observation')} landed; proof {load.verdict}{gaps}"
     )
 
 

@@ -20,6 +20,7 @@ from pipelines.landing.lock import locked_by_worker
 from pipelines.landing.manifest import Manifest
 from pipelines.livepeer.failures import TransientError
 from pipelines.settings import load_settings
+from pipelines.text import counted
 
 POOL = "livepeer_ranges"  # of the steps that fetch ranges: where a limit is set, so many ask the API at a time
 
@@ -106,4 +107,5 @@ def _as_line(work: Work, load: Manifest | None) -> str:
         return f"{work.account}: the sweep {work.sweep_id} is over, so that {work.load_id} is not fetched"
     window = load.window
     ids = f"{window.after_id or 'first'} to {window.last_id or 'last'}"
-    return f"{work.account}: {load.tasks_seen:,} tasks, ids {ids}, {load.rows_landed:,} observations landed"
+    landed = counted(load.rows_landed, "observation")
+    return f"{work.account}: {counted(load.tasks_seen, 'task')}, ids {ids}, {landed} landed"

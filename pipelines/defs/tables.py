@@ -11,6 +11,7 @@ from pydantic import Field
 from pipelines.defs.landing import NIGHTLY_FRESHNESS, created_days, landed_tasks
 from pipelines.defs.resources import Archive
 from pipelines.errors import ArchiveError, WarehouseError, in_one_line
+from pipelines.text import counted
 from pipelines.tracing import span
 from pipelines.warehouse import build
 from pipelines.warehouse.checks import CheckResult, run_check
@@ -217,7 +218,9 @@ def _check_results(built: BuiltTable, chosen: AbstractSet[dg.AssetCheckKey]) -> 
 def _broken(outcomes: list[CheckResult]) -> str:
     """The conditions that do not hold, with the rows that break them; nothing where all hold."""
     return "; ".join(
-        f"{each.check.name}: {each.failing_rows:,} rows, such as {each.example}" for each in outcomes if not each.passed
+        f"{each.check.name}: {counted(each.failing_rows, 'row')}, such as {each.example}"
+        for each in outcomes
+        if not each.passed
     )
 
 

@@ -8,6 +8,7 @@ from pipelines.landing import damage
 from pipelines.landing.context import AccountContext
 from pipelines.landing.manifest import Lane, Manifest, Window
 from pipelines.landing.writer import LoadWriter
+from pipelines.text import counted
 
 
 def resume_or_begin(context: AccountContext, lane: Lane, window: Window) -> Manifest:
@@ -29,7 +30,7 @@ def resume_or_begin(context: AccountContext, lane: Lane, window: Window) -> Mani
         LoadWriter(context.catalog, manifest, context.redactor).complete()
     if resumed is not None:
         if not resumed.ranges:
-            context.callbacks.say(f"resuming {resumed.load_id} after {resumed.rows_read:,} rows")
+            context.callbacks.say(f"resuming {resumed.load_id} after {counted(resumed.rows_read, 'row')}")
         resumed.run_id = context.run_id  # the load belongs to the run that ends it
         return resumed
     fresh = begun(context, lane, window)

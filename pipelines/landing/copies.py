@@ -22,6 +22,7 @@ from pipelines.landing.manifest import Manifest, decode
 from pipelines.landing.store import Store
 from pipelines.landing.zone import MANIFEST, PROGRESS, Zone, note_of, read_note, write_durably
 from pipelines.settings import Settings
+from pipelines.text import counted
 
 LANDING = "landing"
 MARK = "stored.json"  # in the folder of derived files: by account, the load up to which home and store hold the same
@@ -77,9 +78,9 @@ class Copies:
             write_durably(self._zone.root / RECORD, theirs)
         self._note({account: self._last_complete(account) for account in accounts} | {"late": late})
         if fetched:
-            say(f"{fetched:,} loads fetched from {self._store.url}")
+            say(f"{counted(fetched, 'load')} fetched from {self._store.url}")
         if put:
-            say(f"{put:,} files put into {self._store.url}")
+            say(f"{counted(put, 'file')} put into {self._store.url}")
 
     def replace(self) -> None:
         """After an erasure: makes the store hold of each load what the home holds, nothing else. Raises StoreError."""

@@ -13,6 +13,7 @@ from pipelines.landing.catalog import Catalog
 from pipelines.landing.catalog_file import MISSING
 from pipelines.landing.manifest import Manifest, Part
 from pipelines.landing.zone import MANIFEST, PROGRESS
+from pipelines.text import counted
 
 ASIDE = "was damaged and set aside"
 
@@ -79,7 +80,8 @@ class Checked:
                 else "a sweep has brought back their current state since"
             )
             yield f"  do       put it back from a backup; without one, {again}, and its past states are lost"
-        yield f"{'damaged' if self.damages else 'sound':10} {self.files:,} files, {self.bytes / 1e6:,.1f} MB checked"
+        verdict = "damaged" if self.damages else "sound"
+        yield f"{verdict:10} {counted(self.files, 'file')}, {self.bytes / 1e6:,.1f} MB checked"
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""

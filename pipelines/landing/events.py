@@ -19,6 +19,7 @@ from pipelines.landing.writer import LoadWriter, text_and_hash
 from pipelines.livepeer.redact import Redactor
 from pipelines.livepeer.tasks.rows import Row, read_row, scheduled_at_ms_of
 from pipelines.livepeer.webhook import in_list_order
+from pipelines.text import counted
 
 EVENTS_PER_PAGE = 1_000
 
@@ -44,7 +45,8 @@ def land_events(context: AccountContext) -> Manifest | None:
 
 def summary(load: Manifest) -> str:
     """What a load of events brought, such as `120 events of 40 tasks, 101 states that nothing had shown`."""
-    return f"{load.rows_read:,} events of {load.tasks_seen:,} tasks, {load.rows_landed:,} states that nothing had shown"
+    events, tasks = counted(load.rows_read, "event"), counted(load.tasks_seen, "task")
+    return f"{events} of {tasks}, {counted(load.rows_landed, 'state')} that nothing had shown"
 
 
 class EventLoad:

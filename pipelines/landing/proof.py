@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipelines.landing.manifest import Lane, Manifest, Verdict, needed
+from pipelines.text import counted
 
 # Where a key was moved to another project every task vanishes at once: so many are looked up, and the proof says so.
 MOST_LOOKUPS = 1000
@@ -106,10 +107,15 @@ def _of_counts(load: Manifest, is_counting: bool, evidence: Evidence) -> Iterato
         return
     short = unread(load, load.vanished, load.server_count_after, load.tasks_seen)
     if short > 0:
-        yield Reason(f"the server counts {load.server_count_after} tasks, {short} more than were read", is_broken=True)
+        yield Reason(
+            f"the server counts {counted(load.server_count_after, 'task')}, {short:,} more than were read",
+            is_broken=True,
+        )
         return
     if evidence.surplus > 0:
-        yield Reason(f"{evidence.surplus} more tasks were read than the server counts, so its count confirms nothing")
+        yield Reason(
+            f"the load read {counted(evidence.surplus, 'task')} more than the server counts: its count confirms nothing"
+        )
     if load.settled_until_ms is not None:
         yield from _of_settled(load, evidence)
 
@@ -125,21 +131,24 @@ def _of_settled(load: Manifest, evidence: Evidence) -> Iterator[Reason]:
     left = evidence.settled_left
     missed = 0 if left is None else unread(load, load.vanished, left, load.settled_seen)
     if missed > 0:
-        yield Reason(f"the server counts {missed} tasks, created before the load, that were not read", is_broken=True)
+        yield Reason(
+            f"the load did not read {counted(missed, 'task')} that the server counts, created before it began",
+            is_broken=True,
+        )
     else:
-        yield Reason(f"{short} tasks that the server counted at first were gone when the walk came: {UNSETTLED}")
+        yield Reason(f"{counted(short, 'task')} counted by the server at first, gone when the walk came: {UNSETTLED}")
 
 
 def _of_single_tasks(load: Manifest, evidence: Evidence) -> Iterator[Reason]:
     elsewhere = [missing for missing in load.unreadable if missing.reason.startswith(ELSEWHERE)]
     if elsewhere:
-        yield Reason(f"{len(elsewhere)} archived tasks are {ELSEWHERE} now, first {elsewhere[0].task_id}")
+        yield Reason(f"{counted(len(elsewhere), 'archived task')} now {ELSEWHERE}, first {elsewhere[0].task_id}")
     if unreadable := [missing for missing in load.unreadable if missing not in elsewhere]:
         first = unreadable[0]
-        yield Reason(f"{len(unreadable)} tasks are unreadable, first {first.task_id}: {first.reason}")
+        yield Reason(f"{counted(len(unreadable), 'unreadable task')}, first {first.task_id}: {first.reason}")
     if evidence.refused:
-        tasks = f"{len(evidence.refused)} tasks, first {evidence.refused[0]}"
-        yield Reason(f"{LISTS_ONLY}: whether {tasks}, were deleted or changed cannot be known")
+        tasks = f"{counted(len(evidence.refused), 'task')}, first {evidence.refused[0]}"
+        yield Reason(f"{LISTS_ONLY}: a change or deletion of {tasks}, cannot be known")
 
 
 def _proven_until(load: Manifest, evidence: Evidence) -> tuple[int, Reason | None]:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
+from pipelines import text as texts
 from pipelines.text import printable
 
 # Endings of columns that hold shares of 1.
@@ -198,7 +199,7 @@ def caused_by(owner: str) -> str:
 
 def counted(count: int, noun: str) -> str:
     """1 task, 2,345 tasks, no tasks."""
-    return f"{count:,} {noun}" if count == 1 else f"{count or 'no':{',' if count else ''}} {noun}s"
+    return texts.counted(count, noun) if count else f"no {noun}s"
 
 
 def change(now: float, before: float) -> str:

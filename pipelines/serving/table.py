@@ -7,6 +7,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.text import counted
+
 GAP = 2  # spaces between columns
 WRAPS_FROM = 40  # text wider than this may take several lines, broken between words
 MOST_SHOWN = 2_000  # characters of a value: every row is filled up to the widest; other formats have it whole
@@ -89,7 +91,7 @@ def _record(names: Sequence[str], row: Sequence[str], width: int) -> str:
     for name, value in held:
         table.add_row(name, value)
     empty = len(names) - len(held)
-    return _printed(table, width) + (f"… {empty} columns are empty\n" if empty else "")
+    return _printed(table, width) + (f"… {counted(empty, 'empty column')}\n" if empty else "")
 
 
 def _others(names: Sequence[str], width: int | None) -> Iterator[str]:

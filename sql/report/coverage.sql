@@ -61,7 +61,7 @@ select
     case
         when w.coverage_of_week < 0.9
             then 'Of the others it knows how they ended, not how long they waited and which attempts failed: '
-                || '`task-archive observe --every 5m` sees more.'
+                || '`task-archive observe --every 5m` sees more, live events (`task-archive listen`) nearly all.'
     end as note
 from days as d
 cross join weeks as w

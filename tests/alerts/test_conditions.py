@@ -113,10 +113,10 @@ def test_the_newest_sweep_and_the_newest_changes_count_for_the_proof(asked: Ask)
 
 def test_a_gap_in_the_proof_is_a_notice(asked: Ask) -> None:
     gap = {"task_id": "a", "reason": "500"}
-    limited = load(1, verdict="limited", reasons=["1 tasks are unreadable"], missing_tasks=[gap, gap])
+    limited = load(1, verdict="limited", reasons=["1 unreadable task"], missing_tasks=[gap, gap])
     (alert,) = asked(loads=[limited])
     assert (alert.key, alert.severity, alert.score) == ("proof_limited default sweep", "notice", 2)
-    assert alert.quote == "1 tasks are unreadable"
+    assert alert.quote == "1 unreadable task"
 
 
 def test_drift_is_told_by_path_while_it_is_new(asked: Ask) -> None:

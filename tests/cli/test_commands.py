@@ -362,7 +362,7 @@ def test_a_gap_in_the_proof_is_published_printed_and_told_by_the_exit_status(run
     poisoned = simulator.poison()
     result = run("sync")
     assert result.exit_code == 3, result.output
-    assert f"gap      1 tasks are unreadable, first {poisoned}" in result.output
+    assert f"gap      1 unreadable task, first {poisoned}" in result.output
     assert "299" in run("query", "select count(*) from tasks").stdout
 
 
@@ -377,7 +377,7 @@ def test_backfill_and_refresh(run: Run, simulator: Simulator) -> None:
     unknown = "00000000-0000-4000-8000-000000000000"
     result = run("refresh", some, unknown)
     assert result.exit_code == 3
-    assert "1 tasks are unreadable" in result.output
+    assert "1 unreadable task" in result.output
     assert some in run("query", "select task_id from tasks", "--format", "csv").stdout
 
 

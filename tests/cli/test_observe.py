@@ -175,7 +175,7 @@ def test_a_gap_is_told_by_the_exit_status(synced: Simulated) -> None:
     simulator.replace(poisoned, {"type": "upload", "status": {"updatedAt": simulator.now(), "phase": "failed"}})
     result = observe()
     assert result.exit_code == 3, result.output
-    line = rf"(1 new.*), published; gap: 1 tasks are unreadable, first {poisoned}.*"
+    line = rf"(1 new.*), published; gap: 1 unreadable task, first {poisoned}.*"
     assert re.fullmatch(line, lines(result)[0])
     assert phases(settings, new) == [simulator.tasks()[new]["status"]["phase"]]
 

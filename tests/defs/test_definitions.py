@@ -175,7 +175,7 @@ def test_rows_that_are_not_plausible_are_reported_and_published() -> None:
     keys = {dg.AssetCheckKey(dg.AssetKey(["core", "tasks"]), name) for name in CHECKS.values()}
     sound, plausible = _check_results(BuiltTable(tasks, 1, [], outcomes), keys)
     assert (sound.passed, plausible.passed, plausible.severity) == (True, False, dg.AssetCheckSeverity.WARN)
-    assert plausible.description == "created_at_updated_at: 1 rows, such as task_id=odd"
+    assert plausible.description == "created_at_updated_at: 1 row, such as task_id=odd"
 
 
 def test_the_sweep_schedule_runs_the_nightly_job_by_the_lane_sweep() -> None:

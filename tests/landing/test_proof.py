@@ -243,7 +243,7 @@ def test_a_count_that_is_too_low_proves_nothing(
     load = kept.sync(lane)
     assert load.server_count_after == load.tasks_seen - 10 - deleted
     assert load.deleted == ids[:deleted]
-    assert load.reasons == ["10 more tasks were read than the server counts, so its count confirms nothing"]
+    assert load.reasons == ["the load read 10 tasks more than the server counts: its count confirms nothing"]
     assert load.verdict == "limited"
 
 
@@ -253,7 +253,7 @@ def test_a_count_of_nothing_does_not_have_the_list_read_twice(
     sim = simulate(tasks=1200, speed=0)
     miscount(monkeypatch, set(), 1199)
     load = archive(sim, page_size=1000).sync()
-    assert load.reasons == ["1199 more tasks were read than the server counts, so its count confirms nothing"]
+    assert load.reasons == ["the load read 1,199 tasks more than the server counts: its count confirms nothing"]
     assert load.requests < 12
 
 
@@ -268,7 +268,7 @@ def test_a_missed_task_does_not_hide_behind_one_deleted_meanwhile(
     assert load.server_count_after == load.tasks_seen == 299
     assert (load.settled_count, load.settled_seen) == (300, 299)
     assert load.verdict == "limited"
-    assert load.reasons == [f"1 tasks that the server counted at first were gone when the walk came: {UNSETTLED}"]
+    assert load.reasons == [f"1 task counted by the server at first, gone when the walk came: {UNSETTLED}"]
 
 
 def test_a_missed_task_does_not_hide_behind_one_that_came_and_went(
@@ -282,7 +282,7 @@ def test_a_missed_task_does_not_hide_behind_one_that_came_and_went(
     load = archive(sim, overlap_seconds=1).sync()
     assert load.server_count_after == load.tasks_seen == 300
     assert load.verdict == "broken"
-    assert load.reasons == ["the server counts 1 tasks, created before the load, that were not read"]
+    assert load.reasons == ["the load did not read 1 task that the server counts, created before it began"]
     assert load.proven_until_ms is None
 
 
@@ -329,8 +329,8 @@ def test_a_task_in_another_project_or_of_another_user_is_said_to_be(simulate: Si
     said = {missing.task_id: missing.reason for missing in load.unreadable}
     assert said == {moved: f"{ELSEWHERE} ({project})", foreign: "belongs to another user (403)"}
     assert load.reasons == [
-        f"1 archived tasks are {ELSEWHERE} now, first {moved}",
-        f"1 tasks are unreadable, first {foreign}: belongs to another user (403)",
+        f"1 archived task now {ELSEWHERE}, first {moved}",
+        f"1 unreadable task, first {foreign}: belongs to another user (403)",
     ]
     assert load.verdict == "limited"
     assert {moved, foreign} <= kept.landed().keys()  # nothing is removed by absence alone
@@ -354,9 +354,7 @@ def test_a_key_that_may_list_and_not_get_is_said_once(
     for _ in range(2):
         said: list[str] = []
         load = kept.extraction(ProgressCallbacks(say=said.append)).sync("sweep")
-        assert load.reasons == [
-            f"{LISTS_ONLY}: whether 53 tasks, first {gone[0]}, were deleted or changed cannot be known"
-        ]
+        assert load.reasons == [f"{LISTS_ONLY}: a change or deletion of 53 tasks, first {gone[0]}, cannot be known"]
         assert (load.verdict, load.vanished, load.deleted, load.unreadable) == ("limited", gone, [], [])
         assert said == [LISTS_ONLY]
         assert load.requests <= whole.requests + 3

@@ -40,7 +40,7 @@ def test_a_pipe_gets_all_columns_one_line_a_row() -> None:
 def test_one_wide_row_is_a_record_of_what_it_holds() -> None:
     lines = render([*NAMES, "empty"], [[*ROWS[0], ""]], [False] * 6, 80).splitlines()
     assert lines[0].split() == ["task_id", ID]
-    assert lines[-1] == "… 1 columns are empty"
+    assert lines[-1] == "… 1 empty column"
     assert [line.split()[0] for line in lines if not line.startswith(" ")][:2] == ["task_id", "error_message"]
 
 

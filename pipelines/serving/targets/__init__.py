@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from pipelines.settings import Settings
+from pipelines.text import counted
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,9 @@ class TargetTable:
     replaced: int
 
     def __str__(self) -> str:
-        replaced = f", {self.replaced:,} values replaced" if self.replaced else ""
-        return f"{self.table:24} {self.rows:,} rows; {self.inserted:,} inserted, {self.deleted:,} deleted{replaced}"
+        replaced = f", {counted(self.replaced, 'value')} replaced" if self.replaced else ""
+        rows = counted(self.rows, "row")
+        return f"{self.table:24} {rows}; {self.inserted:,} inserted, {self.deleted:,} deleted{replaced}"
 
 
 @dataclass(frozen=True)
