@@ -113,6 +113,7 @@ def test_a_run_that_waits_for_an_answer(simulator: Simulator, number: signal.Sig
         assert command.ends_by(number) == []
 
 
+@pytest.mark.slow
 def test_other_commands_that_wait_for_an_answer(simulator: Simulator) -> None:
     finishes("sync")
     for command in ("verify", "doctor", "observe"):
@@ -146,6 +147,7 @@ def test_a_run_that_builds(simulator: Simulator, home: Path, number: signal.Sign
     finishes("sync")
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_for_another(simulator: Simulator) -> None:
     with silent(simulator) as came, Command("sync") as first, Command("sync") as second:
         assert came.wait(60)

@@ -144,6 +144,7 @@ def test_each_difference_is_found_by_its_id(synced: Callable[..., Any], seed: in
     assert compare(kept).is_equal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("healed_by", ["refresh", "sweeps"])
 def test_a_servers_clock_that_was_set_back(
     simulate: Simulate, archive: Archives, set_our_clock: Callable[..., None], healed_by: str
@@ -221,6 +222,7 @@ def test_what_changes_while_it_looks_is_no_difference(synced: Callable[..., Any]
     assert [difference.task_id for difference in found.differences] == [lost]
 
 
+@pytest.mark.slow
 def test_requests_grow_with_the_differences_and_not_with_the_archive(synced: Callable[..., Any]) -> None:
     constant = len(TYPES) + sum(SLICES.values()) + 12
     requests: dict[tuple[int, int], int] = {}
@@ -291,6 +293,7 @@ def test_a_row_that_the_server_cannot_serve(synced: Callable[..., Any]) -> None:
     assert {(difference.task_id, difference.kind) for difference in found.differences} == {(poisoned, "unreadable")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_archived", [True, False])
 def test_rows_that_a_load_could_not_have_cost_a_request_each(
     simulate: Simulate, archive: Archives, is_archived: bool

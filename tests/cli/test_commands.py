@@ -171,6 +171,7 @@ def test_a_report_that_cannot_be_made_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", sorted(main.commands))
 def test_too_little_address_space_is_one_line(clean_environment: None, tmp_path: Path, command: str) -> None:
     arguments = {
@@ -191,6 +192,7 @@ def test_too_little_address_space_is_one_line(clean_environment: None, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_enough_address_space_is_enough(run: Run, simulator: Simulator, tmp_path: Path) -> None:
     """Vega's JavaScript alone would take 67 GB: without, the run has no pictures."""
     limited = f'ulimit -v {LEAST_ADDRESS_SPACE_MB * 1300}; exec "$@"'

@@ -224,6 +224,7 @@ def test_days_that_a_whole_sweep_has_proven_show_as_materialized(simulated: tupl
         assert instance.get_materialized_partitions(dg.AssetKey(["landing", "created_days"])) == expected
 
 
+@pytest.mark.slow
 def test_runs_of_the_command_belong_to_the_code_location(simulated: tuple[Simulator, Settings]) -> None:
     _, settings = simulated
     done = run_job(settings, "nightly")
@@ -397,6 +398,7 @@ def test_only_what_may_pass_is_tried_again(
 SYNC = [sys.executable, "-m", "pipelines.cli", "sync"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_leaves_no_lock(
     simulated: tuple[Simulator, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,6 +452,7 @@ def test_the_instance_is_made_without_telemetry(simulated: tuple[Simulator, Sett
     assert os.environ["DAGSTER_DISABLE_TELEMETRY"] == "1"
 
 
+@pytest.mark.slow
 def test_a_run_in_the_background_can_be_ended_afterwards(simulated: tuple[Simulator, Settings]) -> None:
     _, settings = simulated
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts a job in the background
@@ -486,6 +489,7 @@ def test_the_page_in_the_background_can_be_ended(simulated: tuple[Simulator, Set
             raise
 
 
+@pytest.mark.slow
 def test_the_report_comes_after_the_tables_and_stops_nothing(
     simulated: tuple[Simulator, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,7 +125,7 @@ def digests(settings: Settings) -> dict[str, Any]:
         return {model.name: digest(connection, model.name) for model in published_models()}
 
 
-@pytest.mark.parametrize("seed", range(1, 7))
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 7))])
 def test_a_kill_between_any_two_requests(kept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """A load is whole in the store or is none; the machine goes on, and so does one that knows the store alone."""
     random = Random(seed)
@@ -305,6 +305,7 @@ def test_a_damaged_object_is_not_taken(kept: Any, tmp_path: Path) -> None:
         assert part.removeprefix("landing/") not in files(fresh)
 
 
+@pytest.mark.slow
 def test_the_command_publishes_there_and_erases_there(
     kept: Any, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_the_order_changes_no_value(value: Any) -> None:
     ordered = in_list_order(encode(value))

@@ -355,6 +355,7 @@ def test_one_day_is_told_in_sentences_and_tables(look: Look, tmp_path: Path) -> 
     assert all(height > 50 for height in drawn)
 
 
+@pytest.mark.slow
 def test_a_year_stays_under_three_megabytes(tmp_path: Path) -> None:
     settings = archived(tmp_path, tasks=4000, days=366)
     file = written(settings, tmp_path / "report.html", from_day=date(2025, 11, 18))

@@ -71,6 +71,7 @@ def lived(clean_environment: None, simulate: Callable[..., Simulator], archive: 
     return kept, versions
 
 
+@pytest.mark.slow
 def test_every_table_stands_as_it_was_published(
     lived: Lived,
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_night_writes_what_it_changed_and_a_reader_stays_on_its_snapshot(lake:
     assert {name: lake.table(name).metadata_location for name in committed} == committed
 
 
+@pytest.mark.slow
 def test_columns_follow_the_version(lake: Lake) -> None:
     lake.carry()
     with lake.table("tasks").update_schema(allow_incompatible_changes=True) as update:
@@ -120,6 +121,7 @@ def test_columns_follow_the_version(lake: Lake) -> None:
     lake.assert_same()
 
 
+@pytest.mark.slow
 def test_a_table_that_is_no_longer_published_goes_and_one_of_others_stays(lake: Lake) -> None:
     lake.carry()
     catalog = load_catalog("task-archive", type="sql", uri=f"sqlite:///{lake.settings.home.path.absolute() / CATALOG}")
@@ -131,6 +133,7 @@ def test_a_table_that_is_no_longer_published_goes_and_one_of_others_stays(lake: 
     lake.assert_same()
 
 
+@pytest.mark.slow
 def test_snapshots_expire_and_with_them_the_files_that_only_they_needed(lake: Lake) -> None:
     lake.carry()
     files = {*(lake.folder / "task_archive" / "tasks" / "data").iterdir()}
@@ -147,6 +150,7 @@ def test_snapshots_expire_and_with_them_the_files_that_only_they_needed(lake: La
     lake.assert_same()
 
 
+@pytest.mark.slow
 def test_what_a_run_that_was_killed_left_is_written_again_and_so_is_what_was_cut(lake: Lake) -> None:
     lake.carry()
     (file, *_) = (lake.folder / "task_archive" / "tasks" / "data").iterdir()

@@ -320,6 +320,7 @@ def test_readers_stay_on_their_version_and_what_others_made_on_the_tables_stays(
     assert database.ask("select has_table_privilege('bi', 'task_archive.tasks', 'select')") == [(True,)]
 
 
+@pytest.mark.slow
 def test_only_the_weeks_and_tables_that_changed_are_compared(account: Account, database: Database) -> None:
     settings = account.into(database)
     ((oldest,),) = account.ask("select task_id from tasks order by created_at limit 1")
@@ -351,6 +352,7 @@ def test_a_list_that_notes_no_files_is_one_of_an_older_release(account: Account,
     assert database.ask("select count(*) from task_archive.published_tables where files is null") == [(0,)]
 
 
+@pytest.mark.slow
 def test_tasks_that_move_or_lose_their_rows_and_versions_of_before(account: Account, database: Database) -> None:
     settings = account.into(database)
     current = settings.home.published / "current"
@@ -372,6 +374,7 @@ def test_tasks_that_move_or_lose_their_rows_and_versions_of_before(account: Acco
         assert_same(account, database)
 
 
+@pytest.mark.slow
 def test_what_fails_leaves_all_as_it_was(account: Account, database: Database) -> None:
     settings = account.into(database)
     database.do(

@@ -68,6 +68,7 @@ def test_what_is_made_ahead_is_what_would_be_made_afterwards(
     assert digests(settings) == made_elsewhere(settings, tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_it_holds_the_archive_beside_the_workers_of_a_sweep(settings: Settings, tmp_path: Path) -> None:
     """Each range is a load of its own, which its worker completes while others fetch."""
     sweep, ranges = Extraction(settings, "default", "test run").begin_ranges(3)

@@ -244,25 +244,20 @@ group by date_trunc('hour', created_at)
 """
 
 
+MADE_AGAIN = [
+    (edit("marts/task_sources.sql", "where f.is_completed and f.type", "-- a comment\n"), "task_sources"),
+    (edit("marts/fact_tasks.sql", "select", "-- a comment\n"), "fact_tasks"),
+    (edit("marts/hourly_throughput.sql", "select", "-- a comment\n"), "hourly_throughput"),
+    (edit("marts/capacity.sql", "select", "-- a comment\n"), "capacity"),
+    (edit("macros/wilson.sql", "select", "-- a comment\n"), ""),
+    (edit("seeds/signature_owners.csv", "invalid video", "no such text%,user,Nothing\n"), "signature_owners"),
+]
+
+
 @pytest.mark.parametrize(
     ("change", "made"),
     [
-        pytest.param(
-            edit("marts/task_sources.sql", "where f.is_completed and f.type", "-- a comment\n"),
-            "task_sources",
-            marks=pytest.mark.slow,
-        ),
-        (edit("marts/fact_tasks.sql", "select", "-- a comment\n"), "fact_tasks"),
-        pytest.param(
-            edit("marts/hourly_throughput.sql", "select", "-- a comment\n"), "hourly_throughput", marks=pytest.mark.slow
-        ),
-        pytest.param(edit("marts/capacity.sql", "select", "-- a comment\n"), "capacity", marks=pytest.mark.slow),
-        pytest.param(edit("macros/wilson.sql", "select", "-- a comment\n"), "", marks=pytest.mark.slow),
-        pytest.param(
-            edit("seeds/signature_owners.csv", "invalid video", "no such text%,user,Nothing\n"),
-            "signature_owners",
-            marks=pytest.mark.slow,
-        ),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in MADE_AGAIN),
         (add("marts/tasks_by_hour.sql", NEW_MART), "tasks_by_hour"),
     ],
 )

@@ -52,6 +52,7 @@ def test_a_batch_that_is_too_large_is_made_in_halves(
     assert digests(kept.settings) == made_elsewhere(kept.settings, tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_changes_that_are_too_large_have_all_made_anew(
     simulate: Callable[..., Simulator], archive: Callable[..., Any], tmp_path: Path
 ) -> None:
