@@ -216,7 +216,8 @@ class Settings(BaseSettings):
         description="key of the fingerprints that stand for redacted secrets; default: made once, kept in the home",
     )
     listen_url: Annotated[str, AfterValidator(valid.url)] | None = Field(
-        None, description="public URL of task-archive listen, which doctor looks for among the account's webhooks"
+        None,
+        description="public URL of task-archive listen: doctor looks for its webhook, and sync reads its log",
     )
     listen_tolerance_seconds: float = Field(
         300, gt=0, le=86_400, description="longest time between a delivery and its signature, either way"

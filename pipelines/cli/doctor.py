@@ -153,7 +153,7 @@ def _webhook(settings: Settings, account: str) -> Iterator[Finding]:
     except ArchiveError as error:
         yield Finding(what, False, str(error))
         return
-    ours = next((webhook for webhook in webhooks if webhook.url.rstrip("/").lower() == expected.lower()), None)
+    ours = next((webhook for webhook in webhooks if webhook.comes_to(expected)), None)
     if ours is None:
         yield Finding(what, False, f"none of the project's {len(webhooks)} webhooks goes to {expected}: add one")
         return
@@ -167,6 +167,18 @@ def _webhook(settings: Settings, account: str) -> Iterator[Finding]:
         yield Finding(what, False, f"its shared secret is not that of {WEBHOOK_VARIABLE}")
     else:
         yield Finding(what, True, f"comes to {expected}")
+    yield _log(settings, account, ours.id)
+
+
+def _log(settings: Settings, account: str, webhook_id: str) -> Finding:
+    """Whether the log of the webhook's deliveries can be read, which tells of those that nobody took."""
+    what = f"its deliveries of {account}"
+    try:
+        with connect(settings.model_copy(update={"attempts": 1}), account) as client:
+            client.list_deliveries(webhook_id, limit=1, since_ms=0)
+    except ArchiveError as error:
+        return Finding(what, False, f"their log cannot be read, so that events may be missing: {error}")
+    return Finding(what, True, "their log can be read: sync fetches what nobody took")
 
 
 def _masked(secret: SecretStr) -> str:

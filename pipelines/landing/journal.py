@@ -17,6 +17,7 @@ from pipelines.landing.zone import sync_folder
 
 OPEN = "open.log"
 MOST_BYTES = 16_000_000  # of a file, which a load holds in memory
+_BLANKS = bytes.maketrans(b"\r\n", b"  ")
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -25,7 +26,6 @@ class Line(msgspec.Struct, frozen=True):
 
     observed_at_ms: int
     skew_ms: int | None
-    event: str
     payload: bytes = b""
 
 
@@ -90,6 +90,6 @@ def read(path: Path) -> Iterator[Line]:
 
 
 def encoded(line: Line) -> bytes:
-    """A line as it is written: head and payload, which need not be JSON; neither holds a line break."""
-    head = {"observed_at_ms": line.observed_at_ms, "skew_ms": line.skew_ms, "event": line.event}
-    return msgspec.json.encode(head) + b"\t" + line.payload + b"\n"
+    """A line as it is written: head and payload. JSON has line breaks between its values only."""
+    head = {"observed_at_ms": line.observed_at_ms, "skew_ms": line.skew_ms}
+    return msgspec.json.encode(head) + b"\t" + line.payload.translate(_BLANKS) + b"\n"

@@ -3,7 +3,7 @@
 `sweep` reads the whole account by id and then what changed meanwhile; `range` is a part of a sweep, of which several
 may be fetched at the same time; `changes` reads what was updated since the last proven point, minus an overlap;
 `observe` the same, for one request where nothing is new; `backfill` what was created in a window; `refresh` single
-tasks. `events` asks for nothing: it lands what webhooks delivered.
+tasks. `events` lands what webhooks delivered; what they could not, `sweep` and `changes` read from the API's log.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,6 +21,7 @@ from pipelines.landing.journal import Journal
 from pipelines.landing.known import differing, key_of
 from pipelines.landing.load import Load
 from pipelines.landing.manifest import Lane, Manifest, Window, needed
+from pipelines.landing.missed import fetch_missed
 from pipelines.landing.writer import as_landed
 from pipelines.livepeer import pages, walks
 from pipelines.livepeer.failures import ApiError, RowFault
@@ -166,6 +167,8 @@ class Extraction(AccountContext):
             load = Load(self, note)
             if note.ranges:
                 load.take_in(fetched)
+            if lane in ("sweep", "changes"):
+                fetch_missed(self)
             return self._finish(load)
 
     def _range(self, sweep: Manifest, load_id: str) -> Manifest:

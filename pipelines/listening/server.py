@@ -108,7 +108,7 @@ class Receiver:
         created_ms, sent_ms = event.created_at_ms, event.sent_at_ms
         age_ms = max(0, sent_ms - created_ms) if created_ms is not None and sent_ms is not None else 0
         skew_ms = now_ms - sent_ms if sent_ms is not None else None
-        return event, Line(max(0, now_ms - age_ms), skew_ms, event.name, _in_one_line(event.snapshot))
+        return event, Line(max(0, now_ms - age_ms), skew_ms, event.snapshot)
 
     def _event(self, account: str, signature: str | None, body: bytes, now_ms: int) -> Event:
         secret = self.secrets.get(account)
@@ -149,7 +149,7 @@ class Receiver:
         payloads = self._redactor.redact_all([line.payload for _, line, _ in together])
         for account in sorted({account for account, _, _ in together}):
             lines = (
-                Line(line.observed_at_ms, line.skew_ms, line.event, payload)
+                Line(line.observed_at_ms, line.skew_ms, payload)
                 for (of, line, _), payload in zip(together, payloads, strict=True)
                 if of == account
             )
@@ -175,11 +175,6 @@ def _settle(written: "asyncio.Future[None]", error: BaseException | None) -> Non
             written.set_result(None)
         else:
             written.set_exception(error)
-
-
-def _in_one_line(snapshot: bytes) -> bytes:
-    """JSON has line breaks between its values only."""
-    return snapshot.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def serve(receiver: Receiver, host: str, port: int, ready: Callable[[str], None]) -> None:

@@ -169,6 +169,23 @@ class Client:
         expect_row_fault: bool = False,
     ) -> Page:
         """A page of the list. Raises a failure of pipelines.livepeer.failures; with expect_row_fault a 500 at once."""
+        return self._page(PATH, limit, order, filters, cursor, count, expect_row_fault)
+
+    def list_deliveries(self, webhook_id: str, *, limit: int, since_ms: int, cursor: str | None = None) -> Page:
+        """A page of the log of what a webhook sent since a time of the server's, oldest first: it only grows."""
+        path = f"/webhook/{quote(webhook_id, safe='')}/log"
+        return self._page(path, limit, "createdAt-false", [{"id": "createdAt", "value": {"gte": since_ms}}], cursor)
+
+    def _page(
+        self,
+        path: str,
+        limit: int,
+        order: str | None,
+        filters: list[dict[str, Any]] | None,
+        cursor: str | None,
+        count: bool = False,
+        expect_row_fault: bool = False,
+    ) -> Page:
         params: dict[str, str] = {"limit": str(limit)}
         if order:
             params["order"] = order
@@ -178,11 +195,11 @@ class Client:
             params["count"] = "true"
         if cursor is not None:
             params["cursor"] = cursor
-        answer = self._get(PATH, params, expect_row_fault)
+        answer = self._get(path, params, expect_row_fault)
         try:
             rows = split_array(answer.body, MOST_ROWS)
         except NotAnArray as error:
-            raise failures.BadRequest(f"{self.host} answered the task list with {error}, not a list of tasks") from None
+            raise failures.BadRequest(f"{self.host} answered {path} with {error}, not a list") from None
         count_text = answer.headers.get("X-Total-Count", "")
         return Page(
             rows=rows,

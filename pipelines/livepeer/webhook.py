@@ -40,9 +40,14 @@ class Event(NamedTuple):
 class Webhook(msgspec.Struct):
     """A webhook as the API lists it."""
 
+    id: str = ""
     url: str = ""
     events: list[str] = []
     sharedSecret: str | None = None
+
+    def comes_to(self, url: str) -> bool:
+        """Whether its deliveries go to an address."""
+        return self.url.rstrip("/").lower() == url.lower()
 
 
 class _Task(msgspec.Struct):
@@ -58,6 +63,14 @@ class _Body(msgspec.Struct):
     payload: msgspec.Raw = msgspec.Raw(b"null")
     createdAt: Any = None
     timestamp: Any = None
+
+
+class _Request(msgspec.Struct):
+    body: str
+
+
+class _Delivery(msgspec.Struct):
+    request: _Request
 
 
 def check_signature(body: bytes, header: str | None, secret: str, now_ms: int, tolerance_seconds: float) -> Event:
@@ -93,6 +106,15 @@ def read_event(body: bytes) -> Event:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         snapshot = read.payload  # it lands all the same, and is quarantined
     return Event(read.event, _millis(read.createdAt), _millis(read.timestamp), bytes(snapshot))
+
+
+def read_delivery(entry: bytes) -> Event:
+    """The event that an entry of the API's log of deliveries tells of. Raises Refused (400) where it tells of none."""
+    try:
+        body = msgspec.json.decode(entry, type=_Delivery).request.body
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refused(400, "the entry holds no request") from None
+    return read_event(body.encode("utf-8", "surrogatepass"))
 
 
 def in_list_order(snapshot: bytes, **missing: bytes) -> bytes:

@@ -7,7 +7,15 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from pipelines.simulator.errors import ApiError, malformed_row, not_found, refused
-from pipelines.simulator.listing import legacy_page, next_link, query_of, studio_page
+from pipelines.simulator.listing import (
+    legacy_page,
+    next_link,
+    parse_cursor,
+    parse_filters,
+    parse_limit,
+    query_of,
+    studio_page,
+)
 from pipelines.simulator.store import Account, Row, Store
 from pipelines.simulator.webhooks import Webhooks
 from pipelines.simulator.wire import Response, json_response
@@ -79,6 +87,8 @@ def _route(backend: Backend, request: Request) -> Response:
             return _get_task(backend, request, unquote(task_id))
         case "GET" | "HEAD", ["api", "webhook"]:
             return _list_webhooks(backend, request)
+        case "GET" | "HEAD", ["api", "webhook", webhook_id, "log"]:
+            return _list_deliveries(backend, request, webhook_id)
         case "POST", ["api", "task", task_id, "retry"]:
             return _retry_task(backend, request, task_id)
         case _, ["api", *_]:
@@ -117,6 +127,26 @@ def _list_webhooks(backend: Backend, request: Request) -> Response:
     account = _authenticate(backend, request)
     registered = backend.webhooks.registered
     return json_response(200, [each.shown() for each in registered if each.project_id == account.project_id])
+
+
+def _list_deliveries(backend: Backend, request: Request, webhook_id: str) -> Response:
+    """What a webhook sent: newest first, or oldest first where that is asked for."""
+    account = _authenticate(backend, request)
+    if not any((each.id, each.project_id) == (webhook_id, account.project_id) for each in backend.webhooks.registered):
+        raise not_found()
+    params = query_of(request.target)
+    limit, (offset, _) = parse_limit(params.get("limit")), parse_cursor(params.get("cursor"))
+    entries = backend.webhooks.log(webhook_id)
+    for name, window in parse_filters(params.get("filters")).windows.items():
+        entries = [entry for entry in entries if entry[name] in window]
+    if params.get("order") != "createdAt-false":
+        entries.reverse()
+    page = entries[offset : offset + limit]
+    headers = [("X-Total-Count", str(len(entries)))] if page and params.get("count") else []
+    if page:
+        cursor = f"skip{offset + limit}" if len(page) == limit else "undefined"
+        headers.append(("Link", next_link(request.headers.get("host", ""), request.target, cursor)))
+    return json_response(200, page, headers)
 
 
 def _retry_task(backend: Backend, request: Request, task_id: str) -> Response:

@@ -61,9 +61,11 @@ class Webhooks:
     def __init__(self, seed: int, now: Callable[[], int]) -> None:
         self.registered: list[Webhook] = []
         self.answers: list[tuple[str, int]] = []  # event and status of each delivery; 0: none
+        self._log: dict[str, list[dict[str, Any]]] = {}  # by webhook, what was answered
         self.retry_factor = 1.0
         self._now = now
         self._random = Random(f"{seed} webhooks")
+        self._log_random = Random(f"{seed} log of deliveries")
         self._waiting: list[_Delivery] = []
         self._under_way = 0
         self._numbers = 0
@@ -98,6 +100,11 @@ class Webhooks:
         """Waits until each event was delivered or waits for another attempt; whether that came to pass."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._under_way and not self._is_due(), seconds)
+
+    def log(self, webhook_id: str) -> list[dict[str, Any]]:
+        """The deliveries of a webhook that were answered, oldest first."""
+        with self._changed:
+            return list(self._log.get(webhook_id, []))
 
     def close(self) -> None:
         with self._changed:
@@ -147,6 +154,8 @@ class Webhooks:
         except (httpx.HTTPError, RuntimeError):  # refused, timed out; or closed meanwhile
             status = 0
         self.answers.append((delivery.event["event"], status))
+        if status:
+            self._log_delivery(delivery, sent_ms, headers, body, status)
         delivery.attempts += 1
         if (status == 0 or status >= 500) and delivery.attempts < MOST_ATTEMPTS:
             wait = min(FIRST_RETRY_SECONDS * 2 ** (delivery.attempts - 1), MOST_RETRY_SECONDS) * self.retry_factor
@@ -155,6 +164,24 @@ class Webhooks:
         with self._changed:
             self._under_way -= 1
             self._changed.notify_all()
+
+    def _log_delivery(
+        self, delivery: _Delivery, sent_ms: int, headers: dict[str, str], body: bytes, status: int
+    ) -> None:
+        """Notes a delivery as the API documents the entries of its log."""
+        webhook = delivery.webhook
+        with self._changed:
+            entry = {
+                "id": uuid4(self._log_random),
+                "webhookId": webhook.id,
+                "event": delivery.event["event"],
+                "createdAt": self._now(),
+                "duration": (self._now() - sent_ms) / 1000,
+                "success": status < 300,
+                "request": {"url": webhook.url, "method": "POST", "headers": headers, "body": body.decode()},
+                "response": {"body": "", "status": status, "statusText": ""},
+            }
+            self._log.setdefault(webhook.id, []).append(entry)
 
 
 def _from_memory(task: Task) -> Task:

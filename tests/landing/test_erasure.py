@@ -89,7 +89,7 @@ def test_nothing_of_a_creator_is_left_and_counts_stay(kept: Any) -> None:
     before = count(kept)
     waiting = Journal(kept.settings.home.events, "default")
     event = {"id": kept.ids[0], "status": {"phase": "failed", "updatedAt": 9, "errorMessage": CREATOR}}
-    waiting.append([Line(1, None, "task.updated", json.dumps(event).encode())])
+    waiting.append([Line(1, None, json.dumps(event).encode())])
     said: list[str] = []
     tasks = tasks_of(kept.settings, CREATOR)
     assert tasks == {"default": sorted(kept.ids)}
@@ -115,7 +115,6 @@ def test_what_is_erased_does_not_come_back(kept: Any) -> None:
             Line(
                 1,
                 None,
-                "task.updated",
                 json.dumps({"id": kept.ids[0], "name": CREATOR, "status": {"updatedAt": 9}}).encode(),
             )
         ]

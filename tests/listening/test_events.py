@@ -35,7 +35,7 @@ def kept(simulate: Simulate, archive: Archives) -> Any:
 def write(kept: Any, *tasks: Any, observed_at_ms: int | None = None) -> None:
     """Events of tasks, as the listener writes them."""
     at_ms = observed_at_ms if observed_at_ms is not None else kept.simulator.now()
-    lines = [Line(at_ms, 0, "task.updated", in_list_order(json.dumps(task).encode())) for task in tasks]
+    lines = [Line(at_ms, 0, in_list_order(json.dumps(task).encode())) for task in tasks]
     Journal(kept.settings.home.events, "default").append(lines)
 
 
@@ -168,9 +168,9 @@ def test_an_event_brings_no_deleted_task_back(kept: Any) -> None:
 
 def test_what_is_no_task_is_quarantined(kept: Any) -> None:
     kept.sync()
-    Journal(kept.settings.home.events, "default").append([Line(1, None, "task.updated", b'{"task":1}')] * 2)
+    Journal(kept.settings.home.events, "default").append([Line(1, None, b'{"task":1}')] * 2)
     assert land(kept).rows_landed == 1
-    Journal(kept.settings.home.events, "default").append([Line(1, None, "task.updated", b'{"task":1}')])
+    Journal(kept.settings.home.events, "default").append([Line(1, None, b'{"task":1}')])
     assert land(kept).rows_landed == 0
     history(kept)
     with duckdb.connect(str(kept.settings.home.published / "task_archive.duckdb"), read_only=True) as connection:
@@ -253,3 +253,5 @@ def test_doctor_looks_for_the_webhook(kept: Any) -> None:
     assert "its shared secret is not that of" in found().says
     kept.settings.webhook_secrets = {"default": SecretStr(SHARED)}
     assert found().is_well
+    log = next(finding for finding in examine(kept.settings) if finding.what == "its deliveries of default")
+    assert log.is_well
