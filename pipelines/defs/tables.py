@@ -60,7 +60,7 @@ def _spec(model: Model) -> dg.AssetSpec:
         metadata={
             "dagster/table_name": f"task_archive.main.{model.name}",
             "sql": dg.MetadataValue.md(f"```sql\n{model.raw_sql}\n```"),
-            "file": f"sql/{model.layer}/{model.name}.sql",
+            "file": model.file,
             "dagster/column_schema": dg.TableSchema(
                 [dg.TableColumn(name, description=meaning) for name, meaning in model.columns.items()]
             ),

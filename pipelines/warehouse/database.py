@@ -67,6 +67,17 @@ def prepare(session: duckdb.DuckDBPyConnection) -> None:
     session.execute(SPARK_MACROS)
 
 
+def run_sql(connection: duckdb.DuckDBPyConnection, statement: str, file: str) -> None:
+    """Runs a statement that has the SELECT of a file of sql/. Raises WarehouseError, or OutOfMemoryException, with the
+    file's name."""
+    try:
+        connection.execute(statement)
+    except duckdb.Error as error:
+        said = f"{file} failed: {str(error).splitlines()[0]}"
+        lacks_memory = isinstance(error, duckdb.OutOfMemoryException)
+        raise (duckdb.OutOfMemoryException(said) if lacks_memory else WarehouseError(said)) from None
+
+
 def quoted(text: str) -> str:
     """A SQL string literal."""
     return "'" + text.replace("'", "''") + "'"

@@ -15,7 +15,7 @@ import duckdb
 
 from pipelines.errors import WarehouseError
 from pipelines.warehouse.checks import CheckResult, Failed, is_by_task, run_check, run_row_checks
-from pipelines.warehouse.database import quoted
+from pipelines.warehouse.database import quoted, run_sql
 from pipelines.warehouse.grain import grains
 from pipelines.warehouse.models import (
     Check,
@@ -72,7 +72,7 @@ def follow_tables(
         try:
             if finish:
                 return _finish(session, model, parquet, weeks, failed.get(name, {}))
-            _make(session, model)
+            run_sql(session, f"create or replace table {TABLES}.main.{model.name} as {model.compiled_sql}", model.file)
         finally:
             sessions.put(session)
         return None
@@ -128,16 +128,6 @@ def _session(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyC
         yield session
 
 
-def _make(session: duckdb.DuckDBPyConnection, model: Model) -> None:
-    """Makes a table whole. Raises WarehouseError where the SQL fails."""
-    try:
-        session.execute(f"create or replace table {TABLES}.main.{model.name} as {model.compiled_sql}")
-    except duckdb.OutOfMemoryException:
-        raise
-    except duckdb.Error as error:
-        raise WarehouseError(f"sql/{model.layer}/{model.name}.sql failed: {str(error).splitlines()[0]}") from None
-
-
 def _finish(
     session: duckdb.DuckDBPyConnection,
     model: Model,
@@ -149,7 +139,7 @@ def _finish(
     began = time.monotonic()
     columns = [(row[0], row[1]) for row in session.execute(f"describe {model.name}").fetchall()]
     if [name for name, _ in columns] != list(model.columns):
-        raise WarehouseError(f"sql/{model.layer}/{model.name}.sql: its columns are not those that it documents")
+        raise WarehouseError(f"{model.file}: its columns are not those that it documents")
     changed = None if weeks is None else weeks.get("tasks", set()) | weeks.get(model.name, set())
     in_weeks = None if changed is None or None in changed else {week for week in changed if week is not None}
     if in_weeks is None or grains()[model.name].kind == "whole":  # a table that is made anew has lost them

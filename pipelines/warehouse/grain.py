@@ -66,13 +66,11 @@ def grain_of(model: Model, others: Mapping[str, Grain]) -> Grain:
     by_task = {name for name in model.reads if name == OBSERVATIONS or (name in others and others[name].kind == "task")}
     if "task_id" in model.key:
         for fault in _faults(sqlglot.parse_one(model.compiled_sql, read="duckdb"), by_task):
-            raise WarehouseError(f"sql/{model.layer}/{model.name}.sql: its key holds task_id, but {fault}")
+            raise WarehouseError(f"{model.file}: its key holds task_id, but {fault}")
         return Grain("task")
     if model.reads & {OBSERVATIONS, MANIFESTS}:
         if "load_id" not in model.key:
-            raise WarehouseError(
-                f"sql/{model.layer}/{model.name}.sql: reads what a run brings, so its key must hold task_id or load_id"
-            )
+            raise WarehouseError(f"{model.file}: reads what a run brings, so its key must hold task_id or load_id")
         return Grain("load")
     return _group(model, by_task) or Grain("whole")
 

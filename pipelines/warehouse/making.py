@@ -12,7 +12,9 @@ from pipelines.landing.catalog import Catalog
 from pipelines.settings import Settings
 from pipelines.warehouse.change import Change, MadeAnew
 from pipelines.warehouse.checks import Failed, is_by_task, row_checks, run_check
-from pipelines.warehouse.grain import MANIFESTS, MOVING, OBSERVATIONS, Grain, grains
+from pipelines.warehouse.database import run_sql
+from pipelines.warehouse.grain import MANIFESTS, MOVING, OBSERVATIONS, grains
+from pipelines.warehouse.groups import count_groups, make_groups
 from pipelines.warehouse.models import Model, load_models
 from pipelines.warehouse.observations import PROBLEM, ROWS_PER_CHUNK, TYPED, UNKNOWN, WITH_FILE, Batch, batches, halves
 from pipelines.warehouse.parquet import WEEK
@@ -24,7 +26,7 @@ from pipelines.warehouse.working import INTERNAL, PARTS, TABLES, UNSOUND
 ROWS_PER_MB, LEAST_ROWS, MOST_ROWS = 84, 5_000, 21_000
 
 BATCHES_HELD = 3  # whose rows are held until they are written out
-MOST_COUNTED = 400_000  # rows whose groups are made at once
+MOST_CHECKED = 400_000  # rows whose checks by task are run at once
 
 
 def rows_at_once(settings: Settings) -> int:
@@ -172,14 +174,14 @@ class Maker:
         if grain.kind == "load" and not self._change.is_all:
             self._run_sql(model, f"insert into {place_of(model)} {model.compiled_sql}")
         elif grain.kind == "group" and not self._change.is_all:
-            self._make_groups(model, grain)
+            make_groups(self._connection, model)
         elif reads_tasks(model) and not self._change.is_all and is_read_by_task(model):
             run(f"create or replace temp table before as from {place_of(model)}")
             self._run_sql(model, f"create or replace table {place_of(model)} as {model.compiled_sql}")
             if run(f"select 1 from (from before except from {place_of(model)}) limit 1").fetchone():
                 raise MadeAnew(f"rows of {model.name} have changed")
         elif grain.kind == "group":
-            self._count_groups(model, grain, f"{TABLES}.main.{grain.source}", place_of(model))
+            count_groups(self._connection, model, f"{TABLES}.main.{grain.source}", place_of(model))
         else:
             self._run_sql(
                 model, f"create or replace {temp_or_not(model)}table {place_of(model)} as {model.compiled_sql}"
@@ -302,7 +304,7 @@ class Maker:
     def _check_in_pieces(self, model: Model) -> None:
         """Runs the checks whose rows are of one task on all tasks: not on too many at once, as their ids are held."""
         run, place = self._connection.execute, place_of(model)
-        pieces = 1 + run(f"select count(*) from {place}").fetchall()[0][0] // MOST_COUNTED
+        pieces = 1 + run(f"select count(*) from {place}").fetchall()[0][0] // MOST_CHECKED
         names = {model.name, *(each.table for each in model.relationships)}
         by_task = sorted(name for name in names if name in grains() and grains()[name].kind == "task")
         for piece in range(pieces):
@@ -346,62 +348,6 @@ class Maker:
             run(f"drop table temp.{model.name}")
             self._note_weeks(model.name, "touched")
 
-    # ------------------------------------------------------------------------------------------------------- by group
-
-    def _make_groups(self, model: Model, grain: Grain) -> None:
-        """Makes the groups anew that tasks at hand were counted in, or are."""
-        run, place = self._connection.execute, place_of(model)
-        groups, source = groups_of(load_models()[grain.source]), f"{TABLES}.main.{grain.source}"
-        ways = [list(zip(grain.names, way, strict=True)) for way in grain.columns]
-        # No column of a key is ever NULL, so that rows which have it so are in no group.
-        affected = (
-            f"select {', '.join(f'{column} as {name}' for name, column in way)} from {groups} "
-            f"where {' and '.join(f'{column} is not null' for _, column in way)}"
-            for way in ways
-        )
-        run(f"create or replace temp table affected as {' union '.join(affected)}")
-        # A row in two groups is read once. Read by rowid, rows of this transaction crashed DuckDB 2 now and then.
-        found = (
-            f"({', '.join(f't.{column}' for _, column in way)}) in (select ({', '.join(grain.names)}) from affected)"
-            if len(way) > 1
-            else f"t.{way[0][1]} in (select {way[0][0]} from affected)"
-            for way in ways
-        )
-        counted = f"(from {source} as t where {' or '.join(found)})"
-        others = [name for name in model.reads - {grain.source} if name in grains() and grains()[name].kind == "task"]
-        for name in others:
-            run(
-                f"create temp view {name} as "
-                f"from {TABLES}.main.{name} where task_id in (select c.task_id from {counted} as c)"
-            )
-        self._count_groups(model, grain, counted, f"temp.{model.name}")
-        for name in others:
-            run(f"drop view temp.{name}")
-        same = " and ".join(f"g.{name} = a.{name}" for name in grain.names)
-        rows = f"temp.{model.name} as g semi join affected as a on {same}"
-        if is_read_by_task(model):
-            key = ", ".join(model.key)
-            changed = f"from ({place} semi join (from {rows}) using ({key})) except all from {rows}"
-            if run(f"select 1 from ({changed}) limit 1").fetchone():
-                raise MadeAnew(f"rows of {model.name} have changed")
-        run(f"delete from {place} as g using affected as a where {same}")
-        run(f"insert into {place} select g.* from {rows}")
-        run(f"drop table temp.{model.name}")
-
-    def _count_groups(self, model: Model, grain: Grain, source: str, target: str) -> None:
-        """Makes a table of the groups of a relation's rows: not of too many at once, as their quantiles are held."""
-        run = self._connection.execute
-        rows = run(f"select count(*) from {source}").fetchall()[0][0]
-        is_in_pieces = "percentile_cont" in model.compiled_sql and len(grain.columns) == 1
-        pieces = 1 + rows // MOST_COUNTED if is_in_pieces else 1
-        kind = "temp table" if target.startswith("temp.") else "table"
-        for piece in range(pieces):
-            chosen = f"where hash({', '.join(grain.columns[0])}) % {pieces} = {piece}" if pieces > 1 else ""
-            run(f"create or replace temp view {grain.source} as from {source} {chosen}")
-            into = f"insert into {target}" if piece else f"create or replace {kind} {target} as"
-            self._run_sql(model, f"{into} {model.compiled_sql}")
-        run(f"drop view temp.{grain.source}")
-
     # ----------------------------------------------------------------------------------------------------------- notes
 
     def _note_weeks(self, table: str, tasks: str) -> None:
@@ -434,12 +380,7 @@ class Maker:
         self._connection.register(name, table)
 
     def _run_sql(self, model: Model, statement: str) -> None:
-        try:
-            self._connection.execute(statement)
-        except duckdb.Error as error:
-            said = f"sql/{model.layer}/{model.name}.sql failed: {str(error).splitlines()[0]}"
-            lacks_memory = isinstance(error, duckdb.OutOfMemoryException)
-            raise (duckdb.OutOfMemoryException(said) if lacks_memory else WarehouseError(said)) from None
+        run_sql(self._connection, statement, model.file)
 
 
 def _in_chunks(table: pa.Table) -> pa.Table:

@@ -99,6 +99,10 @@ class Model:
     compiled_sql: str
     metrics: tuple[Metric, ...] = ()
 
+    @property
+    def file(self) -> str:
+        return f"sql/{self.layer}/{self.name}.sql"
+
 
 @cache
 def load_macros() -> list[SqlFile[MacroHeader]]:

@@ -177,7 +177,7 @@ def land_events(load: Load, lives: tuple[tuple[dict[str, Any], ...], ...], home:
     journal = Journal(Settings(home=home).home.events, load.account)
     payloads = [lives[answer.task][answer.state] for answer in load.answers]
     journal.append(
-        Line(payload["status"]["updatedAt"] + SKEW_MS + 50, SKEW_MS, "task.updated", json.dumps(payload).encode())
+        Line(payload["status"]["updatedAt"] + SKEW_MS + 50, SKEW_MS, json.dumps(payload).encode())
         for payload in payloads
     )
     files = journal.claim()

@@ -16,7 +16,7 @@ from pipelines.landing.catalog import Catalog
 from pipelines.landing.zone import Zone
 from pipelines.settings import Settings
 from pipelines.simulator import Simulator
-from pipelines.warehouse import build, making
+from pipelines.warehouse import build, groups, making
 from pipelines.warehouse.change import ahead
 from pipelines.warehouse.given import given_by
 from pipelines.warehouse.making import Maker
@@ -343,7 +343,7 @@ def test_groups_are_the_same_whether_made_at_once_or_in_pieces(
     elsewhere = kept.settings.model_copy(update={"home": Home(tmp_path / "elsewhere")})
     elsewhere.home.make()
     elsewhere.home.landing.symlink_to(kept.settings.home.landing)
-    monkeypatch.setattr(making, "MOST_COUNTED", 50)
+    monkeypatch.setattr(groups, "MOST_COUNTED", 50)
     list(build.build_version(elsewhere))
     assert digests(elsewhere) == digests(kept.settings)
 
@@ -353,7 +353,7 @@ def test_a_table_made_from_tables_is_checked_by_task_when_all_is_made(
 ) -> None:
     kept = archive(simulate(tasks=400))
     kept.sync()
-    monkeypatch.setattr(making, "MOST_COUNTED", 50)
+    monkeypatch.setattr(making, "MOST_CHECKED", 50)
     twice = "cross join (values (1), (2)) as twice (number)\n"
     with changed_sql(tmp_path / "sql", "marts/task_sources.sql", "where f.is_completed and f.type", twice):
         built = {each.model.name: each for each in build.build_version(kept.settings)}
