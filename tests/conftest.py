@@ -47,6 +47,24 @@ def forget_this_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr("httpx._transports.default.create_ssl_context", tls_context)
 
 
+def variables_of(simulator: Simulator, home: Path, **others: str) -> dict[str, str]:
+    """What the command finds in its environment for an archive of a simulated account."""
+    return {
+        "LIVEPEER_API_URL": simulator.url,
+        "LIVEPEER_API_KEY": simulator.api_key,
+        "TASK_ARCHIVE_HOME": str(home),
+        "TASK_ARCHIVE_RETRY_WAIT_SECONDS": "0.01",
+        "DAGSTER_HOME": "",
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        **others,
+    }
+
+
+def set_variables(patch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        patch.setenv(name, value)
+
+
 def needs(program: str, found: str | None = None) -> str:
     """Where a program is that tests look through. Without it they are skipped, or fail where it is said to be there."""
     found = found or shutil.which(program)

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pipelines.cli.run import prepare_instance, run_job
 from pipelines.simulator import Simulator
 from pipelines.tracing import span
+from tests.conftest import set_variables, variables_of
 
 
 def test_a_night_is_a_span_for_each_step(
@@ -24,12 +25,7 @@ def test_a_night_is_a_span_for_each_step(
     monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
     simulator = simulate(tasks=30)
     kept = archive(simulator)
-    for name, value in {
-        "TASK_ARCHIVE_HOME": str(kept.settings.home),
-        "LIVEPEER_API_URL": simulator.url,
-        "LIVEPEER_API_KEY": simulator.api_key,
-    }.items():
-        monkeypatch.setenv(name, value)
+    set_variables(monkeypatch, variables_of(simulator, kept.settings.home.path))
     prepare_instance(kept.settings)
     done = run_job(kept.settings, "nightly")
     spans = {(each.name, each.attributes.get("load_id", "")) for each in exported.get_finished_spans()}

@@ -45,7 +45,8 @@ def fetch_missed(context: AccountContext) -> None:
                 events = list(_events(page))
                 unread += len(page.rows) - len(events)
                 lines = _missed(context, [event for event in events if event.is_of_task])
-                journal.append(lines)
+                if lines:
+                    journal.append(lines)
                 found += len(lines)
     except ApiError as error:
         context.callbacks.say(f"the log of deliveries cannot be read, events may be missing: {error}")

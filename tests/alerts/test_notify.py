@@ -27,6 +27,7 @@ from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse import build
 from pipelines.warehouse.publish import publish
+from tests.conftest import variables_of
 
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
 ALARM = Alert("failing", "default", "alarm", "default: 7 % failed", "task-archive status", score=7)
@@ -86,15 +87,7 @@ def test_a_runs_end_counts_once_and_in_order() -> None:
 
 
 def variables(simulator: Simulator, home: Path) -> dict[str, str]:
-    return {
-        "TASK_ARCHIVE_HOME": str(home),
-        "LIVEPEER_API_URL": simulator.url,
-        "LIVEPEER_API_KEY": simulator.api_key,
-        "TASK_ARCHIVE_RETRY_WAIT_SECONDS": "0",
-        "TASK_ARCHIVE_ATTEMPTS": "1",
-        "DAGSTER_HOME": "",
-        "DAGSTER_DISABLE_TELEMETRY": "",
-    }
+    return variables_of(simulator, home, TASK_ARCHIVE_RETRY_WAIT_SECONDS="0", TASK_ARCHIVE_ATTEMPTS="1")
 
 
 def account() -> Simulator:

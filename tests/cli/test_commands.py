@@ -25,6 +25,7 @@ from pipelines.simulator import Simulator
 from pipelines.simulator import api as routes
 from pipelines.simulator.errors import refused
 from pipelines.simulator.wire import Response
+from tests.conftest import set_variables, variables_of
 
 Run = Callable[..., Result]
 
@@ -94,16 +95,9 @@ def test_every_named_query_answers(published: Run, name: str) -> None:
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """An archive that was published once, for what only reads."""
-    home = str(tmp_path_factory.mktemp("read") / "archive")
+    home = tmp_path_factory.mktemp("read") / "archive"
     with Simulator(tasks=2000, days=10, seed=3, speed=0).serve() as simulator, pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "TASK_ARCHIVE_HOME": home,
-            "LIVEPEER_API_URL": simulator.url,
-            "LIVEPEER_API_KEY": simulator.api_key,
-            "DAGSTER_HOME": "",
-            "DAGSTER_DISABLE_TELEMETRY": "",
-        }.items():
-            patch.setenv(name, value)
+        set_variables(patch, variables_of(simulator, home))
 
         def run(*arguments: str) -> Result:
             return CliRunner().invoke(main, arguments, catch_exceptions=False)

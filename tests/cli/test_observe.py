@@ -21,21 +21,11 @@ from pipelines.cli.run import RunFailed, prepare_instance, run_job
 from pipelines.definitions import defs
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
+from tests.conftest import set_variables, variables_of
 from tests.landed import LandedFiles
 
 Simulated = tuple[Simulator, Settings]
 ACCOUNT: dict[str, Any] = {"tasks": 200, "days": 6, "seed": 1, "now": 1_795_000_000_000, "speed": 0}
-
-
-def variables(simulator: Simulator, home: Path) -> dict[str, str]:
-    return {
-        "LIVEPEER_API_URL": simulator.url,
-        "LIVEPEER_API_KEY": simulator.api_key,
-        "TASK_ARCHIVE_HOME": str(home),
-        "TASK_ARCHIVE_RETRY_WAIT_SECONDS": "0.01",
-        "DAGSTER_HOME": "",
-        "DAGSTER_DISABLE_TELEMETRY": "1",
-    }
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +33,7 @@ def after_a_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of an archive after its first nightly run, for each test to copy."""
     home = tmp_path_factory.mktemp("night") / "archive"
     with Simulator(**ACCOUNT).serve() as simulator, pytest.MonkeyPatch.context() as patch:
-        for name, value in variables(simulator, home).items():
-            patch.setenv(name, value)
+        set_variables(patch, variables_of(simulator, home))
         run_job(load_settings(), "nightly")
     return home
 
@@ -60,8 +49,7 @@ def synced(
     """An account and its archive, which knows all of it."""
     simulator = simulate(**ACCOUNT)
     shutil.copytree(after_a_night, tmp_path / "archive", symlinks=True)
-    for name, value in variables(simulator, tmp_path / "archive").items():
-        monkeypatch.setenv(name, value)
+    set_variables(monkeypatch, variables_of(simulator, tmp_path / "archive"))
     return simulator, load_settings()
 
 

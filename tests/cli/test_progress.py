@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.simulator import Simulator
+from tests.conftest import variables_of
 
 
 @pytest.mark.usefixtures("clean_environment")
@@ -18,14 +19,8 @@ def test_the_bar_moves_and_never_passes_its_total(simulate: Callable[..., Simula
     simulator = simulate(tasks=1500, days=6, now=None)
     simulator.mutate_between_pages(1, 5, 0)
     simulator.fault("slow", seconds=0.04, times=None)  # so that the bar is drawn between pages
-    variables = {
-        "LIVEPEER_API_URL": simulator.url,
-        "LIVEPEER_API_KEY": simulator.api_key,
-        "TASK_ARCHIVE_HOME": str(tmp_path / "archive"),
-        "TASK_ARCHIVE_PAGE_SIZE": "100",
-        "TERM": "xterm",
-        "COLUMNS": "100",
-    }
+    terminal = {"TASK_ARCHIVE_PAGE_SIZE": "100", "TERM": "xterm", "COLUMNS": "100"}
+    variables = variables_of(simulator, tmp_path / "archive", **terminal)
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "pipelines.cli", "sync"]
     with subprocess.Popen(command, env=os.environ | variables, stdout=theirs, stderr=theirs, stdin=theirs) as process:

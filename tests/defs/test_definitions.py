@@ -33,6 +33,7 @@ from pipelines.warehouse.checks import CheckResult
 from pipelines.warehouse.from_tables import BuiltTable
 from pipelines.warehouse.models import load_models, published_models
 from pipelines.warehouse.working import COMPLETE, Working
+from tests.conftest import set_variables, variables_of
 from tests.landed import LandedFiles
 
 ROOT = Path(__file__).parent.parent.parent
@@ -45,16 +46,7 @@ def simulated(
     simulate: Callable[..., Simulator], clean_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Simulator, Settings]:
     simulator = simulate(tasks=400, days=8, speed=0)
-    variables = {
-        "LIVEPEER_API_URL": simulator.url,
-        "LIVEPEER_API_KEY": simulator.api_key,
-        "TASK_ARCHIVE_HOME": str(tmp_path / "archive"),
-        "TASK_ARCHIVE_RETRY_WAIT_SECONDS": "0.01",
-        "DAGSTER_HOME": "",
-        "DAGSTER_DISABLE_TELEMETRY": "",
-    }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+    set_variables(monkeypatch, variables_of(simulator, tmp_path / "archive"))
     return simulator, load_settings()
 
 

@@ -17,7 +17,7 @@ from pipelines.errors import Busy
 from pipelines.landing.lock import locked, locked_by_worker
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Simulator
-from tests.conftest import silent
+from tests.conftest import set_variables, silent, variables_of
 from tests.landed import LandedFiles
 from tests.test_signals import Command
 
@@ -29,16 +29,8 @@ def simulated(
     simulate: Callable[..., Simulator], clean_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Simulator, Settings]:
     simulator = simulate(tasks=TASKS, days=8, speed=0, now=None)
-    variables = {
-        "LIVEPEER_API_URL": simulator.url,
-        "LIVEPEER_API_KEY": simulator.api_key,
-        "TASK_ARCHIVE_HOME": str(tmp_path / "archive"),
-        "TASK_ARCHIVE_PAGE_SIZE": "50",
-        "TASK_ARCHIVE_ATTEMPTS": "1",
-        "DAGSTER_DISABLE_TELEMETRY": "1",
-    }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+    others = {"TASK_ARCHIVE_PAGE_SIZE": "50", "TASK_ARCHIVE_ATTEMPTS": "1"}
+    set_variables(monkeypatch, variables_of(simulator, tmp_path / "archive", **others))
     return simulator, load_settings()
 
 

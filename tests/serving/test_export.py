@@ -24,6 +24,7 @@ from pipelines.settings import Settings
 from pipelines.simulator import Simulator
 from pipelines.warehouse.database import quoted
 from pipelines.warehouse.models import load_models
+from tests.conftest import set_variables, variables_of
 
 Export = Callable[..., Result]
 
@@ -57,14 +58,7 @@ class Published:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
     home = tmp_path_factory.mktemp("export") / "archive"
     with Simulator(tasks=300, days=5, seed=4, speed=0).serve() as simulator, pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "TASK_ARCHIVE_HOME": str(home),
-            "LIVEPEER_API_URL": simulator.url,
-            "LIVEPEER_API_KEY": simulator.api_key,
-            "DAGSTER_HOME": "",
-            "DAGSTER_DISABLE_TELEMETRY": "",
-        }.items():
-            patch.setenv(name, value)
+        set_variables(patch, variables_of(simulator, home))
         yield Published(home, simulator)
 
 
