@@ -211,7 +211,7 @@ def test_a_wrong_key_is_never_repeated_nor_tried_again(sim: Simulator, connect: 
     assert sim.requests[0].status == 401
     assert len(sim.requests) == 1
     assert key not in str(raised.value)
-    assert "0815" not in str(raised.value)
+    assert "wrong-key" not in str(raised.value)
     assert "LIVEPEER_API_KEY" in str(raised.value)
     assert "no token" in str(raised.value)  # the server's words are there, only without the key
     assert raised.value.__cause__ is None
