@@ -199,7 +199,7 @@ class Client:
         try:
             rows = split_array(answer.body, MOST_ROWS)
         except NotAnArray as error:
-            raise failures.BadRequest(f"{self.host} answered {path} with {error}, not a list") from None
+            raise failures.BadRequest(f"{self.host} answered {path} with no list: {error}") from None
         count_text = answer.headers.get("X-Total-Count", "")
         return Page(
             rows=rows,

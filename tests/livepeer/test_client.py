@@ -251,7 +251,7 @@ def test_a_web_page_where_the_api_should_be(scripted: Scripted, connect: Callabl
 @pytest.mark.parametrize("body", [b'{"errors":[]}', b"null", b'"text"', b'[{"id":"a"}', b"[1 2]"])
 def test_json_that_is_no_list_of_tasks(scripted: Scripted, connect: Callable[..., Client], body: bytes) -> None:
     scripted.says(200, body)
-    with pytest.raises(failures.BadRequest, match="not a list of tasks") as raised:
+    with pytest.raises(failures.BadRequest, match="answered /task with no list: ") as raised:
         connect(scripted.url).list_tasks(limit=1)
     assert is_one_clear_line(raised.value)
 
