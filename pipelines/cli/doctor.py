@@ -172,13 +172,13 @@ def _webhook(settings: Settings, account: str) -> Iterator[Finding]:
 
 def _log(settings: Settings, account: str, webhook_id: str) -> Finding:
     """Whether the log of the webhook's deliveries can be read, which tells of those that nobody took."""
-    what = f"its deliveries of {account}"
+    what = f"log of deliveries to {account}"
     try:
         with connect(settings.model_copy(update={"attempts": 1}), account) as client:
             client.list_deliveries(webhook_id, limit=1, since_ms=0)
     except ArchiveError as error:
-        return Finding(what, False, f"their log cannot be read, so that events may be missing: {error}")
-    return Finding(what, True, "their log can be read: sync fetches what nobody took")
+        return Finding(what, False, f"cannot be read, so that events may be missing: {error}")
+    return Finding(what, True, "can be read: sync fetches what nobody took")
 
 
 def _masked(secret: SecretStr) -> str:

@@ -174,7 +174,8 @@ class Client:
     def list_deliveries(self, webhook_id: str, *, limit: int, since_ms: int, cursor: str | None = None) -> Page:
         """A page of the log of what a webhook sent since a time of the server's, oldest first: it only grows."""
         path = f"/webhook/{quote(webhook_id, safe='')}/log"
-        return self._page(path, limit, "createdAt-false", [{"id": "createdAt", "value": {"gte": since_ms}}], cursor)
+        since = [{"id": "createdAt", "value": {"gte": since_ms}}]
+        return self._page(path, limit, "createdAt-false,id-false", since, cursor)
 
     def _page(
         self,

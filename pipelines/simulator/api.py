@@ -139,7 +139,7 @@ def _list_deliveries(backend: Backend, request: Request, webhook_id: str) -> Res
     entries = backend.webhooks.log(webhook_id)
     for name, window in parse_filters(params.get("filters")).windows.items():
         entries = [entry for entry in entries if entry[name] in window]
-    if params.get("order") != "createdAt-false":
+    if not params.get("order", "").startswith("createdAt-false"):
         entries.reverse()
     page = entries[offset : offset + limit]
     headers = [("X-Total-Count", str(len(entries)))] if page and params.get("count") else []

@@ -253,5 +253,5 @@ def test_doctor_looks_for_the_webhook(kept: Any) -> None:
     assert "its shared secret is not that of" in found().says
     kept.settings.webhook_secrets = {"default": SecretStr(SHARED)}
     assert found().is_well
-    log = next(finding for finding in examine(kept.settings) if finding.what == "its deliveries of default")
+    log = next(finding for finding in examine(kept.settings) if finding.what == "log of deliveries to default")
     assert log.is_well
