@@ -13,7 +13,7 @@ from pipelines.landing.zone import write_durably
 from pipelines.livepeer.client import Client, Page
 from pipelines.livepeer.failures import ApiError, BrokenWalk
 from pipelines.livepeer.tasks.rows import read_row
-from pipelines.livepeer.webhook import Event, Refused, in_list_order, read_delivery
+from pipelines.livepeer.webhook import Event, Refused, read_delivery
 from pipelines.text import counted
 
 LOG_DAYS = 7  # that are read where the log was not read before
@@ -32,7 +32,8 @@ def fetch_missed(context: AccountContext) -> None:
         return
     journal = Journal(context.settings.home.events, context.account)
     note = journal.folder / READ_UNTIL
-    read_until_ms = int(note.read_bytes()) if note.exists() else 0
+    read_until = note.read_bytes() if note.exists() else b""
+    read_until_ms = int(read_until) if read_until.isdigit() else 0
     overlap_ms = context.settings.overlap_seconds * 1000
     since_ms = max(read_until_ms - overlap_ms, time.time_ns() // 1_000_000 - LOG_DAYS * 86_400_000)
     found, unread, began_ms = 0, 0, None
@@ -84,7 +85,7 @@ def _missed(context: AccountContext, events: list[Event]) -> list[Line]:
     """Lines of the events whose task is not known to have been as they show it, each state once."""
     skew_ms = round((context.client.traffic.clock_skew_seconds or 0) * 1000)
     payloads = context.redactor.redact_all([event.snapshot for event in events])
-    rows = [read_row(in_list_order(payload)) for payload in payloads]
+    rows = [read_row(payload) for payload in payloads]
     observed = context.catalog.observed_updates(context.account, {row.task_id for row in rows if row.task_id})
     missed: dict[tuple[str, int | None], Line] = {}
     for row, event in zip(rows, events, strict=True):

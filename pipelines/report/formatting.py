@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from pipelines import text as texts
+from pipelines.text import counted as with_number
 from pipelines.text import printable
 
 # Endings of columns that hold shares of 1.
@@ -199,7 +199,7 @@ def caused_by(owner: str) -> str:
 
 def counted(count: int, noun: str) -> str:
     """1 task, 2,345 tasks, no tasks."""
-    return texts.counted(count, noun) if count else f"no {noun}s"
+    return with_number(count, noun) if count else f"no {noun}s"
 
 
 def change(now: float, before: float) -> str:

@@ -180,8 +180,7 @@ class SparkMaker(Maker):
             self._session.read.parquet(*self._files_of(name)).createOrReplaceTempView(name)
             self._seen.add(name)
         folder = self._folder / model.name
-        what = model.file
-        self._tried(what, lambda: self._session.sql(model.compiled_sql).write.parquet(str(folder)))
+        self._tried(model.file, lambda: self._session.sql(model.compiled_sql).write.parquet(str(folder)))
         self._files[model.name] = [str(folder)]
         self._run_sql(model, f"create or replace table {place_of(model)} as from ({model.compiled_sql}) with no data")
         self._fill(place_of(model), [str(file) for file in folder.glob("*.parquet")])
